@@ -1,0 +1,88 @@
+"""The forward process in training: objects to noisy proposals."""
+from dataclasses import dataclass
+from typing import List, Optional
+
+import diffusers
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .box_codec import BoxCodec
+from .label_scheduler import D3PMScheduler
+from .noise import side_generator
+
+
+@dataclass
+class NoisyProposals:
+    """What the head is trained on.
+
+    Args:
+        boxes (Tensor): (B, N, 4), xyxy in pixels.
+        t (Tensor): (B,) long, one timestep an image.
+        label_state (Tensor, optional): (B, N) long, ids in 0..K.
+        clean_labels (Tensor, optional): (B, N) long, the state before noise.
+    """
+
+    boxes: Tensor
+    t: Tensor
+    label_state: Optional[Tensor] = None
+    clean_labels: Optional[Tensor] = None
+
+
+def corrupt(gt_instances: List[InstanceData],
+            image_sizes: Tensor,
+            num_proposals: int,
+            codec: BoxCodec,
+            scheduler: diffusers.DDPMScheduler,
+            label_scheduler: Optional[D3PMScheduler] = None) -> NoisyProposals:
+    """Pad the objects of each image to N proposals and add noise.
+
+    Places that objects leave are filled with boxes drawn from N(0.5, 1/6) in
+    normalised cxcywh; a random N of more objects are used; an image without
+    objects gets one box of its own size (DiffusionDet, arXiv 2211.09788,
+    sec. 3.3 and alg. 1).
+
+    Args:
+        gt_instances (list[InstanceData]): ``bboxes`` (G, 4) xyxy in pixels
+            and ``labels`` (G,) of each image.
+        image_sizes (Tensor): (B, 2), height and width without padding.
+        num_proposals (int): N.
+        codec (BoxCodec): Boxes to signal and back.
+        scheduler (DDPMScheduler): Its ``add_noise`` is the forward process.
+        label_scheduler (D3PMScheduler, optional): For the label state, which
+            is sampled. Its draws leave the global generator as it was.
+    """
+    device = image_sizes.device
+    batch = len(gt_instances)
+    t = torch.randint(
+        scheduler.config.num_train_timesteps, (batch, ), device=device)
+    unknown = -1 if label_scheduler is None else \
+        label_scheduler.config.num_classes
+    clean, labels = [], []
+    for gt, size in zip(gt_instances, image_sizes):
+        boxes = codec.normalize(gt.bboxes[None], size[None])[0]
+        if len(boxes) == 0:
+            boxes = boxes.new_tensor([[.5, .5, 1., 1.]])
+            label = torch.full((1, ), unknown, device=device)
+        else:
+            label = gt.labels
+        if len(boxes) > num_proposals:
+            chosen = torch.randperm(len(boxes), device=device)[:num_proposals]
+            boxes, label = boxes[chosen], label[chosen]
+        free = num_proposals - len(boxes)
+        filler = torch.randn(free, 4, device=device) / 6 + 0.5
+        filler[:, 2:].clamp_(min=1e-4)
+        clean.append(torch.cat([boxes, filler]))
+        labels.append(
+            torch.cat([label, label.new_full((free, ), unknown)]))
+    signal = codec.to_signal(torch.stack(clean))
+    noisy = scheduler.add_noise(signal, torch.randn_like(signal), t)
+    boxes = codec.decode(noisy, image_sizes)
+    if label_scheduler is None:
+        return NoisyProposals(boxes, t)
+    clean_labels = torch.stack(labels)
+    uniform = torch.rand(
+        clean_labels.shape, generator=side_generator('label_state'))
+    state = label_scheduler.sample_ids(
+        label_scheduler.add_noise(clean_labels, t), uniform.to(device))
+    return NoisyProposals(boxes, t, state, clean_labels)

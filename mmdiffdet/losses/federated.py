@@ -1,0 +1,59 @@
+"""Federated loss for data sets with many classes."""
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from ..diffusion.noise import side_generator
+from ..registry import TASK_UTILS
+
+
+@TASK_UTILS.register_module()
+class FederatedClasses:
+    """The classes that a batch's classification loss looks at.
+
+    Those of its objects and, up to ``num_sampled`` in all, others drawn with
+    weights frequency ** power (CenterNet2, arXiv 2103.07461, sec. 5.3).
+
+    Args:
+        class_frequency (Sequence[float], optional): Number of training images
+            with each class; None is filled in from the training data set by
+            ``FederatedFrequencyHook``.
+        num_sampled (int): Classes in all. Defaults to 50.
+        power (float): Defaults to 0.5.
+    """
+
+    def __init__(self,
+                 class_frequency: Optional[Sequence[float]] = None,
+                 num_sampled: int = 50,
+                 power: float = 0.5) -> None:
+        self.class_frequency = class_frequency
+        self.num_sampled = num_sampled
+        self.power = power
+
+    def __call__(self, labels: Tensor, num_classes: int) -> Tensor:
+        """(M,) labels of the batch's objects to sorted class indices.
+
+        Raises:
+            ValueError: If there is not one frequency a class.
+        """
+        if self.class_frequency is None:
+            raise ValueError('FederatedClasses: class_frequency is not set; '
+                             'give it in the config or add '
+                             "dict(type='FederatedFrequencyHook') to "
+                             'custom_hooks')
+        if len(self.class_frequency) != num_classes:
+            raise ValueError(
+                f'FederatedClasses: {len(self.class_frequency)} class '
+                f'frequencies for {num_classes} classes')
+        present = labels.unique()
+        weight = torch.as_tensor(
+            self.class_frequency, dtype=torch.float64)**self.power
+        weight[present.cpu()] = 0
+        wanted = min(self.num_sampled - len(present),
+                     int((weight > 0).sum()))
+        if wanted <= 0:
+            return present
+        drawn = torch.multinomial(
+            weight, wanted, generator=side_generator('federated'))
+        return torch.cat([present, drawn.to(present)]).sort()[0]

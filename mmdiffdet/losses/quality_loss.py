@@ -1,0 +1,42 @@
+"""Loss of the quality head."""
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..registry import MODELS
+
+LOSS_TYPES = ('bce', 'l1', 'mse')
+
+
+@MODELS.register_module()
+class QualityLoss(nn.Module):
+    """Predicted against true IoU of matched proposals.
+
+    Args:
+        loss_type (str): ``bce`` on logits; ``l1`` or ``mse`` on the sigmoid.
+        loss_weight (float): Defaults to 1.
+
+    Raises:
+        ValueError: If ``loss_type`` is unknown or the weight negative.
+    """
+
+    def __init__(self,
+                 loss_type: str = 'bce',
+                 loss_weight: float = 1.0) -> None:
+        super().__init__()
+        if loss_type not in LOSS_TYPES:
+            raise ValueError(f'QualityLoss: unknown loss_type {loss_type!r}; '
+                             f'choose from {list(LOSS_TYPES)}')
+        self.loss_type = loss_type
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, iou: Tensor,
+                avg_factor: Tensor) -> Tensor:
+        """(M,) logits and IoU targets to a scalar, sum / ``avg_factor``."""
+        if self.loss_type == 'bce':
+            loss = F.binary_cross_entropy_with_logits(
+                logits, iou, reduction='sum')
+        elif self.loss_type == 'l1':
+            loss = F.l1_loss(logits.sigmoid(), iou, reduction='sum')
+        else:
+            loss = F.mse_loss(logits.sigmoid(), iou, reduction='sum')
+        return self.loss_weight * loss / avg_factor

@@ -1,0 +1,37 @@
+"""Dynamic convolution."""
+import torch
+from torch import Tensor, nn
+
+
+class DynamicConv(nn.Module):
+    """Filter each proposal's RoI with matrices made from its features.
+
+    (Sparse R-CNN, arXiv 2011.12450, sec. 3.2)
+
+    Args:
+        feat_channels (int): d.
+        dynamic_dim (int): m, the width between the two matrices.
+        num_points (int): Positions of a RoI, 49 for 7x7.
+    """
+
+    def __init__(self, feat_channels: int, dynamic_dim: int,
+                 num_points: int) -> None:
+        super().__init__()
+        d, m = feat_channels, dynamic_dim
+        self.feat_channels = d
+        self.dynamic_dim = m
+        self.dynamic_layer = nn.Linear(d, 2 * d * m)
+        self.norm1 = nn.LayerNorm(m)
+        self.norm2 = nn.LayerNorm(d)
+        self.out_layer = nn.Linear(num_points * d, d)
+        self.norm3 = nn.LayerNorm(d)
+
+    def forward(self, features: Tensor, roi: Tensor) -> Tensor:
+        """(M, d) features and (M, P, d) RoI features to (M, d)."""
+        d, m = self.feat_channels, self.dynamic_dim
+        first, second = self.dynamic_layer(features).split(d * m, dim=1)
+        x = torch.bmm(roi, first.view(-1, d, m))
+        x = self.norm1(x).relu()
+        x = torch.bmm(x, second.view(-1, m, d))
+        x = self.norm2(x).relu()
+        return self.norm3(self.out_layer(x.flatten(1))).relu()

@@ -1,0 +1,143 @@
+"""The cascade of stages."""
+from typing import Optional, Sequence, Union
+
+import torch
+from diffusers.models.embeddings import Timesteps
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..diffusion.noise import stable_seed
+from ..registry import MODELS
+from .roi_gather import FeatureTable
+from .structures import HeadOutput
+
+
+def reset_by_name(module: nn.Module, seed: int) -> None:
+    """Initialise every layer from a generator seeded with its own name.
+
+    A layer's initial value then depends on the seed and its name only, not on
+    which other layers there are. Matrices are Xavier uniform; the rest is
+    torch's default.
+    """
+    layers = reversed(list(module.named_modules()))
+    with torch.random.fork_rng(devices=[]):
+        for name, layer in layers:
+            torch.manual_seed(stable_seed(seed, name))
+            if isinstance(layer, nn.MultiheadAttention):
+                layer._reset_parameters()
+            elif hasattr(layer, 'reset_parameters'):
+                layer.reset_parameters()
+            for parameter in layer.parameters(recurse=False):
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+
+
+@MODELS.register_module()
+class DiffusionDetHead(BaseModule):
+    """Stages that refine noisy boxes, each with its own weights.
+
+    Building it draws nothing from the global random generator.
+
+    Args:
+        num_classes (int): K.
+        feat_channels (int): d, also the channels of the feature maps.
+        num_stages (int): Stages of the cascade.
+        stage (dict): Config of a stage, e.g. ``DiffusionDetStage``.
+        roi_extractor (dict): ``GatherRoIExtractor`` or an extractor of
+            MMDetection.
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 feat_channels: int = 256,
+                 num_stages: int = 6,
+                 stage: dict = dict(type='DiffusionDetStage'),
+                 roi_extractor: dict = dict(
+                     type='GatherRoIExtractor',
+                     out_channels=256,
+                     featmap_strides=[4, 8, 16, 32])) -> None:
+        super().__init__()
+        d = feat_channels
+        self.num_classes = num_classes
+        with torch.random.fork_rng(devices=[]):
+            self.roi_extractor = MODELS.build(roi_extractor)
+            self.time_mlp = nn.Sequential(
+                Timesteps(d, flip_sin_to_cos=False, downscale_freq_shift=1),
+                nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, 4 * d))
+            self.head_series = nn.ModuleList(
+                MODELS.build(
+                    dict(stage, num_classes=num_classes, feat_channels=d))
+                for _ in range(num_stages))
+        reset_by_name(self, torch.initial_seed())
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Set what does not start from random matrices; no random draw."""
+        for stage in self.head_series:
+            stage.init_weights()
+
+    def tabulate(self, feats: Sequence[Tensor]
+                 ) -> Union[FeatureTable, Sequence[Tensor]]:
+        """Prepare (B, d, H, W) maps once for many calls of :meth:`forward`."""
+        tabulate = getattr(self.roi_extractor, 'tabulate', None)
+        return feats if tabulate is None else tabulate(feats)
+
+    def forward(self,
+                table: Union[FeatureTable, Sequence[Tensor]],
+                boxes: Tensor,
+                t: Tensor,
+                label_state: Optional[Tensor] = None,
+                image_index: Optional[Tensor] = None,
+                all_stages: bool = True,
+                need_attention: bool = False) -> HeadOutput:
+        """Refine noisy boxes.
+
+        Args:
+            table (FeatureTable | Sequence[Tensor]): From :meth:`tabulate`.
+            boxes (Tensor): (B, N, 4), xyxy in pixels.
+            t (Tensor): (B,) long timesteps.
+            label_state (Tensor, optional): (B, N) ids or (B, N, K + 1).
+            image_index (Tensor, optional): (B,), which image each row of
+                ``boxes`` belongs to; by default row i to image i.
+            all_stages (bool): Whether every stage's outputs are computed or
+                the last one's only.
+            need_attention (bool): Whether the last stage's attention weights
+                are returned.
+
+        Raises:
+            ValueError: If ``need_attention`` and the stages do not interact.
+        """
+        if image_index is None:
+            image_index = torch.arange(len(boxes), device=boxes.device)
+        time_embedding = self.time_mlp(t)
+        features = None
+        outputs = []
+        for i, stage in enumerate(self.head_series):
+            is_last = i == len(self.head_series) - 1
+            output = stage(
+                table,
+                self.roi_extractor,
+                boxes,
+                features,
+                time_embedding,
+                t,
+                image_index,
+                label_state,
+                need_outputs=all_stages or is_last,
+                need_attention=need_attention and is_last)
+            boxes, features = output.boxes, output.features
+            if all_stages or is_last:
+                outputs.append(output)
+        if need_attention and output.attention is None:
+            raise ValueError('attention weights were asked for (topology '
+                             "loss), but the stage's interaction has none: "
+                             "use interaction=dict(type='SelfAttention')")
+        return HeadOutput(
+            logits=torch.stack([o.logits for o in outputs]),
+            boxes=torch.stack([o.boxes for o in outputs]),
+            extras={
+                name: torch.stack([o.extras[name] for o in outputs])
+                for name in output.extras
+            },
+            modulated=output.modulated,
+            attention=output.attention)

@@ -1,0 +1,142 @@
+"""RoI features as one gather over all levels."""
+from dataclasses import dataclass
+from typing import List, Sequence, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ..registry import MODELS
+
+
+@dataclass
+class FeatureTable:
+    """Feature maps as rows of one table.
+
+    Args:
+        rows (Tensor): (sum of B H W, C), level by level, image by image.
+        sizes (list[tuple[int, int]]): Height and width of each level.
+        batch_size (int): B.
+    """
+
+    rows: Tensor
+    sizes: List[Tuple[int, int]]
+    batch_size: int
+
+
+@MODELS.register_module()
+class GatherRoIExtractor(BaseModule):
+    """Aligned RoIAlign over a feature pyramid, in plain PyTorch.
+
+    The values are those of ``mmdet.SingleRoIExtractor`` with
+    ``RoIAlign(aligned=True)``: a RoI is pooled from level
+    floor(log2(sqrt(area) / finest_scale)), each bin is the mean of
+    sampling_ratio^2 bilinear samples. All taps of all bins are one
+    ``embedding_bag`` over the channels-last maps, on any device.
+
+    Args:
+        out_channels (int): C of the maps.
+        featmap_strides (Sequence[int]): Stride of each level, in pixels.
+        output_size (int): Bins along a side. Defaults to 7.
+        sampling_ratio (int): Samples along a bin's side. Defaults to 2.
+        finest_scale (int): Side in pixels of a RoI at the border of the
+            first two levels. Defaults to 56.
+    """
+
+    def __init__(self,
+                 out_channels: int,
+                 featmap_strides: Sequence[int],
+                 output_size: int = 7,
+                 sampling_ratio: int = 2,
+                 finest_scale: int = 56) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.featmap_strides = list(featmap_strides)
+        self.output_size = output_size
+        self.sampling_ratio = sampling_ratio
+        self.finest_scale = finest_scale
+
+    def tabulate(self, feats: Sequence[Tensor]) -> FeatureTable:
+        """Lay out (B, C, H, W) maps for the gather, once for many calls."""
+        rows = torch.cat(
+            [f.permute(0, 2, 3, 1).reshape(-1, f.size(1)) for f in feats])
+        return FeatureTable(rows, [tuple(f.shape[-2:]) for f in feats],
+                            feats[0].size(0))
+
+    def forward(self, feats: Union[Sequence[Tensor], FeatureTable],
+                rois: Tensor) -> Tensor:
+        """Pool RoIs.
+
+        Args:
+            feats (Sequence[Tensor] | FeatureTable): (B, C, H, W) maps of the
+                levels, or :meth:`tabulate` of them.
+            rois (Tensor): (M, 5), image index and xyxy in pixels.
+
+        Returns:
+            Tensor: (M, C, output_size, output_size), channels last in memory.
+        """
+        table = feats if isinstance(feats, FeatureTable) else self.tabulate(
+            feats)
+        index, weight = self._taps(table, rois.float())
+        pooled = F.embedding_bag(
+            index,
+            table.rows,
+            mode='sum',
+            per_sample_weights=weight.to(table.rows.dtype))
+        size = self.output_size
+        pooled = pooled.view(len(rois), size, size, -1)
+        return pooled.permute(0, 3, 1, 2)
+
+    def _taps(self, table: FeatureTable,
+              rois: Tensor) -> Tuple[Tensor, Tensor]:
+        """(M * bins, taps) rows of the table and their weights."""
+        image, boxes = rois[:, 0].long(), rois[:, 1:]
+        level = self._levels(boxes, len(table.sizes))
+        geometry = rois.new_tensor([
+            (h, w, 1 / stride)
+            for (h, w), stride in zip(table.sizes, self.featmap_strides)
+        ])[level]
+        height, width, scale = geometry.unbind(1)
+        areas = [h * w * table.batch_size for h, w in table.sizes]
+        offset = torch.tensor(areas, device=rois.device).cumsum(0)[level]
+        first = offset - (table.batch_size - image) * (height * width).long()
+
+        x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
+        row, row_weight = self._axis(y1, y2, height)
+        col, col_weight = self._axis(x1, x2, width)
+        # (M, bins y, bins x, taps y, taps x)
+        index = first[:, None, None] + row * width.long()[:, None, None]
+        index = index[:, :, None, :, None] + col[:, None, :, None, :]
+        weight = row_weight[:, :, None, :, None] * col_weight[:, None, :,
+                                                              None, :]
+        taps = (2 * self.sampling_ratio)**2
+        return index.reshape(-1, taps), weight.reshape(-1, taps)
+
+    def _axis(self, start: Tensor, end: Tensor,
+              length: Tensor) -> Tuple[Tensor, Tensor]:
+        """Taps along one axis: positions and weights, (M, bins, 2 samples).
+
+        Follows RoIAlign at the border: samples more than one pixel outside
+        count as zero, others are moved onto the map.
+        """
+        samples = self.output_size * self.sampling_ratio
+        fraction = (torch.arange(samples, device=start.device) + 0.5) / samples
+        x = start[:, None] + fraction * (end - start)[:, None]
+        inside = (x >= -1) & (x <= length[:, None])
+        x = x.clamp(min=0).minimum(length[:, None] - 1)
+        low = x.floor()
+        high = (low + 1).minimum(length[:, None] - 1)
+        upper = x - low
+        weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
+        position = torch.stack([low, high], -1).long()
+        shape = (len(start), self.output_size, 2 * self.sampling_ratio)
+        return position.view(shape), weight.view(
+            shape) / self.sampling_ratio
+
+    def _levels(self, boxes: Tensor, num_levels: int) -> Tensor:
+        """(M, 4) boxes in pixels to (M,) levels; empty boxes to the finest."""
+        width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).unbind(1)
+        side = (width * height).sqrt()
+        level = (side / self.finest_scale + 1e-6).log2().floor()
+        return level.clamp(0, num_levels - 1).long()

@@ -1,0 +1,66 @@
+"""What passes between the head and its stages."""
+from dataclasses import dataclass, field
+from typing import Dict, Optional
+
+from torch import Tensor
+
+
+@dataclass
+class StageContext:
+    """What a part of a stage may look at.
+
+    Args:
+        features (Tensor): (B, N, d), proposal features; a feature part sees
+            them with the terms of the parts before it.
+        boxes (Tensor): (B, N, 4), the stage's input boxes, xyxy in pixels,
+            detached.
+        t (Tensor): (B,) long timesteps.
+        label_state (Tensor, optional): (B, N) long ids or (B, N, K + 1)
+            distribution.
+    """
+
+    features: Tensor
+    boxes: Tensor
+    t: Tensor
+    label_state: Optional[Tensor] = None
+
+
+@dataclass
+class StageOutput:
+    """Output of one stage.
+
+    Args:
+        boxes (Tensor): (B, N, 4), xyxy in pixels.
+        features (Tensor): (B, N, d), for the next stage.
+        logits (Tensor, optional): (B, N, K); None if not asked for.
+        modulated (Tensor, optional): (B, N, d), time-modulated features.
+        attention (Tensor, optional): (B, N, N), averaged over heads.
+        extras (dict[str, Tensor]): Outputs of the output parts, by name.
+    """
+
+    boxes: Tensor
+    features: Tensor
+    logits: Optional[Tensor] = None
+    modulated: Optional[Tensor] = None
+    attention: Optional[Tensor] = None
+    extras: Dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class HeadOutput:
+    """Outputs of the stages, stacked; S is 1 where only the last is asked for.
+
+    Args:
+        logits (Tensor): (S, B, N, K).
+        boxes (Tensor): (S, B, N, 4), xyxy in pixels.
+        extras (dict[str, Tensor]): (S, B, N, ...) by name.
+        modulated (Tensor): (B, N, d), time-modulated features of the last
+            stage.
+        attention (Tensor, optional): (B, N, N), of the last stage.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    extras: Dict[str, Tensor]
+    modulated: Tensor
+    attention: Optional[Tensor] = None
