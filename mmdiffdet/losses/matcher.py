@@ -78,7 +78,7 @@ class DynamicKMatcher:
         k = top.sum(0).int().clamp(min=1)
 
         # claims[i, g]: proposal i is among the k_g cheapest of object g
-        rank = cost.argsort(0, stable=True).argsort(0)
+        rank = cost.argsort(dim=0, stable=True).argsort(dim=0)
         claims = rank < k
         contested = claims.sum(1) > 1
         cheapest = cost.argmin(1)

@@ -82,6 +82,11 @@ class DiffusionDetHead(BaseModule):
         tabulate = getattr(self.roi_extractor, 'tabulate', None)
         return feats if tabulate is None else tabulate(feats)
 
+    def output_part(self, name: str) -> Optional[nn.Module]:
+        """The last stage's output part of that name, or None."""
+        parts = self.head_series[-1].output_parts
+        return parts[name] if name in parts else None
+
     def forward(self,
                 table: Union[FeatureTable, Sequence[Tensor]],
                 boxes: Tensor,

@@ -125,7 +125,7 @@ class GatherRoIExtractor(BaseModule):
         x = start[:, None] + fraction * (end - start)[:, None]
         inside = (x >= -1) & (x <= length[:, None])
         x = x.clamp(min=0).minimum(length[:, None] - 1)
-        low = x.floor()
+        low = x.floor().nan_to_num()  # NaN stays in the weight
         high = (low + 1).minimum(length[:, None] - 1)
         upper = x - low
         weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
@@ -136,7 +136,8 @@ class GatherRoIExtractor(BaseModule):
 
     def _levels(self, boxes: Tensor, num_levels: int) -> Tensor:
         """(M, 4) boxes in pixels to (M,) levels; empty boxes to the finest."""
-        width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).unbind(1)
+        sides = (boxes[:, 2:] - boxes[:, :2]).nan_to_num().clamp(min=0)
+        width, height = sides.unbind(1)
         side = (width * height).sqrt()
         level = (side / self.finest_scale + 1e-6).log2().floor()
         return level.clamp(0, num_levels - 1).long()

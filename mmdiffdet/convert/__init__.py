@@ -1,0 +1,1 @@
+"""Coming from the Detectron2 seed system or MMDetection's project."""

@@ -1,0 +1,330 @@
+"""Replay recorded inputs and compare with recorded outputs.
+
+A file is named ``<kind>_*.safetensors``; its kind says which function of this
+module replays it. Metadata ``knobs`` are options of the seed system, read
+through :mod:`~mmdiffdet.convert.seed_options`.
+"""
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import diffusers
+import torch
+from mmengine.structures import InstanceData
+from safetensors import safe_open
+from torch import Tensor
+
+from ..diffusion import D3PMScheduler, sample
+from ..diffusion.box_schedulers import training_scheduler
+from ..diffusion.noise import PerImageNoise
+from ..models.detector import DiffusionDet
+from ..models.structures import HeadOutput
+from ..registry import MODELS, TASK_UTILS
+from .seed_options import model_config
+from .seed_weights import rename, rename_all
+
+# largest absolute error, by what is compared (losses: relative; gradients:
+# relative to the tensor's largest value)
+TOLERANCES = {
+    'head': dict(boxes=5e-4, logits=1e-4, quality=1e-4, attention=1e-4),
+    'grad': dict(gradients=2e-4, scalar=1e-4),
+    'sample': dict(boxes=2e-3, logits=5e-4, quality=5e-4),
+    'loss': dict(losses=1e-5, matches=0.0),
+    'schedules': dict(
+        betas=1e-5, alphas_cumprod=1e-5, timesteps=0.0, labels=1e-5),
+}
+_LOSS_NAMES = dict(
+    loss_ce='loss_cls', loss_graph='loss_topology')  # others are the same
+
+
+@dataclass
+class Golden:
+    """A recorded file.
+
+    Args:
+        name (str): File name without its ending.
+        tensors (dict[str, Tensor]): Contents.
+        metadata (dict[str, str]): Of the file.
+    """
+
+    name: str
+    tensors: Dict[str, Tensor]
+    metadata: Dict[str, str]
+
+    @classmethod
+    def load(cls, path: Path) -> 'Golden':
+        """Read a safetensors file."""
+        with safe_open(path, 'pt') as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            return cls(path.stem, tensors, file.metadata() or {})
+
+    @property
+    def kind(self) -> str:
+        """First word of the name."""
+        return self.name.split('_')[0]
+
+    def options(self) -> Dict[str, Any]:
+        """Seed options: the file's, and sizes read from its tensors."""
+        options = dict(json.loads(self.metadata.get('knobs', '{}')), NHEADS=4)
+        head = {k[5:]: v for k, v in self.tensors.items()
+                if k.startswith('head.')}
+        shapes = {k.split('.', 2)[2]: v.shape for k, v in head.items()
+                  if k.startswith('head_series.0.')}
+        if shapes:
+            options['NUM_CLASSES'], options['HIDDEN_DIM'] = shapes[
+                'class_logits.weight']
+            options['DIM_FEEDFORWARD'] = shapes['linear1.weight'][0]
+            options['DIM_DYNAMIC'] = shapes['inst_interact.norm1.weight'][0]
+            options['NUM_HEADS'] = 1 + max(
+                int(k.split('.')[1]) for k in head if k[:5] == 'head_')
+            for key, name in (('quality_head', 'QUALITY_HEAD_HIDDEN_DIM'),
+                              ('geo_bias_mlp', 'GEO_BIAS_HIDDEN_DIM'),
+                              ('geo_feat_abs', 'GEO_FEAT_HIDDEN_DIM')):
+                if f'{key}.0.weight' in shapes:
+                    options[name] = shapes[f'{key}.0.weight'][0]
+        elif 'in.logits' in self.tensors:
+            options['NUM_CLASSES'] = self.tensors['in.logits'].size(-1)
+        for key in ('in.boxes', 'in.noise'):
+            if key in self.tensors:
+                options['NUM_PROPOSALS'] = self.tensors[key].size(-2)
+        return options
+
+    def image_sizes(self, batch: int) -> Tensor:
+        """(B, 2) height and width."""
+        sizes = [[float(n) for n in size.split(',')]
+                 for size in self.metadata['image_hw'].split(';')]
+        return torch.tensor(sizes if len(sizes) == batch else sizes * batch)
+
+    def model(self) -> DiffusionDet:
+        """The model with its weights, in evaluation mode."""
+        config = model_config(self.options())
+        if 'guidance' in config['sampler']:
+            config['sampler']['guidance']['batch_mean'] = True
+        model = MODELS.build(
+            dict(
+                config,
+                backbone=dict(type=torch.nn.Identity),
+                neck=dict(type=torch.nn.Identity)))
+        ours = model.bbox_head.state_dict()
+        weights, _ = rename_all(
+            {k[5:]: v for k, v in self.tensors.items()
+             if k.startswith('head.')}, ours)
+        model.bbox_head.load_state_dict(weights)
+        return model.eval()
+
+    def features(self) -> List[Tensor]:
+        """(B, d, H, W) maps, finest first."""
+        count = sum(key.startswith('in.feat') for key in self.tensors)
+        return [self.tensors[f'in.feat{i}'] for i in range(count)]
+
+
+@dataclass
+class Report:
+    """Result of one replay.
+
+    Args:
+        name (str): Of the file.
+        errors (dict[str, float]): Largest error by what was compared.
+        tolerances (dict[str, float]): Largest error that is ok.
+        problem (str): Why the replay was not possible.
+    """
+
+    name: str
+    errors: Dict[str, float] = field(default_factory=dict)
+    tolerances: Dict[str, float] = field(default_factory=dict)
+    problem: str = ''
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was compared and all of it is within tolerance."""
+        return bool(self.errors) and not self.problem and all(
+            error <= self.tolerances[key]
+            for key, error in self.errors.items())
+
+    def compare(self, what: str, found: Tensor, expected: Tensor,
+                relative_to: float = 1.0) -> None:
+        """Add the largest absolute error / ``relative_to``; NaN is infinite.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        if found.shape != expected.shape:
+            raise ValueError(f'{what}: shape {tuple(found.shape)}, expected '
+                             f'{tuple(expected.shape)}')
+        error = (found.double() - expected.double()).abs()
+        error = error.nan_to_num(torch.inf).max().item() if len(
+            error.flatten()) else 0.0
+        self.errors[what] = max(
+            self.errors.get(what, 0.0), error / relative_to)
+
+    def __str__(self) -> str:
+        verdict = self.problem or ('ok' if self.ok else 'MISMATCH')
+        errors = ', '.join(f'{k} {v:.1e}' for k, v in self.errors.items())
+        return f'{self.name:42s} {errors or "-":52s} {verdict}'
+
+
+def replay(path: Path) -> Report:
+    """Replay one file.
+
+    Args:
+        path (Path): A safetensors file.
+    """
+    report = Report(path.stem)
+    try:
+        golden = Golden.load(path)
+        function = _REPLAYS.get(golden.kind)
+        if function is None:
+            report.problem = (f'not supported yet: kind {golden.kind!r}')
+            return report
+        report.tolerances = TOLERANCES[golden.kind]
+        function(golden, report)
+    except Exception as error:  # one file must not stop the others
+        report.problem = f'not supported yet: {type(error).__name__}: {error}'
+    return report
+
+
+def _run_head(golden: Golden, model: DiffusionDet,
+              feats: List[Tensor]) -> HeadOutput:
+    attention = 'out.attn' in golden.tensors
+    return model.bbox_head(
+        model.bbox_head.tabulate(feats),
+        golden.tensors['in.boxes'],
+        golden.tensors['in.t'],
+        golden.tensors.get('in.label_state'),
+        need_attention=attention)
+
+
+@torch.no_grad()
+def _replay_head(golden: Golden, report: Report) -> None:
+    output = _run_head(golden, golden.model(), golden.features())
+    found = dict(
+        logits=output.logits,
+        boxes=output.boxes,
+        quality=output.extras.get('quality'),
+        attention=output.attention)
+    for what, key in (('boxes', 'boxes'), ('logits', 'logits'),
+                      ('quality', 'quality'), ('attention', 'attn')):
+        if f'out.{key}' in golden.tensors:
+            report.compare(what, found[what], golden.tensors[f'out.{key}'])
+
+
+def _replay_grad(golden: Golden, report: Report) -> None:
+    model = golden.model().train()
+    feats = [f.clone().requires_grad_() for f in golden.features()]
+    output = _run_head(golden, model, feats)
+    scalar = sum((value * golden.tensors[f'in.weight_{name}']).sum()
+                 for name, value in (('logits', output.logits),
+                                     ('boxes', output.boxes),
+                                     *output.extras.items()))
+    expected = golden.tensors['out.scalar']
+    report.compare('scalar', scalar.detach(), expected,
+                   expected.abs().item())
+    scalar.backward()
+    found = {f'feat{i}': f.grad for i, f in enumerate(feats)}
+    parameters = dict(model.bbox_head.named_parameters())
+    recorded = {k[5:]: v for k, v in golden.tensors.items()
+                if k.startswith('grad.')}
+    for name, gradient in recorded.items():
+        mine = found.get(name)
+        if name.startswith('head.'):
+            parameter = parameters.get(rename(name[5:], parameters))
+            mine = None if parameter is None else parameter.grad
+        if mine is None:
+            mine = torch.zeros_like(gradient)
+        largest = gradient.abs().max().item()
+        report.compare('gradients', mine, gradient, largest or 1.0)
+
+
+@torch.no_grad()
+def _replay_sample(golden: Golden, report: Report) -> None:
+    model = golden.model()
+    x = golden.tensors['in.noise']
+    model.sampler.scheduler.set_timesteps(int(golden.metadata['steps']))
+    prediction = None
+
+    def keep(step: Any) -> None:
+        nonlocal prediction
+        prediction = step.prediction
+
+    sample(
+        model.denoiser(model.bbox_head.tabulate(golden.features())),
+        model.sampler.scheduler,
+        x,
+        PerImageNoise.from_seed(0, range(len(x))),
+        model.box_codec,
+        golden.image_sizes(len(x)),
+        eta=float(golden.metadata['eta']),
+        label_scheduler=model.label_scheduler,
+        guidance=model.sampler.guidance,
+        callback=keep)
+    for what in ('boxes', 'logits', 'quality'):
+        if f'out.{what}' in golden.tensors:
+            report.compare(what, getattr(prediction, what),
+                           golden.tensors[f'out.{what}'])
+
+
+def _replay_loss(golden: Golden, report: Report) -> None:
+    config = model_config(golden.options())
+    criterion = MODELS.build(config['criterion'])
+    for loss in criterion.children():  # recorded without weights
+        loss.loss_weight = 1.0
+    tensors = golden.tensors
+    output = HeadOutput(
+        tensors['in.logits'],
+        tensors['in.boxes'],
+        dict(quality=tensors['in.quality']),
+        modulated=None,
+        attention=tensors['in.attn'])
+    batch = output.logits.size(1)
+    metas = [
+        dict(img_shape=tuple(int(n) for n in size))
+        for size in golden.image_sizes(batch)
+    ]
+    objects = [
+        InstanceData(
+            bboxes=tensors[f'in.gt{i}.bboxes'],
+            labels=tensors[f'in.gt{i}.labels']) for i in range(batch)
+    ]
+    losses = criterion(output, objects, metas)
+    for key, expected in tensors.items():
+        if not key.startswith('out.loss'):
+            continue
+        name = key[4:].removesuffix('_0')
+        name = _LOSS_NAMES.get(name, name)
+        if key.endswith('_0'):
+            name = 's0.' + name
+        report.compare('losses', losses[name].detach(), expected,
+                       max(expected.abs().item(), 1e-6))
+    matches = criterion.match(output.logits[-1], output.boxes[-1], objects,
+                              metas)
+    for i, match in enumerate(matches):
+        report.compare('matches', match.assigned,
+                       tensors[f'out.assigned_gt{i}'])
+
+
+def _replay_schedules(golden: Golden, report: Report) -> None:
+    sampler = TASK_UTILS.build(model_config({})['sampler'])
+    forward: diffusers.DDPMScheduler = training_scheduler(sampler.scheduler)
+    for key, expected in golden.tensors.items():
+        parts: Tuple[str, ...] = tuple(key.split('.'))
+        if key in ('betas', 'alphas_cumprod'):
+            report.compare(key, getattr(forward, key), expected)
+        elif parts[0] == 'timesteps':
+            sampler.scheduler.set_timesteps(int(parts[1]))
+            report.compare('timesteps', sampler.scheduler.timesteps, expected)
+        elif len(parts) == 3:
+            kernel, schedule, t = parts
+            labels = D3PMScheduler(
+                expected.size(-1) - 1, kernel=kernel, keep_schedule=schedule)
+            found = labels.add_noise(golden.tensors['c0'][None],
+                                     torch.tensor([int(t[1:])]))
+            report.compare('labels', found[0], expected)
+
+
+_REPLAYS = dict(
+    head=_replay_head,
+    grad=_replay_grad,
+    sample=_replay_sample,
+    loss=_replay_loss,
+    schedules=_replay_schedules)

@@ -1,0 +1,17 @@
+"""Networks: detector, cascade head, one stage and its parts."""
+from .detector import DiffusionDet
+from .dynamic_conv import DynamicConv
+from .head import DiffusionDetHead
+from .interaction import NoInteraction, SelfAttention
+from .parts import (GeometryBias, GeometryFeature, LabelEmbedding,
+                    QualityHead)
+from .roi_gather import FeatureTable, GatherRoIExtractor
+from .stage import DiffusionDetStage
+from .structures import HeadOutput, StageContext, StageOutput
+
+__all__ = [
+    'DiffusionDet', 'DiffusionDetHead', 'DiffusionDetStage', 'DynamicConv',
+    'FeatureTable', 'GatherRoIExtractor', 'GeometryBias', 'GeometryFeature',
+    'HeadOutput', 'LabelEmbedding', 'NoInteraction', 'QualityHead',
+    'SelfAttention', 'StageContext', 'StageOutput'
+]

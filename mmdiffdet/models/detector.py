@@ -1,0 +1,257 @@
+"""The detector: two walks, from objects to losses and from noise to boxes."""
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import OptSampleList, SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..diffusion.box_schedulers import training_scheduler
+from ..diffusion.corruption import NoisyProposals, corrupt
+from ..diffusion.noise import PerImageNoise
+from ..diffusion.prediction import Prediction
+from ..diffusion.sampling import Denoise, SamplingStep
+from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
+from .postprocess import merge_steps
+from .roi_gather import FeatureTable
+
+_TRAIN_CFG = dict(num_proposals=500)
+_TEST_CFG = dict(
+    num_proposals=500,
+    eval_seed=0,
+    quality_power=0.0,
+    nms=dict(type='nms', iou_threshold=0.5),
+    score_thr=0.0,
+    max_per_img=-1)
+
+
+def _complete(name: str, cfg: Optional[dict], defaults: dict) -> dict:
+    unknown = sorted(set(cfg or ()) - set(defaults))
+    if unknown:
+        raise ValueError(f'model.{name} has unknown keys {unknown}; known are '
+                         f'{sorted(defaults)}')
+    return {**defaults, **(cfg or {})}
+
+
+@MODELS.register_module()
+class DiffusionDet(BaseDetector):
+    """DiffusionDet (arXiv 2211.09788): detection as denoising of boxes.
+
+    Args:
+        backbone (dict): Config of the backbone.
+        neck (dict): Config of the feature pyramid.
+        bbox_head (dict): E.g. ``DiffusionDetHead``.
+        criterion (dict): E.g. ``DiffusionDetCriterion``.
+        sampler (dict): E.g. ``DiffusionSampler``. The forward process in
+            training has the schedule of its scheduler.
+        box_codec (dict): Boxes to signal and back.
+        label_scheduler (dict, optional): ``D3PMScheduler``, for stages with a
+            ``LabelEmbedding``.
+        train_cfg (dict, optional): ``num_proposals`` (500).
+        test_cfg (dict, optional): ``num_proposals`` (500), ``eval_seed`` (0),
+            ``quality_power`` (0), ``nms`` (IoU 0.5 within a class),
+            ``score_thr`` (0) and ``max_per_img`` (-1, all).
+        data_preprocessor (dict, optional): Normalisation and padding.
+        init_cfg (dict, optional): Initialisation of mmengine.
+
+    Raises:
+        ValueError: If ``train_cfg`` or ``test_cfg`` has an unknown key.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 bbox_head: dict,
+                 criterion: dict,
+                 sampler: dict,
+                 box_codec: dict = dict(type='BoxCodec'),
+                 label_scheduler: Optional[dict] = None,
+                 train_cfg: Optional[dict] = None,
+                 test_cfg: Optional[dict] = None,
+                 data_preprocessor: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.bbox_head = MODELS.build(bbox_head)
+        self.criterion = MODELS.build(criterion)
+        self.box_codec = TASK_UTILS.build(box_codec)
+        self.sampler = TASK_UTILS.build(sampler)
+        self.label_scheduler = (
+            label_scheduler and LABEL_SCHEDULERS.build(label_scheduler))
+        self.forward_process = training_scheduler(self.sampler.scheduler)
+        self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
+        self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
+
+    # ---- objects to losses -------------------------------------------------
+
+    def loss(self, batch_inputs: Tensor,
+             batch_data_samples: SampleList) -> Dict[str, Tensor]:
+        """Losses of a batch, and scalars to log whose names lack "loss".
+
+        Args:
+            batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
+            batch_data_samples (list[DetDataSample]): With ``gt_instances``.
+        """
+        metas = [s.metainfo for s in batch_data_samples]
+        objects = [s.gt_instances for s in batch_data_samples]
+        table = self.bbox_head.tabulate(self.extract_feat(batch_inputs))
+        noisy = corrupt(objects, _image_sizes(metas, batch_inputs.device),
+                        self.train_cfg['num_proposals'], self.box_codec,
+                        self.forward_process, self.label_scheduler)
+        output = self.bbox_head(
+            table,
+            noisy.boxes,
+            noisy.t,
+            noisy.label_state,
+            need_attention=self.criterion.needs_attention)
+        losses = self.criterion(output, objects, metas)
+        if noisy.label_state is not None:
+            losses.update(self._label_statistics(noisy))
+        return losses
+
+    def _label_statistics(self, noisy: NoisyProposals) -> Dict[str, Tensor]:
+        """Mean keep(t), and the share of objects whose label is known."""
+        unknown = self.label_scheduler.config.num_classes
+        known = (noisy.label_state != unknown)[noisy.clean_labels != unknown]
+        return dict(
+            label_keep_prob=self.label_scheduler.keep_prob(noisy.t).mean(),
+            label_non_unk_ratio=known.float().sum() / max(known.numel(), 1))
+
+    def parse_losses(
+            self,
+            losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """Sum the losses, before any weight has been changed.
+
+        Raises:
+            FloatingPointError: If the sum is not finite; names the losses
+                that are not.
+        """
+        total, log_vars = super().parse_losses(losses)
+        if not torch.isfinite(total):
+            bad = [k for k, v in log_vars.items() if not v.isfinite().all()]
+            raise FloatingPointError(
+                f'{", ".join(bad)}: not finite. Weights were not updated. '
+                'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or '
+                'set optim_wrapper.clip_grad, then go on with --resume from '
+                'the last checkpoint')
+        return total, log_vars
+
+    # ---- noise to boxes ----------------------------------------------------
+
+    def test_step(self, data: Any) -> SampleList:
+        """Predict in groups of images with one padded shape, in order.
+
+        Padding to a larger canvas changes convolution features, so that a
+        mixed batch would change results.
+        """
+        divisor = getattr(self.data_preprocessor, 'pad_size_divisor', 1)
+        groups: Dict[tuple, List[int]] = {}
+        for i, image in enumerate(data['inputs']):
+            shape = tuple(-(-side // divisor) for side in image.shape[-2:])
+            groups.setdefault(shape, []).append(i)
+        results = [None] * len(data['inputs'])
+        for index in groups.values():
+            part = {k: [v[i] for i in index] for k, v in data.items()}
+            for i, result in zip(index, super().test_step(part)):
+                results[i] = result
+        return results
+
+    val_step = test_step
+
+    def predict(self,
+                batch_inputs: Tensor,
+                batch_data_samples: SampleList,
+                rescale: bool = True) -> SampleList:
+        """Fill in ``pred_instances`` of each sample.
+
+        Args:
+            batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
+            batch_data_samples (list[DetDataSample]): Their ``img_id`` seeds
+                the noise, together with ``test_cfg.eval_seed``.
+            rescale (bool): Whether boxes are in the original image.
+        """
+        table = self.bbox_head.tabulate(self.extract_feat(batch_inputs))
+        results = self.detect(
+            table, [s.metainfo for s in batch_data_samples], rescale=rescale)
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def detect(self,
+               table: FeatureTable,
+               img_metas: List[dict],
+               rescale: bool = True,
+               callback: Optional[Callable[[SamplingStep], None]] = None
+               ) -> List[InstanceData]:
+        """Detections from features, which may be shared by several calls.
+
+        Args:
+            table (FeatureTable): Of ``bbox_head.tabulate``.
+            img_metas (list[dict]): B of them, with ``img_shape`` and
+                ``img_id``.
+            rescale (bool): Whether boxes are in the original image.
+            callback (Callable, optional): Called with each sampling step.
+        """
+        cfg = dict(self.test_cfg)
+        device = next(self.bbox_head.parameters()).device
+        noise = PerImageNoise.from_seed(
+            cfg.pop('eval_seed'), [m.get('img_id', 0) for m in img_metas],
+            device)
+        steps = self.sampler(
+            self.denoiser(table),
+            self.box_codec,
+            _image_sizes(img_metas, device),
+            cfg.pop('num_proposals'),
+            noise,
+            label_scheduler=self.label_scheduler,
+            callback=callback)
+        return merge_steps(steps, img_metas, rescale=rescale, **cfg)
+
+    def denoiser(self, table: FeatureTable) -> Denoise:
+        """The head with its features, as the reverse process calls it."""
+
+        def denoise(boxes: Tensor, label_state: Optional[Tensor],
+                    t: Tensor) -> Prediction:
+            t = t.to(boxes.device).long().expand(len(boxes))
+            output = self.bbox_head(
+                table, boxes, t, label_state, all_stages=False)
+            prediction = Prediction(output.boxes[-1], output.logits[-1])
+            quality_head = self.bbox_head.output_part('quality')
+            if quality_head is not None:
+                prediction.quality = output.extras['quality'][-1]
+                prediction.quality_of = lambda moved: quality_head(
+                    output.modulated, moved, t)
+            return prediction
+
+        return denoise
+
+    # ---- MMDetection's remaining interface -------------------------------
+
+    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
+        """(B, 3, H, W) images to the maps of the feature pyramid."""
+        return self.neck(self.backbone(batch_inputs))
+
+    def _forward(self,
+                 batch_inputs: Tensor,
+                 batch_data_samples: OptSampleList = None) -> Tensor:
+        """One pass of the head over whole-image boxes, e.g. to count FLOPs.
+
+        Returns:
+            tuple: Logits (S, B, N, K) and boxes (S, B, N, 4).
+        """
+        batch, _, height, width = batch_inputs.shape
+        table = self.bbox_head.tabulate(self.extract_feat(batch_inputs))
+        boxes = batch_inputs.new_tensor([0, 0, width, height]).expand(
+            batch, self.test_cfg['num_proposals'], 4)
+        t = torch.zeros(batch, dtype=torch.long, device=boxes.device)
+        state = self.label_scheduler and self.label_scheduler.prior(
+            *boxes.shape[:2], boxes.device)
+        output = self.bbox_head(table, boxes, t, state)
+        return output.logits, output.boxes
+
+
+def _image_sizes(img_metas: List[dict], device: torch.device) -> Tensor:
+    """(B, 2) height and width of the resized, unpadded images."""
+    return torch.tensor([m['img_shape'][:2] for m in img_metas],
+                        dtype=torch.float32,
+                        device=device)
