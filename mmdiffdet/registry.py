@@ -10,27 +10,39 @@ from mmengine.registry import Registry
 _SCOPE = 'mmdiffdet'
 
 
-def _child(name: str, parent: Registry, *locations: str) -> Registry:
+def _child(parent: Registry, *locations: str) -> Registry:
+    # a search asks ancestors what they have, but not to import their modules
     return Registry(
-        name,
+        parent.name,
         parent=parent,
         scope=_SCOPE,
-        locations=[f'{_SCOPE}.{location}' for location in locations])
+        locations=[f'{_SCOPE}.{location}' for location in locations] +
+        parent._locations)
 
 
-MODELS = _child('model', mmdet_registry.MODELS, 'models', 'losses')
-TASK_UTILS = _child('task util', mmdet_registry.TASK_UTILS, 'diffusion',
-                    'losses')
-HOOKS = _child('hook', mmdet_registry.HOOKS, 'engine')
-LOOPS = _child('loop', mmdet_registry.LOOPS, 'engine')
-OPTIM_WRAPPERS = _child('optimizer wrapper', mmdet_registry.OPTIM_WRAPPERS,
-                        'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    'optimizer wrapper constructor',
-    mmdet_registry.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
-DATASETS = _child('dataset', mmdet_registry.DATASETS, 'datasets')
-TRANSFORMS = _child('transform', mmdet_registry.TRANSFORMS, 'datasets')
-METRICS = _child('metric', mmdet_registry.METRICS, 'evaluation')
+MODELS = _child(mmdet_registry.MODELS, 'models', 'losses')
+TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'diffusion', 'losses')
+HOOKS = _child(mmdet_registry.HOOKS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet_registry.OPTIM_WRAPPER_CONSTRUCTORS,
+                                    'engine')
+OPTIM_WRAPPERS = _child(mmdet_registry.OPTIM_WRAPPERS, 'engine')
+DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
+TRANSFORMS = _child(mmdet_registry.TRANSFORMS, 'datasets')
+
+# Nothing of ours is in these yet; they lead to MMDetection's.
+DATA_SAMPLERS = _child(mmdet_registry.DATA_SAMPLERS)
+EVALUATOR = _child(mmdet_registry.EVALUATOR)
+LOG_PROCESSORS = _child(mmdet_registry.LOG_PROCESSORS)
+LOOPS = _child(mmdet_registry.LOOPS)
+METRICS = _child(mmdet_registry.METRICS)
+MODEL_WRAPPERS = _child(mmdet_registry.MODEL_WRAPPERS)
+OPTIMIZERS = _child(mmdet_registry.OPTIMIZERS)
+PARAM_SCHEDULERS = _child(mmdet_registry.PARAM_SCHEDULERS)
+RUNNERS = _child(mmdet_registry.RUNNERS)
+RUNNER_CONSTRUCTORS = _child(mmdet_registry.RUNNER_CONSTRUCTORS)
+VISBACKENDS = _child(mmdet_registry.VISBACKENDS)
+VISUALIZERS = _child(mmdet_registry.VISUALIZERS)
+WEIGHT_INITIALIZERS = _child(mmdet_registry.WEIGHT_INITIALIZERS)
 
 BOX_SCHEDULERS = Registry(
     'box scheduler', scope=_SCOPE, locations=[f'{_SCOPE}.diffusion'])

@@ -228,8 +228,14 @@ class DiffusionDet(BaseDetector):
     # ---- MMDetection's remaining interface -------------------------------
 
     def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) images to the maps of the feature pyramid."""
-        return self.neck(self.backbone(batch_inputs))
+        """(B, 3, H, W) images to the maps of the feature pyramid.
+
+        Channels come last in memory: convolutions are faster that way, and
+        the maps can be laid out for the gather without a transpose.
+        """
+        return self.neck(
+            self.backbone(
+                batch_inputs.contiguous(memory_format=torch.channels_last)))
 
     def _forward(self,
                  batch_inputs: Tensor,

@@ -1,0 +1,6 @@
+"""MMDetection's data sets and loading with errors that name the file."""
+from .coco import CocoDataset
+from .loading import LoadImageFromFile
+from .voc import VOCDataset
+
+__all__ = ['CocoDataset', 'LoadImageFromFile', 'VOCDataset']

@@ -1,0 +1,80 @@
+"""VOC layout with any classes."""
+import os.path as osp
+import warnings
+import xml.etree.ElementTree as ET
+from typing import Any, List
+
+import mmdet.datasets
+
+from ..registry import DATASETS
+from .loading import require_file
+
+
+@DATASETS.register_module()
+class VOCDataset(mmdet.datasets.VOCDataset):
+    """MMDetection's, for any classes, without degenerate boxes.
+
+    Args:
+        ignore_other_categories (bool): Whether the files may have classes
+            that are not in ``metainfo.classes``; their objects are left out.
+            Defaults to False: then that is an error.
+    """
+
+    def __init__(self,
+                 *args: Any,
+                 ignore_other_categories: bool = False,
+                 **kwargs: Any) -> None:
+        self.ignore_other_categories = ignore_other_categories
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """Read the list of images and their XML files.
+
+        Raises:
+            FileNotFoundError: If the list does not exist.
+        """
+        require_file(self.ann_file, type(self).__name__)
+        return super().load_data_list()
+
+    def parse_data_info(self, img_info: dict) -> dict:
+        """Parse an XML file; boxes without area are left out, with a warning.
+
+        Raises:
+            ValueError: If the file is missing or no XML, or it has a class
+                that is not in ``metainfo.classes``.
+        """
+        path = img_info['xml_path']
+        require_file(path, type(self).__name__)
+        try:
+            data_info = super().parse_data_info(img_info)
+        except ET.ParseError as error:
+            raise ValueError(f'{path}: not well-formed XML ({error})') from error
+        kept = [
+            instance for instance in data_info['instances']
+            if instance['bbox'][2] > instance['bbox'][0]
+            and instance['bbox'][3] > instance['bbox'][1]
+        ]
+        dropped = len(data_info['instances']) - len(kept)
+        if dropped:
+            warnings.warn(f'{osp.basename(path)}: left out {dropped} box(es) '
+                          'without width or height')
+        data_info['instances'] = kept
+        return data_info
+
+    def _parse_instance_info(self, raw_ann_info: Any,
+                             minus_one: bool = True) -> List[dict]:
+        classes = self.metainfo['classes']
+        other = sorted({
+            name
+            for name in (o.findtext('name')
+                         for o in raw_ann_info.findall('object'))
+            if name not in classes
+        })
+        if other and not self.ignore_other_categories:
+            name = raw_ann_info.findtext('filename', 'an XML file')
+            raise ValueError(
+                f'{self.ann_file}: objects of {name} have classes {other} that'
+                f' are missing from metainfo.classes {tuple(classes)}. Add '
+                'them (and set num_classes), or set '
+                'ignore_other_categories=True of the data set')
+        return super()._parse_instance_info(raw_ann_info, minus_one)

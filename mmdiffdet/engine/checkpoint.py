@@ -1,0 +1,87 @@
+"""Reading checkpoints without running what is in them.
+
+Importing this module makes mmengine read local files and downloads through
+it: mmengine itself falls back to full unpickling.
+"""
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+import numpy as np
+import safetensors.torch
+import torch
+from mmengine.dist import barrier, get_dist_info
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+
+
+def _getattr_of_history(obj: Any, name: str) -> Any:
+    """``getattr`` for a history buffer's own methods only."""
+    if obj is not HistoryBuffer and not isinstance(obj, HistoryBuffer):
+        raise pickle.UnpicklingError(f'getattr of {type(obj).__name__}')
+    return getattr(HistoryBuffer, name)
+
+
+# what mmengine's checkpoints hold besides tensors and plain values
+_SAFE_GLOBALS = [
+    HistoryBuffer,
+    (_getattr_of_history, 'builtins.getattr'),
+    (_getattr_of_history, '__builtin__.getattr'),
+    slice,
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+    *{type(np.dtype(t))
+      for t in (np.uint32, np.int64, np.float32, np.float64)},
+]
+
+
+def load_checkpoint_file(filename: Union[str, os.PathLike],
+                         map_location: Optional[Any] = 'cpu'
+                         ) -> Dict[str, Any]:
+    """Read a ``.pth`` or ``.safetensors`` file.
+
+    Args:
+        filename (str | os.PathLike): A local path.
+        map_location (Any, optional): As of ``torch.load``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or holds objects other than tensors and
+            plain values.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    try:
+        if path.suffix == '.safetensors':
+            device = map_location if isinstance(map_location, str) else 'cpu'
+            return safetensors.torch.load_file(path, device)
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            return torch.load(path, map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'checkpoint {path} holds more than weights and was not opened '
+            f'({str(error).splitlines()[0]}). A file of Detectron2 goes '
+            'through tools/convert_checkpoint.py') from error
+    except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
+        raise ValueError(f'checkpoint {path} cannot be read: it is damaged or '
+                         f'not a checkpoint ({error})') from error
+
+
+def _load_from_url(url: str, map_location: Optional[Any] = None
+                   ) -> Dict[str, Any]:
+    """Download once a node, then read as weights only."""
+    load = torch.hub.load_state_dict_from_url
+    if get_dist_info()[0] == 0:
+        load(url, map_location=map_location, weights_only=True)
+    barrier()
+    return load(url, map_location=map_location, weights_only=True)
+
+
+CheckpointLoader.register_scheme('', load_checkpoint_file, force=True)
+CheckpointLoader.register_scheme(('http://', 'https://'),
+                                 _load_from_url,
+                                 force=True)

@@ -1,0 +1,73 @@
+"""A checkpoint must be of the model that it is loaded into."""
+import re
+from typing import Any, Dict, List, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointGuardHook(Hook):
+    """Stop where mmengine would print a warning and go on.
+
+    In testing and resuming, checkpoint and model must have the same weights.
+    When training starts from other weights (``load_from``), weights may be
+    missing whose names match ``may_start_fresh``; a weight of another shape
+    is then dropped if its name matches.
+
+    Args:
+        may_start_fresh (Sequence[str]): Regular expressions, searched for in
+            names. Defaults to the optional parts of a stage.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self,
+                 may_start_fresh: Sequence[str] = (r'_parts\.', )) -> None:
+        self.may_start_fresh = tuple(may_start_fresh)
+
+    def after_load_checkpoint(self, runner: Runner,
+                              checkpoint: Dict[str, Any]) -> None:
+        """Compare names and shapes.
+
+        Raises:
+            ValueError: If they differ; names the first weights that do.
+        """
+        weights = checkpoint.get('state_dict', checkpoint)
+        weights = {re.sub(r'^module\.', '', k): v for k, v in weights.items()}
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        expected = model.state_dict()
+        # mmengine builds the train loop before it loads, the test loop alone
+        # leaves its config
+        begins = isinstance(runner._train_loop,
+                            BaseLoop) and not runner._resume
+
+        problems: List[str] = []
+        for name, value in expected.items():
+            fresh = begins and any(
+                re.search(pattern, name) for pattern in self.may_start_fresh)
+            if name not in weights:
+                if not fresh:
+                    problems.append(f'missing {name}')
+            elif weights[name].shape != value.shape:
+                if fresh:
+                    del weights[name]
+                else:
+                    problems.append(
+                        f'{name} is {tuple(weights[name].shape)}, the model '
+                        f'has {tuple(value.shape)}')
+        problems += [f'left over {k}' for k in weights if k not in expected]
+        if problems:
+            shown = '\n  '.join(problems[:8])
+            more = len(problems) - 8
+            raise ValueError(
+                f'checkpoint {runner._load_from} is of another model:\n  '
+                f'{shown}' + (f'\n  and {more} more' if more > 0 else '') +
+                '\nUse the config it was trained with. To start training '
+                'from part of it, list the names of the rest in '
+                'CheckpointGuardHook.may_start_fresh')
+        checkpoint['state_dict'] = weights

@@ -1,0 +1,77 @@
+"""What the command lines of training and testing share."""
+import argparse
+import os
+import os.path as osp
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add MMDetection's arguments that both commands take."""
+    parser.add_argument(
+        '--work-dir', help='where logs and models go, by default '
+        'work_dirs/<config name>')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override the config, e.g. model.sampler.sampling_timesteps=4 '
+        'model.sampler.scheduler.type=DPMSolverMultistepScheduler '
+        'model.sampler.renewal=None; lists as key="[a,b]" without spaces')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read ``args.config`` and apply the common arguments.
+
+    Raises:
+        FileNotFoundError: If the config does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'config {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(_none_values(args.cfg_options))
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join(
+            'work_dirs',
+            osp.splitext(osp.basename(args.config))[0])
+    if args.launcher != 'none' and not torch.cuda.is_available():
+        _use_cpu_processes(cfg)
+    return cfg
+
+
+def _none_values(options: dict) -> dict:
+    """``key=None`` means None; mmengine would pass on the word."""
+    return {k: None if v == 'None' else v for k, v in options.items()}
+
+
+def _use_cpu_processes(cfg: Config) -> None:
+    """Processes without GPUs talk through gloo.
+
+    mmengine's launcher would pick a GPU for each; it leaves a process group
+    alone that exists. Its default wrapper names devices, so ours is set here.
+
+    Raises:
+        ValueError: If the launcher does not set torch's variables.
+    """
+    if cfg.launcher != 'pytorch':
+        raise ValueError(f'--launcher {cfg.launcher} needs GPUs; on CPUs use '
+                         'tools/dist_train.sh or tools/dist_test.sh')
+    dist.init_process_group('gloo')
+    cfg.env_cfg.dist_cfg.backend = 'gloo'
+    cfg.setdefault('model_wrapper_cfg',
+                   dict(type='MMDistributedDataParallel'))
+    threads = max(1, (os.cpu_count() or 1) // dist.get_world_size())
+    torch.set_num_threads(min(torch.get_num_threads(), threads))

@@ -1,0 +1,42 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+version = re.search(r"'(.+)'",
+                    (root / 'mmdiffdet/version.py').read_text()).group(1)
+
+setup(
+    name='mmdiffdet',
+    version=version,
+    description='DiffusionDet research software on the MMDetection stack',
+    long_description=(root / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmdiffdet', 'mmdiffdet.*']),
+    # The ranges that the tests have run with. mmcv, mmengine and mmdet are
+    # the maintained continuations, under the same import names; with a build
+    # of your own of one of them: pip install --no-deps -e .
+    install_requires=[
+        'torch>=2.6,<2.14',
+        'onedl-mmcv>=2.3.6,<2.4',
+        'onedl-mmengine>=0.10.12,<0.11',
+        'onedl-mmdetection>=3.5.1,<3.6',
+        'diffusers>=0.35,<0.43',
+        'numpy>=2.0,<2.3',
+        'pycocotools>=2.0.8,<2.1',
+        'safetensors>=0.4,<1',
+    ],
+    extras_require={
+        'demo': ['scikit-image>=0.25,<0.27', 'scikit-learn>=1.5,<2'],
+        'test': ['pytest>=8,<10', 'scikit-image>=0.25,<0.27',
+                 'scikit-learn>=1.5,<2'],
+        'lint': ['ruff>=0.14,<0.18'],
+    },
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ])

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]
+# One process a GPU, or on a machine without GPUs as many CPU processes.
+# Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT.
+set -euo pipefail
+[ $# -ge 3 ] || { sed -n 2p "$0" >&2; exit 2; }
+config=$1 checkpoint=$2 processes=$3
+shift 3
+tools=$(cd "$(dirname "$0")" && pwd)
+exec python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
+    "$tools/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
