@@ -22,7 +22,7 @@ from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
 from .seed_options import model_config
-from .seed_weights import rename, rename_all
+from .seed_weights import options_of, rename, rename_all
 
 # largest absolute error, by what is compared (losses: relative; gradients:
 # relative to the tensor's largest value)
@@ -66,29 +66,23 @@ class Golden:
 
     def options(self) -> Dict[str, Any]:
         """Seed options: the file's, and sizes read from its tensors."""
-        options = dict(json.loads(self.metadata.get('knobs', '{}')), NHEADS=4)
-        head = {k[5:]: v for k, v in self.tensors.items()
-                if k.startswith('head.')}
-        shapes = {k.split('.', 2)[2]: v.shape for k, v in head.items()
-                  if k.startswith('head_series.0.')}
-        if shapes:
-            options['NUM_CLASSES'], options['HIDDEN_DIM'] = shapes[
-                'class_logits.weight']
-            options['DIM_FEEDFORWARD'] = shapes['linear1.weight'][0]
-            options['DIM_DYNAMIC'] = shapes['inst_interact.norm1.weight'][0]
-            options['NUM_HEADS'] = 1 + max(
-                int(k.split('.')[1]) for k in head if k[:5] == 'head_')
-            for key, name in (('quality_head', 'QUALITY_HEAD_HIDDEN_DIM'),
-                              ('geo_bias_mlp', 'GEO_BIAS_HIDDEN_DIM'),
-                              ('geo_feat_abs', 'GEO_FEAT_HIDDEN_DIM')):
-                if f'{key}.0.weight' in shapes:
-                    options[name] = shapes[f'{key}.0.weight'][0]
+        options: Dict[str, Any] = dict(NHEADS=4)
+        head = self.head_weights()
+        if head:
+            options.update(options_of(head))
         elif 'in.logits' in self.tensors:
             options['NUM_CLASSES'] = self.tensors['in.logits'].size(-1)
         for key in ('in.boxes', 'in.noise'):
             if key in self.tensors:
                 options['NUM_PROPOSALS'] = self.tensors[key].size(-2)
-        return options
+        return {**options, **json.loads(self.metadata.get('knobs', '{}'))}
+
+    def head_weights(self) -> Dict[str, Tensor]:
+        """Weights of the head under the seed's names."""
+        return {
+            k[5:]: v
+            for k, v in self.tensors.items() if k.startswith('head.')
+        }
 
     def image_sizes(self, batch: int) -> Tensor:
         """(B, 2) height and width."""
@@ -107,9 +101,7 @@ class Golden:
                 backbone=dict(type=torch.nn.Identity),
                 neck=dict(type=torch.nn.Identity)))
         ours = model.bbox_head.state_dict()
-        weights, _ = rename_all(
-            {k[5:]: v for k, v in self.tensors.items()
-             if k.startswith('head.')}, ours)
+        weights, _ = rename_all(self.head_weights(), ours)
         model.bbox_head.load_state_dict(weights)
         return model.eval()
 

@@ -1,6 +1,6 @@
 """Weight names of the seed system's head, and ours."""
 import re
-from typing import Dict, Iterable, Tuple
+from typing import Any, Dict, Iterable, Mapping, Tuple
 
 from torch import Tensor
 
@@ -57,3 +57,76 @@ def rename_all(weights: Dict[str, Tensor], ours: Iterable[str]
         else:
             renamed[rename(name, ours)] = value
     return renamed, ignored
+
+
+def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
+    """The seed options that the weights of a head tell.
+
+    Which parts there are, and all sizes but the number of attention heads
+    (told by ``geo_bias_scale_param`` alone).
+
+    Args:
+        weights (Mapping[str, Tensor]): Of the seed's head, under its names.
+
+    Raises:
+        ValueError: If they are not of a DiffusionDet head.
+    """
+    stages = {int(k.split('.')[1]) for k in weights if _STAGE.match(k)}
+    shapes = {
+        k.split('.', 2)[2]: tuple(v.shape)
+        for k, v in weights.items() if k.startswith('head_series.0.')
+    }
+    try:
+        num_classes, channels = shapes['class_logits.weight']
+        options: Dict[str, Any] = dict(
+            NUM_CLASSES=num_classes,
+            HIDDEN_DIM=channels,
+            NUM_HEADS=1 + max(stages),
+            DIM_FEEDFORWARD=shapes['linear1.weight'][0],
+            DIM_DYNAMIC=shapes['inst_interact.norm1.weight'][0],
+            NUM_CLS=sum(
+                bool(re.match(r'cls_module\.\d+\.bias', k)) for k in shapes),
+            NUM_REG=sum(
+                bool(re.match(r'reg_module\.\d+\.bias', k)) for k in shapes))
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f'not the weights of a DiffusionDet head: {error}') from error
+
+    options['DISABLE_SELF_ATTN'] = 'self_attn.in_proj_weight' not in shapes
+    options['LABEL_STATE'] = 'label_state_embed.weight' in shapes
+    hidden = _first_shape(shapes, 'quality_head')
+    if hidden:
+        # inputs: features, 4 of the box, and t if it is included
+        options.update(
+            QUALITY_HEAD=True,
+            QUALITY_HEAD_HIDDEN_DIM=hidden[0],
+            QUALITY_HEAD_INCLUDE_T=hidden[1] == channels + 5)
+    hidden = _first_shape(shapes, 'geo_bias_mlp')
+    if hidden:
+        options.update(
+            GEO_BIAS=True,
+            GEO_BIAS_TYPE='mlp',
+            GEO_BIAS_HIDDEN_DIM=hidden[0],
+            GEO_BIAS_REL_INCLUDE_IOU=hidden[1] == 5)
+    if 'geo_bias_scale_param' in shapes:
+        options.update(
+            GEO_BIAS=True,
+            GEO_BIAS_LEARNABLE_SCALE=True,
+            NHEADS=shapes['geo_bias_scale_param'][0])
+    hidden = _first_shape(shapes, 'geo_feat_abs')
+    if hidden:
+        options.update(GEO_FEAT=True, GEO_FEAT_HIDDEN_DIM=hidden[0])
+    elif 'geo_feat_abs.weight' in shapes:
+        options.update(GEO_FEAT=True, GEO_FEAT_ENCODER='linear')
+    hidden = _first_shape(shapes, 'geo_feat_rel_mlp')
+    if hidden:
+        options.update(
+            GEO_FEAT_REL=True,
+            GEO_FEAT_HIDDEN_DIM=hidden[0],
+            GEO_FEAT_REL_INCLUDE_IOU=hidden[1] == 5)
+    return options
+
+
+def _first_shape(shapes: Dict[str, Tuple[int, ...]],
+                 name: str) -> Tuple[int, ...]:
+    return shapes.get(f'{name}.0.weight', ())

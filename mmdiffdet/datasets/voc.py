@@ -48,7 +48,8 @@ class VOCDataset(mmdet.datasets.VOCDataset):
         try:
             data_info = super().parse_data_info(img_info)
         except ET.ParseError as error:
-            raise ValueError(f'{path}: not well-formed XML ({error})') from error
+            raise ValueError(
+                f'{path}: not well-formed XML ({error})') from error
         kept = [
             instance for instance in data_info['instances']
             if instance['bbox'][2] > instance['bbox'][0]
@@ -56,8 +57,10 @@ class VOCDataset(mmdet.datasets.VOCDataset):
         ]
         dropped = len(data_info['instances']) - len(kept)
         if dropped:
-            warnings.warn(f'{osp.basename(path)}: left out {dropped} box(es) '
-                          'without width or height')
+            warnings.warn(
+                f'{osp.basename(path)}: left out {dropped} box(es) without '
+                'width or height',
+                stacklevel=2)
         data_info['instances'] = kept
         return data_info
 

@@ -1,7 +1,10 @@
 """The diffusion processes; nothing here knows a network."""
 from .box_codec import BoxCodec
-from .box_schedulers import (DDIMScheduler, build_box_scheduler,
-                             training_scheduler)
+from .box_schedulers import (
+                             DDIMScheduler,
+                             build_box_scheduler,
+                             training_scheduler,
+)
 from .corruption import NoisyProposals, corrupt
 from .ensemble import StepEnsemble
 from .guidance import QualityGuidance

@@ -8,7 +8,6 @@ import inspect
 from typing import Any, Optional, Tuple, Union
 
 import diffusers
-import torch
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 

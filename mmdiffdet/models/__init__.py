@@ -3,8 +3,7 @@ from .detector import DiffusionDet
 from .dynamic_conv import DynamicConv
 from .head import DiffusionDetHead
 from .interaction import NoInteraction, SelfAttention
-from .parts import (GeometryBias, GeometryFeature, LabelEmbedding,
-                    QualityHead)
+from .parts import GeometryBias, GeometryFeature, LabelEmbedding, QualityHead
 from .roi_gather import FeatureTable, GatherRoIExtractor
 from .stage import DiffusionDetStage
 from .structures import HeadOutput, StageContext, StageOutput

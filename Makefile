@@ -1,0 +1,17 @@
+# make demo, make test: each creates .venv when it is missing
+PY := .venv/bin/python
+DEMO := configs/demo/diffusiondet_mbv2_fpn_100-proposals.py
+
+.PHONY: demo test lint venv
+
+venv:
+	@tools/setup_venv.sh
+
+demo: venv
+	@$(PY) tools/demo.py $(DEMO)
+
+test: venv
+	@$(PY) -m pytest
+
+lint: venv
+	@$(PY) -m ruff check .

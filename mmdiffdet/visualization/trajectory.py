@@ -1,0 +1,125 @@
+"""One image on its way from noise to detections."""
+from pathlib import Path
+from typing import List, Tuple
+
+import matplotlib
+import mmcv
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..diffusion.sampling import SamplingStep
+from ..models.detector import DiffusionDet
+from ..utils import atomic_path
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.collections import PolyCollection  # noqa: E402
+
+
+@torch.inference_mode()
+def record_trajectory(model: DiffusionDet, data: dict
+                      ) -> Tuple[List[SamplingStep], InstanceData]:
+    """Every step of one image, and its detections.
+
+    Args:
+        model (DiffusionDet): In evaluation mode.
+        data (dict): One image as the test pipeline packs it, batched
+            (``pseudo_collate`` of one item).
+
+    Returns:
+        tuple: Steps, with boxes in pixels of the network's input, and
+        detections in the same pixels.
+    """
+    steps: List[SamplingStep] = []
+    data = model.data_preprocessor(data, False)
+    table = model.bbox_head.tabulate(model.extract_feat(data['inputs']))
+    metas = [sample.metainfo for sample in data['data_samples']]
+    detections = model.detect(
+        table, metas, rescale=False, callback=steps.append)
+    return steps, detections[0]
+
+
+def plot_trajectory(steps: List[SamplingStep], detections: InstanceData,
+                    img_path: str, img_shape: Tuple[int, int],
+                    classes: Tuple[str, ...], out: Path,
+                    score_thr: float = 0.4) -> None:
+    """Draw the noisy boxes of each step, then the detections.
+
+    Args:
+        steps (list[SamplingStep]): From :func:`record_trajectory`.
+        detections (InstanceData): In pixels of the network's input.
+        img_path (str): The image.
+        img_shape (tuple[int, int]): Height and width of the network's input.
+        classes (tuple[str, ...]): Class names.
+        out (Path): The picture to write.
+        score_thr (float): Proposals and detections above it are coloured.
+    """
+    height, width = img_shape[:2]
+    image = mmcv.imresize(
+        mmcv.imread(img_path, channel_order='rgb'), (width, height))
+    chosen = np.unique(
+        np.linspace(0, len(steps) - 1, min(len(steps), 7)).round().astype(int))
+    panels = len(chosen) + 1
+    columns = min(panels, 4)
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(4 * columns, 4 * rows * height / width + 0.4 * rows),
+        squeeze=False)
+    colours = plt.get_cmap('tab10')(np.arange(max(len(classes), 1)) % 10)
+    for axis in axes.flat:
+        axis.axis('off')
+    for axis, index in zip(axes.flat, chosen):
+        step = steps[index]
+        score, label = step.prediction.logits[0].sigmoid().max(-1)
+        # a box is drawn as it went in, in the colour of what came out
+        sure = score > score_thr
+        axis.imshow(image)
+        _draw(axis, step.boxes[0][~sure], (1, 1, 1, 0.25), 0.6)
+        _draw(axis, step.boxes[0][sure], colours[label[sure].cpu().numpy()],
+              1.3)
+        axis.set_title(f'step {index + 1} of {len(steps)}: t = {step.t}')
+        _frame(axis, width, height)
+    axis = axes.flat[len(chosen)]
+    found = detections[detections.scores > score_thr]
+    axis.imshow(image)
+    _draw(axis, found.bboxes, colours[found.labels.cpu().numpy()], 2)
+    for box, label, score in zip(found.bboxes.tolist(),
+                                 found.labels.tolist(),
+                                 found.scores.tolist()):
+        axis.text(
+            box[0],
+            box[1] - 2,
+            f'{classes[label]} {score:.2f}',
+            fontsize=8,
+            color='white',
+            backgroundcolor=(*colours[label][:3], 0.7))
+    axis.set_title('detections')
+    _frame(axis, width, height)
+    figure.tight_layout()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out) as path:
+        figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw(axis: plt.Axes, boxes: Tensor, colour: object,
+          width: float) -> None:
+    x1, y1, x2, y2 = boxes.cpu().numpy().T
+    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], -1)
+    axis.add_collection(
+        PolyCollection(
+            corners.reshape(-1, 4, 2),
+            facecolors='none',
+            edgecolors=colour,
+            linewidths=width))
+
+
+def _frame(axis: plt.Axes, width: int, height: int) -> None:
+    """Noisy boxes reach over the border; show a little of that."""
+    axis.set_facecolor('black')
+    axis.set_xlim(-0.08 * width, 1.08 * width)
+    axis.set_ylim(1.08 * height, -0.08 * height)

@@ -1,0 +1,50 @@
+"""Draw one image's boxes at every sampling step.
+
+    python tools/analysis_tools/plot_trajectory.py CONFIG CHECKPOINT OUT.png
+        [--image-index 0] [--steps 8]
+
+The image is taken from the test set of the config.
+"""
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+
+from mmdiffdet.engine.checkpoint import load_checkpoint_file
+from mmdiffdet.registry import DATASETS, MODELS
+from mmdiffdet.visualization import plot_trajectory, record_trajectory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('out', type=Path)
+    parser.add_argument('--image-index', type=int, default=0)
+    parser.add_argument('--steps', type=int, default=8)
+    parser.add_argument('--score-thr', type=float, default=0.4)
+    parser.add_argument('--device', default='cpu')
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.model.sampler.sampling_timesteps = args.steps
+    cfg.model.backbone.init_cfg = None
+    init_default_scope('mmdiffdet')
+    model = MODELS.build(cfg.model)
+    weights = load_checkpoint_file(args.checkpoint)
+    model.load_state_dict(weights.get('state_dict', weights))
+    model.to(args.device).eval()
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    data = pseudo_collate([dataset[args.image_index]])
+    steps, detections = record_trajectory(model, data)
+    meta = data['data_samples'][0].metainfo
+    plot_trajectory(steps, detections, meta['img_path'], meta['img_shape'],
+                    dataset.metainfo['classes'], args.out, args.score_thr)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()

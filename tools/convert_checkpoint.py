@@ -1,0 +1,61 @@
+"""Convert a DiffusionDet checkpoint to ours.
+
+    python tools/convert_checkpoint.py SRC DST [--config CONFIG]
+
+SRC is a checkpoint of Detectron2 DiffusionDet (.pth or .pkl) or of
+MMDetection's DiffusionDet project; DST ends in .pth or .safetensors. Without
+--config the model is read from the weights (ResNet-FPN; geometry features are
+taken to be of mode qk_pos). Nothing is written if a weight is left over or
+missing.
+"""
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmdiffdet.convert.checkpoint import convert, read_source, save
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('src', type=Path)
+    parser.add_argument('dst', type=Path)
+    parser.add_argument('--config', help='the model to convert to')
+    args = parser.parse_args()
+    model_cfg = None
+    if args.config:
+        model_cfg = Config.fromfile(args.config).model
+        model_cfg.backbone.init_cfg = None
+        init_default_scope('mmdiffdet')
+    try:
+        result = convert(read_source(args.src), model_cfg)
+        print(f'source: {result.kind}')
+        print(f'matched: {len(result.weights)}')
+        print(f'ignored: {len(result.ignored)}')
+        for why, count in Counter(result.ignored.values()).items():
+            names = [k for k, v in result.ignored.items() if v == why]
+            print(f'  {count} {why}: {", ".join(names)}')
+        for title, names in (('missing', result.missing),
+                             ('left over', result.left_over),
+                             ('of another shape', result.reshaped)):
+            print(f'{title}: {len(names)}')
+            for name in names:
+                print(f'  {name}')
+        if not result.complete:
+            print(f'{args.dst} was not written', file=sys.stderr)
+            return 1
+        save(result, args.dst)
+    except (FileNotFoundError, ValueError) as error:
+        print(f'{args.src}: {error}', file=sys.stderr)
+        return 1
+    print(f'wrote {args.dst}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

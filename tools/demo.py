@@ -1,0 +1,103 @@
+"""Train a small detector on composed photographs and look at what it does.
+
+    python tools/demo.py [CONFIG]
+
+Runs the tools one after another, printing each command, and skips what is
+done: data, ImageNet weights, training (resumes), tests, pictures.
+"""
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+from mmengine.config import Config
+
+STEPS = (1, 4)
+
+
+def run(command: List[str], log: Path, show: str = '') -> None:
+    """Run one of the tools; its output goes to ``log``.
+
+    Args:
+        command (list[str]): Script and arguments.
+        log (Path): All output.
+        show (str): Lines that match this regular expression are printed,
+            from the match on.
+    """
+    print(f'$ python {" ".join(command)}', flush=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, 'w') as file:
+        process = subprocess.Popen([sys.executable, *command],
+                                   stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT,
+                                   text=True)
+        for line in process.stdout:
+            file.write(line)
+            found = re.search(show, line) if show else None
+            if found:
+                print('  ' + found[0], flush=True)
+    if process.wait():
+        print(''.join(log.read_text().splitlines(True)[-15:]))
+        sys.exit(f'failed; all output is in {log}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'config',
+        nargs='?',
+        default='configs/demo/diffusiondet_mbv2_fpn_100-proposals.py')
+    config = parser.parse_args().config
+    cfg = Config.fromfile(config)
+    work_dir = Path('work_dirs') / f'demo_{Path(config).stem}'
+    checkpoint = work_dir / f'iter_{cfg.train_cfg.max_iters}.pth'
+
+    run(['tools/fetch_mobilenet_v2.py'], work_dir / 'fetch.log', r'.*')
+    run(['tools/dataset_converters/compose_demo.py',
+         cfg.data_root.rstrip('/')], work_dir / 'compose.log', r'.*')
+    if checkpoint.exists():
+        print(f'{checkpoint} is there')
+    else:
+        start = time.time()
+        run(['tools/train.py', config, '--work-dir', str(work_dir),
+             '--resume'], work_dir / 'train.log',
+            r'Iter\(train\).*?(?=  data_time)|(?<=  )loss: \S+')
+        print(f'trained in {(time.time() - start) / 60:.1f} minutes')
+
+    rows = []
+    for steps in STEPS:
+        folder = work_dir / f'test_{steps}-step'
+        metrics = folder / 'metrics.json'
+        start = time.time()
+        command = ['tools/test.py', config, str(checkpoint), '--work-dir',
+                   str(folder), '--metrics', str(metrics), '--cfg-options',
+                   f'model.sampler.sampling_timesteps={steps}']
+        if steps == STEPS[-1]:
+            command[5:5] = ['--show-dir', 'pictures']
+        run(command, folder / 'test.log')
+        found = json.loads(metrics.read_text())
+        rows.append((steps, found['coco/bbox_mAP'], found['coco/bbox_mAP_50'],
+                     found['coco/bbox_mAP_75'], time.time() - start))
+    picture = work_dir / 'trajectory.png'
+    run(['tools/analysis_tools/plot_trajectory.py', config, str(checkpoint),
+         str(picture), '--steps', '7', '--image-index', '3'],
+        work_dir / 'plot.log')
+
+    print('\nsteps     AP   AP50   AP75   seconds')
+    for steps, *scores, seconds in rows:
+        print(f'{steps:5d}' + ''.join(f'{100 * s:7.1f}' for s in scores) +
+              f'{seconds:10.0f}')
+    pictures = sorted((work_dir / f'test_{STEPS[-1]}-step').glob(
+        '*/pictures'))
+    print(f'\ntruth and detections side by side: {pictures[-1]}\n'
+          f'boxes on their way from noise:     {picture}')
+
+
+if __name__ == '__main__':
+    main()
