@@ -5,6 +5,7 @@
 """
 import argparse
 
+import torch
 from mmengine.runner import Runner
 
 from mmdiffdet.engine.launch import add_common_arguments, load_config
@@ -32,8 +33,11 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+        if torch.cuda.is_available():
+            cfg.optim_wrapper.type = 'PartAmpOptimWrapper'
+            cfg.optim_wrapper.loss_scale = 'dynamic'
+        else:  # mmengine's wrapper with loss scaling asks for a GPU
+            cfg.optim_wrapper.type = 'PartBf16OptimWrapper'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(f'--auto-scale-lr: {args.config} has no '

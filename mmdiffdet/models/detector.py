@@ -72,6 +72,7 @@ class DiffusionDet(BaseDetector):
                  data_preprocessor: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        self._backbone_frozen = False
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(bbox_head)
@@ -83,6 +84,19 @@ class DiffusionDet(BaseDetector):
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
+
+    def freeze_backbone(self) -> None:
+        """Train it no more: no gradients, and evaluation mode from now on."""
+        self.backbone.requires_grad_(False)
+        self._backbone_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> 'DiffusionDet':
+        """Switch between training and evaluation, see ``freeze_backbone``."""
+        super().train(mode)
+        if self._backbone_frozen:
+            self.backbone.eval()
+        return self
 
     # ---- objects to losses -------------------------------------------------
 

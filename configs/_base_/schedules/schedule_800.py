@@ -14,7 +14,8 @@ param_scheduler = [
         gamma=0.1)
 ]
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='PartOptimWrapper',
+    constructor='PartOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=2.5e-4, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.0, norm_type=2))
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,0 +1,140 @@
+"""Learning rates and gradient clipping by part of the model."""
+from contextlib import contextmanager
+from typing import Dict, Iterator, List, Optional
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import (
+    AmpOptimWrapper,
+    DefaultOptimWrapperConstructor,
+    OptimWrapper,
+)
+from mmengine.runner import autocast
+from torch import nn
+
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+
+# part -> what its parameters' names contain; the first that fits
+_PARTS = dict(
+    backbone='backbone.',
+    geometry='_parts.geometry_',
+    quality='_parts.quality.')
+_OPTIONS = tuple(f'{part}_lr_mult' for part in _PARTS)
+
+
+def part_of(name: str) -> str:
+    """``backbone``, ``geometry``, ``quality`` or, for the rest, ``base``."""
+    return next((part for part, key in _PARTS.items() if key in name), 'base')
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """One parameter group a part, with its own learning rate.
+
+    ``paramwise_cfg`` takes ``backbone_lr_mult``, ``geometry_lr_mult`` and
+    ``quality_lr_mult``, each 1 by default. A multiplier of 0 freezes the
+    part: no gradient is computed, it is not in the optimiser (no weight
+    decay), and the backbone stays in evaluation mode (statistics of batch
+    norm are fixed).
+
+    Args:
+        optim_wrapper_cfg (dict): With ``optimizer``.
+        paramwise_cfg (dict, optional): The multipliers.
+
+    Raises:
+        ValueError: If a multiplier is negative or an option unknown.
+    """
+
+    def __init__(self,
+                 optim_wrapper_cfg: dict,
+                 paramwise_cfg: Optional[dict] = None) -> None:
+        unknown = sorted(set(paramwise_cfg or ()) - set(_OPTIONS))
+        if unknown:
+            raise ValueError(
+                f'optim_wrapper.paramwise_cfg: unknown {unknown}, this '
+                f"constructor takes {list(_OPTIONS)}; MMEngine's options need "
+                "optim_wrapper.constructor='DefaultOptimWrapperConstructor'")
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        for option, value in self.paramwise_cfg.items():
+            if value < 0:
+                raise ValueError(f'optim_wrapper.paramwise_cfg: {option} must '
+                                 f'be >= 0, got {value}')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimiser and its wrapper."""
+        bare = model.module if is_model_wrapper(model) else model
+        frozen = [
+            part for part in _PARTS
+            if self.paramwise_cfg.get(f'{part}_lr_mult', 1.0) == 0
+        ]
+        for name, parameter in bare.named_parameters():
+            if part_of(name) in frozen:
+                parameter.requires_grad_(False)
+        if 'backbone' in frozen:
+            bare.freeze_backbone()
+        if frozen and bare is not model:
+            # the wrapper was made before; it waits for all gradients but for
+            # those that it finds unused
+            model.find_unused_parameters = True
+
+        groups: Dict[str, dict] = {}
+        for name, parameter in bare.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            part = part_of(name)
+            mult = self.paramwise_cfg.get(f'{part}_lr_mult', 1.0)
+            group = groups.setdefault(part, dict(params=[], part=part))
+            if self.base_lr is not None:
+                group['lr'] = self.base_lr * mult
+            group['params'].append(parameter)
+        optimizer = OPTIMIZERS.build(
+            dict(self.optimizer_cfg, params=list(groups.values())))
+        wrapper_cfg = dict(self.optim_wrapper_cfg)
+        wrapper_cfg.setdefault('type', 'PartOptimWrapper')
+        return OPTIM_WRAPPERS.build(
+            wrapper_cfg, default_args=dict(optimizer=optimizer))
+
+
+class _ClipByPart:
+    """Clip the gradients of geometry, quality and everything else apart.
+
+    Clipped together, the large gradients of one part would shrink the steps
+    of the others. The three norms are logged as ``grad_norm`` (of everything
+    else), ``grad_norm_geometry`` and ``grad_norm_quality``.
+    """
+
+    def _clip_grad(self) -> None:
+        clipped: Dict[str, List[nn.Parameter]] = {}
+        for group in self.optimizer.param_groups:
+            part = group.get('part', 'base')
+            name = part if part in ('geometry', 'quality') else ''
+            clipped.setdefault(name, []).extend(
+                p for p in group['params'] if p.grad is not None)
+        for name, parameters in clipped.items():
+            if not parameters:
+                continue
+            norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+            if norm is not None:
+                key = f'train/{self.grad_name}' + (f'_{name}' if name else '')
+                self.message_hub.update_scalar(key, float(norm))
+
+
+@OPTIM_WRAPPERS.register_module()
+class PartOptimWrapper(_ClipByPart, OptimWrapper):
+    """MMEngine's wrapper with gradients clipped by part."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class PartAmpOptimWrapper(_ClipByPart, AmpOptimWrapper):
+    """The same for mixed precision on GPUs, with loss scaling."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class PartBf16OptimWrapper(_ClipByPart, OptimWrapper):
+    """The same for mixed precision in bfloat16, which needs no scaling."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass in bfloat16."""
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield
