@@ -71,10 +71,11 @@ class DDIMScheduler(diffusers.DDIMScheduler):
                              f" got {self.config.prediction_type!r}")
         t = int(timestep)
         t_next = next_timestep(self, t)
-        abar = self.alphas_cumprod[t]
+        # scalars of double precision: 1 - abar_next - sigma^2 cancels
+        abar = self.alphas_cumprod[t].double()
         abar_next = (
             self.alphas_cumprod[t_next]
-            if t_next >= 0 else self.final_alpha_cumprod)
+            if t_next >= 0 else self.final_alpha_cumprod).double()
         noise = (sample - abar.sqrt() * model_output) / (1 - abar).sqrt()
         sigma = eta * ((1 - abar / abar_next) * (1 - abar_next) /
                        (1 - abar)).sqrt()

@@ -1,0 +1,67 @@
+"""The gather against MMCV's RoIAlign."""
+import pytest
+import torch
+
+from mmdiffdet.registry import MODELS
+
+STRIDES = [4, 8, 16, 32]
+
+
+def extractors():
+    common = dict(out_channels=8, featmap_strides=STRIDES)
+    ours = MODELS.build(dict(type='GatherRoIExtractor', **common))
+    theirs = MODELS.build(
+        dict(
+            type='mmdet.SingleRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
+            **common))
+    return ours, theirs
+
+
+def rois(kind):
+    torch.manual_seed(1)
+    low = torch.rand(40, 2) * 180 - 40
+    side = torch.rand(40, 2) * 200
+    if kind == 'tiny':
+        side = side / 200
+    elif kind == 'empty':
+        side = torch.zeros(40, 2)
+    elif kind == 'outside':
+        low = low + 400
+    elif kind == 'levels':  # sides at the borders between levels
+        side = torch.tensor([56., 111.9, 112., 112.1, 224., 448., 900., 5.]
+                            ).repeat(5)[:, None].expand(-1, 2)
+    index = torch.randint(3, (40, 1)).float()
+    return torch.cat([index, low, low + side], 1)
+
+
+@pytest.mark.parametrize('kind',
+                         ['usual', 'tiny', 'empty', 'outside', 'levels'])
+def test_equals_roialign_forward_and_backward(kind):
+    ours, theirs = extractors()
+    feats = [torch.randn(3, 8, 160 // s, 192 // s) for s in STRIDES]
+    mine = [f.clone().requires_grad_() for f in feats]
+    other = [f.clone().requires_grad_() for f in feats]
+    weight = torch.randn(40, 8, 7, 7)
+    found = ours(mine, rois(kind))
+    expected = theirs(other, rois(kind))
+    assert torch.allclose(found, expected, atol=1e-4)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for a, b in zip(mine, other):
+        assert torch.allclose(a.grad, b.grad, atol=1e-4)
+
+
+def test_table_is_the_same_as_maps():
+    ours, _ = extractors()
+    feats = [torch.randn(3, 8, 160 // s, 192 // s) for s in STRIDES]
+    table = ours.tabulate(feats)
+    assert torch.equal(ours(table, rois('usual')), ours(feats, rois('usual')))
+
+
+def test_nan_boxes_stay_nan():
+    """So that the loss tells, not an index out of range."""
+    ours, _ = extractors()
+    feats = [torch.randn(1, 8, 160 // s, 192 // s) for s in STRIDES]
+    boxes = torch.tensor([[0., float('nan'), 3., 9., 9.]])
+    assert ours(feats, boxes).isnan().any()

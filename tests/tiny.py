@@ -1,0 +1,150 @@
+"""Tiny models, batches and data sets that the tests share."""
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from mmdiffdet.convert.seed_options import model_config
+from mmdiffdet.models import DiffusionDet
+from mmdiffdet.registry import MODELS
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / 'shared'
+SIZES = dict(
+    NUM_CLASSES=3,
+    NUM_PROPOSALS=12,
+    HIDDEN_DIM=16,
+    NUM_HEADS=2,
+    NHEADS=4,
+    DIM_FEEDFORWARD=32,
+    DIM_DYNAMIC=8)
+BACKBONE = dict(
+    type='mmdet.ResNet',
+    depth=18,
+    base_channels=4,
+    norm_cfg=dict(type='BN', requires_grad=True),
+    norm_eval=True)
+NECK = dict(
+    type='mmdet.FPN', in_channels=[4, 8, 16, 32], out_channels=16, num_outs=4)
+
+
+def tiny_config(**options: Any) -> ConfigDict:
+    """A model of a few thousand weights; ``options`` are seed options."""
+    return ConfigDict(
+        model_config({**SIZES, **options}),
+        backbone=dict(BACKBONE),
+        neck=dict(NECK),
+        data_preprocessor=dict(
+            type='mmdet.DetDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
+            pad_size_divisor=32))
+
+
+def build(config: dict, seed: int = 0) -> DiffusionDet:
+    """Build and initialise as the runner does."""
+    init_default_scope('mmdiffdet')
+    torch.manual_seed(seed)
+    model = MODELS.build(ConfigDict(config))
+    model.init_weights()
+    return model
+
+
+def batch(sizes: Sequence[Tuple[int, int]] = ((64, 96), (64, 96)),
+          objects: Sequence[int] = (3, 2),
+          seed: int = 0) -> Dict[str, List]:
+    """Images of (height, width) with that many objects, as a data loader
+    gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, samples = [], []
+    for i, ((height, width), count) in enumerate(zip(sizes, objects)):
+        inputs.append(
+            torch.randint(
+                256, (3, height, width), generator=generator).byte())
+        low = torch.rand(count, 2, generator=generator) * 0.5
+        side = torch.rand(count, 2, generator=generator) * 0.4 + 0.1
+        scale = torch.tensor([width, height] * 2)
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=i,
+                img_shape=(height, width),
+                ori_shape=(height, width),
+                scale_factor=(1.0, 1.0)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat([low, low + side], 1) * scale,
+            labels=torch.randint(3, (count, ), generator=generator))
+        inputs_meta = sample
+        samples.append(inputs_meta)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def pick(data: Dict[str, List], *index: int) -> Dict[str, List]:
+    """Some images of a batch."""
+    return {k: [v[i] for i in index] for k, v in data.items()}
+
+
+def losses_of(model: DiffusionDet, data: Dict[str, List]) -> Dict[str, Any]:
+    """Losses of a batch."""
+    return model(**model.data_preprocessor(data, True), mode='loss')
+
+
+def write_coco(folder: Path, count: int = 6) -> Path:
+    """A COCO-format data set of coloured squares, 64x48; returns the root."""
+    rng = np.random.default_rng(0)
+    (folder / 'images').mkdir(parents=True)
+    names = ('red', 'green', 'blue')
+    coco = dict(
+        images=[],
+        annotations=[],
+        categories=[dict(id=i + 1, name=n) for i, n in enumerate(names)])
+    for i in range(count):
+        image = rng.integers(100, 150, (48, 64, 3), dtype=np.uint8)
+        label = i % 3
+        x, y, side = rng.integers(4, 30), rng.integers(4, 20), 16
+        image[y:y + side, x:x + side] = 0
+        image[y:y + side, x:x + side, 2 - label] = 255
+        cv2.imwrite(str(folder / f'images/{i}.png'), image)
+        coco['images'].append(
+            dict(id=i, file_name=f'{i}.png', height=48, width=64))
+        coco['annotations'].append(
+            dict(
+                id=i + 1,
+                image_id=i,
+                category_id=label + 1,
+                bbox=[int(x), int(y), side, side],
+                area=side * side,
+                iscrowd=0))
+    (folder / 'train.json').write_text(json.dumps(coco))
+    return folder
+
+
+def runner_config(root: Path, work_dir: Path, **options: Any) -> Config:
+    """Everything to train and test the tiny model on :func:`write_coco`."""
+    cfg = Config.fromfile(
+        ROOT / 'configs/demo/diffusiondet_mbv2_fpn_100-proposals.py')
+    cfg.model = tiny_config(**options)
+    cfg.work_dir = str(work_dir)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        loader.num_workers = 0
+        loader.persistent_workers = False
+        loader.batch_size = 2
+        loader.dataset.data_root = f'{root}/'
+        loader.dataset.ann_file = 'train.json'
+        loader.dataset.data_prefix = dict(img='images/')
+        loader.dataset.metainfo = dict(classes=('red', 'green', 'blue'))
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.ann_file = str(root / 'train.json')
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=2, val_interval=100)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.logger.interval = 1
+    return cfg
