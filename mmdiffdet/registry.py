@@ -28,9 +28,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet_registry.OPTIM_WRAPPER_CONSTRUCTORS,
 OPTIM_WRAPPERS = _child(mmdet_registry.OPTIM_WRAPPERS, 'engine')
 DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
 TRANSFORMS = _child(mmdet_registry.TRANSFORMS, 'datasets')
+DATA_SAMPLERS = _child(mmdet_registry.DATA_SAMPLERS, 'datasets')
 
 # Nothing of ours is in these yet; they lead to MMDetection's.
-DATA_SAMPLERS = _child(mmdet_registry.DATA_SAMPLERS)
 EVALUATOR = _child(mmdet_registry.EVALUATOR)
 LOG_PROCESSORS = _child(mmdet_registry.LOG_PROCESSORS)
 LOOPS = _child(mmdet_registry.LOOPS)

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmdiffdet.convert.seed_options import model_config
+from mmdiffdet.convert.seed_model import model_config
 from mmdiffdet.models import DiffusionDet
 from mmdiffdet.registry import MODELS
 
+# init_weights would tell of every weight
+MMLogger.get_instance('mmengine', log_level='WARNING')
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
 SIZES = dict(
@@ -33,6 +36,25 @@ BACKBONE = dict(
     norm_eval=True)
 NECK = dict(
     type='mmdet.FPN', in_channels=[4, 8, 16, 32], out_channels=16, num_outs=4)
+
+
+_TO_SEED = (
+    ('output_parts.quality.mlp.', 'quality_head.'),
+    ('attention_parts.geometry_bias.mlp.', 'geo_bias_mlp.'),
+    ('attention_parts.geometry_bias.head_scale', 'geo_bias_scale_param'),
+    ('position_parts.geometry_feature.absolute.', 'geo_feat_abs.'),
+    ('position_parts.geometry_feature.relative.', 'geo_feat_rel_mlp.'),
+    ('position_parts.geometry_feature.gate', 'geo_feat_alpha_param'),
+    ('feature_parts.label_state.embed.', 'label_state_embed.'),
+    ('feature_parts.label_state.proj.', 'label_state_proj.'),
+    ('feature_parts.label_state.gate', 'label_state_alpha_param'))
+
+
+def seed_name(name: str) -> str:
+    """The seed system's name of one of our head's weights."""
+    for ours, seeds in _TO_SEED:
+        name = name.replace(ours, seeds)
+    return name
 
 
 def tiny_config(**options: Any) -> ConfigDict:
@@ -81,8 +103,7 @@ def batch(sizes: Sequence[Tuple[int, int]] = ((64, 96), (64, 96)),
         sample.gt_instances = InstanceData(
             bboxes=torch.cat([low, low + side], 1) * scale,
             labels=torch.randint(3, (count, ), generator=generator))
-        inputs_meta = sample
-        samples.append(inputs_meta)
+        samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
 
 

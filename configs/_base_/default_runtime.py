@@ -11,7 +11,11 @@ default_hooks = dict(
         max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
-custom_hooks = [dict(type='CheckpointGuardHook')]
+custom_hooks = [
+    dict(type='CheckpointGuardHook'),
+    dict(type='NumClassCheckHook'),  # of data set and model
+    dict(type='IterationSeedHook')
+]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/datasets/demo.py', '../_base_/schedules/schedule_800.py',
     '../_base_/default_runtime.py'
 ]
-model = dict(bbox_head=dict(num_classes=3), criterion=dict(num_classes=3))
+model = dict(bbox_head=dict(num_classes=3))
 max_iters = 300
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [

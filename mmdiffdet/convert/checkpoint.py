@@ -16,7 +16,7 @@ from torch import Tensor
 from ..engine.checkpoint import load_checkpoint_file
 from ..registry import MODELS
 from ..utils import atomic_path
-from .seed_options import model_config
+from .seed_model import model_config
 from .seed_weights import options_of, rename_all
 
 DETECTRON2 = 'Detectron2 DiffusionDet'
@@ -127,7 +127,7 @@ def read_source(path: Path) -> Dict[str, Tensor]:
         raise ValueError(f'{path} has no "model" or "state_dict" with weights')
     weights = {
         re.sub(r'^module\.', '', k):
-        torch.from_numpy(np.ascontiguousarray(v))
+        torch.from_numpy(np.array(v))
         if isinstance(v, np.ndarray) else v
         for k, v in weights.items()
     }

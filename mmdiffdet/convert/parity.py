@@ -21,7 +21,7 @@ from ..diffusion.noise import PerImageNoise
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
-from .seed_options import model_config
+from .seed_model import model_config
 from .seed_weights import options_of, rename, rename_all
 
 # largest absolute error, by what is compared (losses: relative; gradients:

@@ -1,11 +1,12 @@
 """The seed system's options and what they are here: one table.
 
-``OPTIONS`` maps a name under ``MODEL.DiffusionDet`` to its default in the
-seed and to where its value goes: a section and a key. :func:`model_config`
-turns a set of options into a model config of ours, without backbone and neck.
+``OPTIONS`` maps a name to its default in the seed and to where its value
+goes: a section and a key. Names under ``MODEL.DiffusionDet`` stand without
+that prefix; those of Detectron2 itself have their full name.
+:mod:`~mmdiffdet.convert.seed_config` reads the sections.
 """
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,9 @@ class Option:
 
     Args:
         default (Any): The seed's default.
-        section (str): What it configures; ``switch`` for those that
-            :func:`model_config` reads itself.
+        section (str): What it configures; ``switch`` for those that choose
+            between sections, ``fixed`` for those that can only have their
+            default here, ``unused`` for those that mean nothing here.
         key (str): Argument within the section.
         convert (Callable, optional): From the seed's value to ours.
     """
@@ -27,8 +29,12 @@ class Option:
 
 
 def _same(section: str, **defaults: Any) -> Dict[str, Option]:
-    """Switches named like their keyword."""
+    """Options of a section that keep their names."""
     return {k: Option(v, section) for k, v in defaults.items()}
+
+
+def _levels(prefix: str) -> List[str]:
+    return [f'{prefix}{i}' for i in (2, 3, 4, 5)]
 
 
 OPTIONS: Dict[str, Option] = {
@@ -144,23 +150,108 @@ OPTIONS: Dict[str, Option] = {
     'GEO_FEAT_TRAIN_START_ITER': Option(0, 'geometry_warmup', 'start'),
     'GEO_FEAT_TRAIN_WARMUP_ITERS': Option(0, 'geometry_warmup', 'warmup'),
     'GEO_FEAT_LR_MULT': Option(1.0, 'lr_mult', 'geometry'),
-    'GEO_BIAS_LR_MULT': Option(1.0, 'lr_mult', 'geometry_bias'),
     'QUALITY_HEAD_LR_MULT': Option(1.0, 'lr_mult', 'quality'),
+    **_same(
+        'fixed',
+        NUM_DYNAMIC=2,
+        DROPOUT=0.0,
+        ACTIVATION='relu',
+        DEEP_SUPERVISION=True,
+        USE_FOCAL=True),
+    'NO_OBJECT_WEIGHT': Option(0.1, 'unused'),  # of softmax classification
+
+    # Detectron2: model
+    **_same(
+        'fixed', **{
+            'MODEL.META_ARCHITECTURE': 'DiffusionDet',
+            'MODEL.MASK_ON': False,
+            'MODEL.BACKBONE.NAME': 'build_resnet_fpn_backbone',
+            'MODEL.RESNETS.NORM': 'FrozenBN',
+            'MODEL.RESNETS.OUT_FEATURES': _levels('res'),
+            'MODEL.FPN.IN_FEATURES': _levels('res'),
+            'MODEL.FPN.FUSE_TYPE': 'sum',
+            'MODEL.FPN.NORM': '',
+            'MODEL.ROI_HEADS.IN_FEATURES': _levels('p'),
+            'MODEL.ROI_BOX_HEAD.POOLER_TYPE': 'ROIAlignV2',
+            'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION': 7,
+            'MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO': 2,
+        }),
+    **_same(
+        'backbone', **{
+            'MODEL.WEIGHTS': '',
+            'MODEL.BACKBONE.FREEZE_AT': 2,
+            'MODEL.RESNETS.DEPTH': 50,
+            'MODEL.RESNETS.STRIDE_IN_1X1': True,
+        }),
+    'MODEL.FPN.OUT_CHANNELS': Option(256, 'neck', 'out_channels'),
+    'MODEL.PIXEL_MEAN': Option([103.53, 116.28, 123.675], 'preprocessor',
+                               'mean'),
+    'MODEL.PIXEL_STD': Option([1.0, 1.0, 1.0], 'preprocessor', 'std'),
+    'INPUT.FORMAT': Option('BGR', 'preprocessor', 'bgr_to_rgb',
+                           lambda order: order == 'RGB'),
+    'MODEL.DEVICE': Option('cuda', 'unused'),
+
+    # Detectron2: data
+    **_same(
+        'data', **{
+            'DATASETS.TRAIN': (),
+            'DATASETS.TEST': (),
+            'INPUT.MIN_SIZE_TRAIN': (800, ),
+            'INPUT.MAX_SIZE_TRAIN': 1333,
+            'INPUT.MIN_SIZE_TEST': 800,
+            'INPUT.MAX_SIZE_TEST': 1333,
+            'INPUT.CROP.ENABLED': False,
+            'INPUT.CROP.SIZE': (0.9, 0.9),
+            'INPUT.CROP.TYPE': 'relative_range',
+            'DATALOADER.NUM_WORKERS': 4,
+            'DATALOADER.FILTER_EMPTY_ANNOTATIONS': True,
+            'SOLVER.IMS_PER_BATCH': 16,
+        }),
+    **_same(
+        'fixed', **{
+            'INPUT.MIN_SIZE_TRAIN_SAMPLING': 'choice',
+            'INPUT.RANDOM_FLIP': 'horizontal',
+            'DATALOADER.SAMPLER_TRAIN': 'TrainingSampler',
+            'TEST.AUG.ENABLED': False,
+        }),
+    'DATALOADER.ASPECT_RATIO_GROUPING': Option(True, 'unused'),
+    'TEST.DETECTIONS_PER_IMAGE': Option(100, 'unused'),  # COCO's own limit
+
+    # Detectron2: training
+    **_same(
+        'schedule', **{
+            'SEED': -1,
+            'OUTPUT_DIR': './output',
+            'SOLVER.BASE_LR': 0.001,
+            'SOLVER.WEIGHT_DECAY': 1e-4,
+            'SOLVER.BACKBONE_MULTIPLIER': 1.0,
+            'SOLVER.STEPS': (30000, ),
+            'SOLVER.GAMMA': 0.1,
+            'SOLVER.MAX_ITER': 40000,
+            'SOLVER.WARMUP_FACTOR': 0.001,
+            'SOLVER.WARMUP_ITERS': 1000,
+            'SOLVER.CLIP_GRADIENTS.ENABLED': False,
+            'SOLVER.CLIP_GRADIENTS.CLIP_VALUE': 1.0,
+            'SOLVER.CLIP_GRADIENTS.NORM_TYPE': 2.0,
+            'SOLVER.AMP.ENABLED': False,
+            'SOLVER.CHECKPOINT_PERIOD': 5000,
+            'TEST.EVAL_PERIOD': 0,
+            'MODEL_EMA.ENABLED': False,
+            'MODEL_EMA.DECAY': 0.999,
+        }),
+    **_same(
+        'fixed', **{
+            'SOLVER.OPTIMIZER': 'ADAMW',
+            'SOLVER.LR_SCHEDULER_NAME': 'WarmupMultiStepLR',
+            'SOLVER.WARMUP_METHOD': 'linear',
+            'SOLVER.CLIP_GRADIENTS.CLIP_TYPE': 'full_model',
+        }),
+    'MODEL_EMA.USE_EMA_WEIGHTS_FOR_EVAL_ONLY': Option(False, 'unused'),
+    'MODEL_EMA.DEVICE': Option('', 'unused'),
+    'CUDNN_BENCHMARK': Option(False, 'unused'),
+    'VIS_PERIOD': Option(0, 'unused'),
+    'VERSION': Option(2, 'unused'),
 }
-
-_GEO_FEAT_LISTS = {
-    ('proposal', 'qk_pos'): 'position_parts',
-    ('proposal', 'add'): 'feature_parts',
-    ('reg', 'qk_pos'): 'regression_parts',
-    ('reg', 'add'): 'regression_parts',
-}
-
-
-def _one_of(options: Mapping[str, Any], name: str, *valid: str) -> str:
-    if options[name] not in valid:
-        raise ValueError(f'{name}: unknown value {options[name]!r}; '
-                         f'choose from {list(valid)}')
-    return options[name]
 
 
 def sections(options: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
@@ -179,141 +270,3 @@ def sections(options: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
             value = option.convert(value)
         found.setdefault(option.section, {})[option.key or name] = value
     return found
-
-
-def model_config(options: Mapping[str, Any]) -> Dict[str, Any]:
-    """The model config of a set of seed options, less backbone and neck.
-
-    Args:
-        options (Mapping[str, Any]): Names without ``MODEL.DiffusionDet.``;
-            what is not given has the seed's default.
-
-    Raises:
-        ValueError: If a name or a value is unknown.
-    """
-    s = sections(options)
-    switch = s['switch']
-    head = s['head']
-    stage = dict(type='DiffusionDetStage', **s['stage'])
-    stage['interaction'] = dict(
-        type='NoInteraction'
-        if switch['DISABLE_SELF_ATTN'] else 'SelfAttention',
-        **s['interaction'])
-    config = dict(
-        type='DiffusionDet',
-        bbox_head=dict(
-            type='DiffusionDetHead',
-            **head,
-            stage=stage,
-            roi_extractor=dict(
-                type='GatherRoIExtractor',
-                out_channels=head['feat_channels'],
-                featmap_strides=[4, 8, 16, 32])),
-        criterion=_criterion(s),
-        sampler=_sampler(s),
-        box_codec=dict(type='BoxCodec', **s['box_codec']),
-        train_cfg=dict(s['proposals']),
-        test_cfg=dict(s['proposals'], **s['test']))
-    if switch['ANISO_NOISE']:
-        xy = switch['ANISO_NOISE_SIGMA_XY']
-        config['box_codec']['noise_sigma'] = (xy, xy,
-                                              switch['ANISO_NOISE_SIGMA_W'],
-                                              switch['ANISO_NOISE_SIGMA_H'])
-    if switch['LABEL_STATE'] or switch['LABEL_D3PM']:
-        stage.setdefault('feature_parts', []).append(
-            dict(
-                type='LabelEmbedding',
-                num_classes=head['num_classes'],
-                **s['label_embedding']))
-        d3pm = switch['LABEL_D3PM']
-        config['label_scheduler'] = dict(
-            type='D3PMScheduler',
-            num_classes=head['num_classes'],
-            kernel=switch['LABEL_D3PM_KERNEL'] if d3pm else 'mask',
-            use_distribution=d3pm and switch['LABEL_D3PM_USE_DISTRIBUTION'],
-            **s['label_scheduler'])
-    if switch['GEO_FEAT']:
-        where = _GEO_FEAT_LISTS[
-            _one_of(switch, 'GEO_FEAT_TARGET', 'proposal', 'reg'),
-            _one_of(switch, 'GEO_FEAT_PROPOSAL_MODE', 'qk_pos', 'add')]
-        stage.setdefault(where, []).append(
-            dict(
-                type='GeometryFeature',
-                **s['geometry_feature'],
-                schedule=s['geometry_feature_schedule']))
-    if switch['GEO_BIAS']:
-        learnable = switch['GEO_BIAS_LEARNABLE_SCALE']
-        stage['attention_parts'] = [
-            dict(
-                type='GeometryBias',
-                **s['geometry_bias'],
-                learnable_heads=s['interaction']['num_heads']
-                if learnable else 0,
-                schedule=s['geometry_bias_schedule'])
-        ]
-    if switch['QUALITY_HEAD']:
-        stage['output_parts'] = [dict(type='QualityHead', **s['quality'])]
-        config['criterion']['loss_quality'] = dict(
-            type='QualityLoss', **s['quality_loss'])
-    if switch['QUALITY_SCORE_REWEIGHT']:
-        config['test_cfg']['quality_power'] = switch['QUALITY_SCORE_POWER']
-    return config
-
-
-def _criterion(s: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
-    weights, focal = s['weights'], s['focal']
-    if _one_of(s['switch'], 'CLS_LOSS_TYPE', 'focal', 'qfl') == 'qfl':
-        loss_cls = dict(type='mmdet.QualityFocalLoss', **s['qfl'])
-    else:
-        loss_cls = dict(type='mmdet.FocalLoss', **focal)
-    criterion = dict(
-        type='DiffusionDetCriterion',
-        num_classes=s['head']['num_classes'],
-        **s['criterion'],
-        matcher=dict(
-            type='DynamicKMatcher',
-            **s['matcher'],
-            match_costs=[
-                dict(
-                    type='mmdet.FocalLossCost',
-                    **focal,
-                    eps=1e-8,
-                    weight=weights['cls']),
-                dict(
-                    type='mmdet.BBoxL1Cost',
-                    box_format='xyxy',
-                    weight=weights['bbox']),
-                dict(
-                    type='mmdet.IoUCost',
-                    iou_mode='giou',
-                    weight=weights['iou'])
-            ]),
-        loss_cls=dict(
-            loss_cls,
-            use_sigmoid=True,
-            loss_weight=weights['cls']),
-        loss_bbox=dict(
-            type='mmdet.L1Loss', loss_weight=weights['bbox']),
-        loss_iou=dict(
-            type='mmdet.GIoULoss', loss_weight=weights['iou']))
-    if s['topology']['loss_weight'] > 0:
-        criterion['loss_topology'] = dict(type='TopologyLoss', **s['topology'])
-    if s['switch']['USE_FED_LOSS']:
-        criterion['federated'] = dict(type='FederatedClasses')
-    return criterion
-
-
-def _sampler(s: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
-    sampler = dict(
-        type='DiffusionSampler',
-        scheduler=dict(type='DDIMScheduler'),
-        eta=1.0,
-        renewal=dict(type='BoxRenewal', score_thr=0.5),
-        ensemble=dict(type='StepEnsemble'),
-        **s['sampler'])
-    if s['guidance']['scale'] > 0:
-        sampler['guidance'] = dict(
-            type='QualityGuidance',
-            **s['guidance'],
-            schedule=s['guidance_schedule'])
-    return sampler

@@ -50,6 +50,8 @@ class VOCDataset(mmdet.datasets.VOCDataset):
         except ET.ParseError as error:
             raise ValueError(
                 f'{path}: not well-formed XML ({error})') from error
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
         kept = [
             instance for instance in data_info['instances']
             if instance['bbox'][2] > instance['bbox'][0]
@@ -74,10 +76,8 @@ class VOCDataset(mmdet.datasets.VOCDataset):
             if name not in classes
         })
         if other and not self.ignore_other_categories:
-            name = raw_ann_info.findtext('filename', 'an XML file')
             raise ValueError(
-                f'{self.ann_file}: objects of {name} have classes {other} that'
-                f' are missing from metainfo.classes {tuple(classes)}. Add '
-                'them (and set num_classes), or set '
+                f'classes {other} are missing from metainfo.classes '
+                f'{tuple(classes)}. Add them (and set num_classes), or set '
                 'ignore_other_categories=True of the data set')
         return super()._parse_instance_info(raw_ann_info, minus_one)

@@ -1,16 +1,17 @@
 """What trains and tests: checkpoints, hooks, optimiser."""
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
+from .iteration_seed_hook import IterationSeedHook
 from .part_hooks import FederatedFrequencyHook, GeometryWarmupHook
 from .part_optim import (
-                         PartAmpOptimWrapper,
-                         PartOptimWrapper,
-                         PartOptimWrapperConstructor,
+    PartAmpOptimWrapper,
+    PartBf16OptimWrapper,
+    PartOptimWrapper,
+    PartOptimWrapperConstructor,
 )
 
 __all__ = [
     'CheckpointGuardHook', 'FederatedFrequencyHook', 'GeometryWarmupHook',
-    'PartAmpOptimWrapper', 'PartBf16OptimWrapper', 'PartOptimWrapper',
-    'PartOptimWrapperConstructor',
-    'load_checkpoint_file'
+    'IterationSeedHook', 'PartAmpOptimWrapper', 'PartBf16OptimWrapper',
+    'PartOptimWrapper', 'PartOptimWrapperConstructor', 'load_checkpoint_file'
 ]

@@ -34,7 +34,8 @@ class DiffusionDetCriterion(nn.Module):
             with (IoU + 1e-3) ** p.
 
     Raises:
-        ValueError: If a loss weight or ``iou_weight_power`` is negative.
+        ValueError: If a loss weight or ``iou_weight_power`` is negative, or
+            class frequencies are not one a class.
     """
 
     def __init__(self,
@@ -68,6 +69,8 @@ class DiffusionDetCriterion(nn.Module):
         self.loss_quality = loss_quality and MODELS.build(loss_quality)
         self.loss_topology = loss_topology and MODELS.build(loss_topology)
         self.federated = federated and TASK_UTILS.build(federated)
+        if self.federated is not None:
+            self.federated.check(num_classes)
         self.iou_weight_power = iou_weight_power
 
     @property

@@ -31,6 +31,14 @@ class FederatedClasses:
         self.num_sampled = num_sampled
         self.power = power
 
+    def check(self, num_classes: int) -> None:
+        """Raise ValueError unless each class has a frequency, if any has."""
+        frequency = self.class_frequency
+        if frequency is not None and len(frequency) != num_classes:
+            raise ValueError(
+                f'FederatedClasses: {len(frequency)} class frequencies for '
+                f'{num_classes} classes')
+
     def __call__(self, labels: Tensor, num_classes: int) -> Tensor:
         """(M,) labels of the batch's objects to sorted class indices.
 
@@ -42,10 +50,7 @@ class FederatedClasses:
                              'give it in the config or add '
                              "dict(type='FederatedFrequencyHook') to "
                              'custom_hooks')
-        if len(self.class_frequency) != num_classes:
-            raise ValueError(
-                f'FederatedClasses: {len(self.class_frequency)} class '
-                f'frequencies for {num_classes} classes')
+        self.check(num_classes)
         present = labels.unique()
         weight = torch.as_tensor(
             self.class_frequency, dtype=torch.float64)**self.power

@@ -13,6 +13,8 @@ from ..diffusion.noise import PerImageNoise
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import Denoise, SamplingStep
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
+from .interaction import NoInteraction
+from .parts import LabelEmbedding
 from .postprocess import merge_steps
 from .roi_gather import FeatureTable
 
@@ -42,7 +44,8 @@ class DiffusionDet(BaseDetector):
         backbone (dict): Config of the backbone.
         neck (dict): Config of the feature pyramid.
         bbox_head (dict): E.g. ``DiffusionDetHead``.
-        criterion (dict): E.g. ``DiffusionDetCriterion``.
+        criterion (dict): E.g. ``DiffusionDetCriterion``; it and the label
+            scheduler have the head's ``num_classes``.
         sampler (dict): E.g. ``DiffusionSampler``. The forward process in
             training has the schedule of its scheduler.
         box_codec (dict): Boxes to signal and back.
@@ -56,7 +59,9 @@ class DiffusionDet(BaseDetector):
         init_cfg (dict, optional): Initialisation of mmengine.
 
     Raises:
-        ValueError: If ``train_cfg`` or ``test_cfg`` has an unknown key.
+        ValueError: If ``train_cfg`` or ``test_cfg`` has an unknown key, or
+            one piece needs another that is not there (the quality head, the
+            label scheduler, attention weights).
     """
 
     def __init__(self,
@@ -76,14 +81,49 @@ class DiffusionDet(BaseDetector):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(bbox_head)
-        self.criterion = MODELS.build(criterion)
+        # told once, in bbox_head
+        num_classes = self.bbox_head.num_classes
+        self.criterion = MODELS.build({
+            'num_classes': num_classes,
+            **criterion
+        })
         self.box_codec = TASK_UTILS.build(box_codec)
         self.sampler = TASK_UTILS.build(sampler)
-        self.label_scheduler = (
-            label_scheduler and LABEL_SCHEDULERS.build(label_scheduler))
+        self.label_scheduler = label_scheduler and LABEL_SCHEDULERS.build(
+            {'num_classes': num_classes, **label_scheduler})
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise ValueError where one piece needs another that is not there."""
+        power = self.test_cfg['quality_power']
+        if power < 0:
+            raise ValueError('model.test_cfg.quality_power must be >= 0, '
+                             f'got {power}')
+        for key, used in (('criterion.loss_quality',
+                           self.criterion.loss_quality is not None),
+                          ('sampler.guidance',
+                           self.sampler.guidance is not None),
+                          ('test_cfg.quality_power', power > 0)):
+            if used and self.bbox_head.output_part('quality') is None:
+                raise ValueError(
+                    f"model.{key} needs dict(type='QualityHead') in "
+                    'model.bbox_head.stage.output_parts')
+        embeds = any(
+            isinstance(m, LabelEmbedding) for m in self.bbox_head.modules())
+        if embeds != (self.label_scheduler is not None):
+            raise ValueError(
+                "LabelEmbedding in model.bbox_head.stage.feature_parts and "
+                'model.label_scheduler need each other; only '
+                f'{"the former" if embeds else "the latter"} is configured')
+        if self.criterion.needs_attention and any(
+                isinstance(m, NoInteraction)
+                for m in self.bbox_head.modules()):
+            raise ValueError(
+                'model.criterion.loss_topology needs attention weights: set '
+                "model.bbox_head.stage.interaction.type='SelfAttention'")
 
     def freeze_backbone(self) -> None:
         """Train it no more: no gradients, and evaluation mode from now on."""

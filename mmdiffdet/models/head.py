@@ -80,7 +80,9 @@ class DiffusionDetHead(BaseModule):
                  ) -> Union[FeatureTable, Sequence[Tensor]]:
         """Prepare (B, d, H, W) maps once for many calls of :meth:`forward`."""
         tabulate = getattr(self.roi_extractor, 'tabulate', None)
-        return feats if tabulate is None else tabulate(feats)
+        if tabulate is None:  # MMCV's RoIAlign misreads other layouts
+            return [f.contiguous() for f in feats]
+        return tabulate(feats)
 
     def output_part(self, name: str) -> Optional[nn.Module]:
         """The last stage's output part of that name, or None."""

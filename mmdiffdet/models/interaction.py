@@ -1,8 +1,11 @@
 """How proposals see each other."""
+import math
 from typing import Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..registry import MODELS
 
@@ -31,24 +34,41 @@ class SelfAttention(nn.MultiheadAttention):
             position (Tensor, optional): (B, N, d), added to queries and keys.
             bias (Tensor, optional): Added to the attention logits,
                 broadcastable to (B, heads, N, N).
-            need_weights (bool): Whether to return the weights; without them
-                the fused kernel is used.
+            need_weights (bool): Whether to return the weights.
 
         Returns:
             tuple: (B, N, d) and (B, N, N) weights averaged over heads, or
             None.
         """
         query = features if position is None else features + position
+        weight, offset = self.in_proj_weight, self.in_proj_bias
+        d = self.embed_dim
+        q, k = self._heads(
+            F.linear(query, weight[:2 * d], offset[:2 * d])).chunk(2, dim=1)
+        v = self._heads(F.linear(features, weight[2 * d:], offset[2 * d:]))
         if bias is not None:
-            batch, num, _ = features.shape
-            bias = bias.to(query.dtype).expand(batch, self.num_heads, num, num)
-            bias = bias.reshape(-1, num, num)
-        return super().forward(
-            query,
-            query,
-            features,
-            attn_mask=bias,
-            need_weights=need_weights)
+            bias = bias.to(q.dtype)
+        weights = None
+        if need_weights:
+            weights = self._weights(q, k, bias)
+            attended = weights @ v
+            weights = weights.mean(1)
+        else:
+            # always this kernel: others would compute a bias of zeros with
+            # another rounding than no bias
+            with sdpa_kernel(SDPBackend.MATH):
+                attended = F.scaled_dot_product_attention(q, k, v, bias)
+        return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, N, heads * c) to (B, heads, N, c)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def _weights(self, q: Tensor, k: Tensor, bias: Optional[Tensor]) -> Tensor:
+        """(B, heads, N, N), rounded as the kernel rounds them."""
+        scale = math.sqrt(1 / math.sqrt(self.head_dim))
+        logits = (q * scale) @ (k * scale).transpose(-2, -1)
+        return (logits if bias is None else logits + bias).softmax(-1)
 
 
 @MODELS.register_module()

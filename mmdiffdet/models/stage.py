@@ -25,10 +25,12 @@ def _blocks(channels: int, num: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _build_parts(cfgs: Sequence[dict], feat_channels: int) -> nn.ModuleDict:
+def _build_parts(cfgs: Sequence[dict], feat_channels: int,
+                 num_classes: int) -> nn.ModuleDict:
     parts = nn.ModuleDict()
     for cfg in cfgs:
-        part = MODELS.build(dict(cfg, feat_channels=feat_channels))
+        part = MODELS.build(
+            dict(cfg, feat_channels=feat_channels, num_classes=num_classes))
         if part.name in parts:
             raise ValueError(f'two parts of a stage are named {part.name!r}; '
                              'each part may stand in a list once')
@@ -104,11 +106,11 @@ class DiffusionDetStage(BaseModule):
             clip_border=False,
             add_ctr_clamp=True,
             ctr_clamp=math.inf)
-        self.feature_parts = _build_parts(feature_parts, d)
-        self.position_parts = _build_parts(position_parts, d)
-        self.attention_parts = _build_parts(attention_parts, d)
-        self.regression_parts = _build_parts(regression_parts, d)
-        self.output_parts = _build_parts(output_parts, d)
+        self.feature_parts = _build_parts(feature_parts, d, num_classes)
+        self.position_parts = _build_parts(position_parts, d, num_classes)
+        self.attention_parts = _build_parts(attention_parts, d, num_classes)
+        self.regression_parts = _build_parts(regression_parts, d, num_classes)
+        self.output_parts = _build_parts(output_parts, d, num_classes)
 
     def init_weights(self) -> None:
         """Set what does not start from Xavier's matrices; no random draw."""

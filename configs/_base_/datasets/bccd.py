@@ -6,6 +6,7 @@ metainfo = dict(
     palette=[(120, 60, 200), (200, 30, 60), (30, 120, 200)])
 
 train_pipeline = [
+    dict(type='SeedAugmentation'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),
@@ -25,7 +26,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='SeededInfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -4,6 +4,7 @@ data_root = '{{$COCO_ROOT:data/coco}}/'
 backend_args = None
 
 train_pipeline = [
+    dict(type='SeedAugmentation'),
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='RandomFlip', prob=0.5),
@@ -50,7 +51,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='SeededInfiniteSampler', shuffle=True),
     batch_sampler=None,
     dataset=dict(
         type=dataset_type,

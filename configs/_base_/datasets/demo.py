@@ -6,6 +6,7 @@ metainfo = dict(
     palette=[(255, 200, 40), (230, 60, 50), (60, 170, 255)])
 
 train_pipeline = [
+    dict(type='SeedAugmentation'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='RandomFlip', prob=0.5),
@@ -25,7 +26,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='SeededInfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -50,7 +50,6 @@ model = dict(
         ensemble=dict(type='StepEnsemble')),
     criterion=dict(
         type='DiffusionDetCriterion',
-        num_classes=80,
         matcher=dict(
             type='DynamicKMatcher',
             match_costs=[

@@ -23,6 +23,7 @@ class GeometryBias(nn.Module):
 
     Args:
         feat_channels (int): d; not read.
+        num_classes (int): K; not read.
         mode (str): ``distance``, ``iou`` or ``mlp``.
         scale (float): Factor. Defaults to 1.
         learnable_heads (int): Number of attention heads for a learned factor
@@ -44,6 +45,7 @@ class GeometryBias(nn.Module):
 
     def __init__(self,
                  feat_channels: int,
+                 num_classes: int,
                  mode: str = 'distance',
                  scale: float = 1.0,
                  learnable_heads: int = 0,

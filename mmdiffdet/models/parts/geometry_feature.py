@@ -35,6 +35,7 @@ class GeometryFeature(nn.Module):
 
     Args:
         feat_channels (int): d.
+        num_classes (int): K; not read.
         scale (float): Defaults to 0.1.
         encoder (str): ``mlp`` or ``linear``, the network of g.
         hidden_dim (int): Width of the networks.
@@ -54,6 +55,7 @@ class GeometryFeature(nn.Module):
 
     def __init__(self,
                  feat_channels: int,
+                 num_classes: int,
                  scale: float = 0.1,
                  encoder: str = 'mlp',
                  hidden_dim: int = 64,

@@ -15,6 +15,7 @@ class QualityHead(nn.Module):
 
     Args:
         feat_channels (int): d.
+        num_classes (int): K; not read.
         hidden_dim (int): Width of the network. Defaults to 256.
         include_t (bool): Whether t is an input.
         use_log_wh (bool): Whether the box vector has log sides.
@@ -24,6 +25,7 @@ class QualityHead(nn.Module):
 
     def __init__(self,
                  feat_channels: int,
+                 num_classes: int,
                  hidden_dim: int = 256,
                  include_t: bool = True,
                  use_log_wh: bool = True,

@@ -1,0 +1,340 @@
+"""Training configs of the seed system (Detectron2 YAML) as configs of ours."""
+import ast
+import os.path as osp
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import yaml
+from mmengine.config import Config
+
+from .seed_model import model_config
+from .seed_options import OPTIONS, sections
+
+_CONFIGS = Path(__file__).parents[2] / 'configs'
+_PREFIX = 'MODEL.DiffusionDet.'
+# Detectron2's names of data sets -> files of configs/_base_/datasets
+_DATASETS = {
+    'coco_2017_train': 'coco_detection',
+    'coco_2017_val': 'coco_detection',
+    'repro_10k_train': 'repro10k',
+    'repro_10k_val': 'repro10k',
+}
+_IMAGENET = {
+    'R-50.pkl': 'resnet50-0676ba61.pth',
+    'R-101.pkl': 'resnet101-63fe2227.pth',
+}
+
+
+@dataclass
+class ConvertedConfig:
+    """A config of ours and what has no place in it.
+
+    Args:
+        config (dict): Contents of the config file.
+        unknown (dict[str, str]): Keys of the YAML that were not converted,
+            with why.
+        notes (list[str]): What is left to do by hand.
+    """
+
+    config: Dict[str, Any]
+    unknown: Dict[str, str] = field(default_factory=dict)
+    notes: List[str] = field(default_factory=list)
+
+
+def read_yaml(path: Path) -> Dict[str, Any]:
+    """Read a Detectron2 YAML with its ``_BASE_`` files.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        dict[str, Any]: Values by dotted name; the later file wins.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is not a YAML mapping, or is its own base.
+    """
+    return _read_yaml(path, ())
+
+
+def _read_yaml(path: Path, above: Tuple[Path, ...]) -> Dict[str, Any]:
+    path = path.expanduser()
+    if path in above:
+        raise ValueError(f'{path} is its own _BASE_')
+    if not path.is_file():
+        of = f' (_BASE_ of {above[-1]})' if above else ''
+        raise FileNotFoundError(f'{path}{of} does not exist')
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is not YAML: {error}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} is not a mapping of options')
+    values: Dict[str, Any] = {}
+    bases = content.pop('_BASE_', [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        values.update(_read_yaml(path.parent / base, (*above, path)))
+    values.update(_flatten(content))
+    return values
+
+
+def _flatten(content: Dict[str, Any], prefix: str = '') -> Dict[str, Any]:
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f'{prefix}{key}.'))
+        else:
+            flat[f'{prefix}{key}'] = _literal(value)
+    return flat
+
+
+def _literal(value: Any) -> Any:
+    """Detectron2 reads Python literals in strings, e.g. "(7, 9)"."""
+    try:
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError):
+        return value
+
+
+def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
+    """Turn Detectron2's options into a config of ours.
+
+    Args:
+        values (dict[str, Any]): From :func:`read_yaml`.
+        out (Path): Where the config will be; bases are named relative to it.
+
+    Raises:
+        ValueError: If the value of a known option is unknown.
+    """
+    known, unknown = {}, {}
+    for name, value in values.items():
+        short = name.removeprefix(_PREFIX)
+        if short not in OPTIONS:
+            unknown[name] = 'unknown'
+        elif OPTIONS[short].section == 'fixed' and not _equal(
+                value, OPTIONS[short].default):
+            unknown[name] = f'only {OPTIONS[short].default!r} is supported'
+        else:
+            known[short] = value
+    s = sections(known)
+    result = ConvertedConfig({}, unknown)
+    model = model_config({
+        k: v
+        for k, v in known.items() if '.' not in k and k.isupper()
+        and OPTIONS[k].section not in ('schedule', 'fixed', 'unused')
+    })
+    bases = ['default_runtime.py']
+    dataset = _dataset(s['data'], result)
+    if dataset:
+        bases.append(f'datasets/{dataset}.py')
+    base_dir = osp.relpath(_CONFIGS / '_base_', out.parent.resolve())
+    result.config = dict(
+        _base_=[f'{base_dir}/{base}' for base in bases],
+        model=dict(
+            model,
+            data_preprocessor=dict(
+                type='DetDataPreprocessor',
+                pad_size_divisor=32,
+                **s['preprocessor']),
+            backbone=_backbone(s['backbone'], result),
+            neck=dict(
+                type='FPN',
+                in_channels=[256, 512, 1024, 2048],
+                num_outs=4,
+                **s['neck'])),
+        **_schedule(s),
+        **_data(s['data'], dataset))
+    return result
+
+
+def dump(result: ConvertedConfig, source: Path) -> str:
+    """Text of the config file, with what was not converted on top.
+
+    Args:
+        result (ConvertedConfig): From :func:`convert_config`.
+        source (Path): The YAML, to be named.
+    """
+    lines = [f'# From {source.name}']
+    lines += [f'# Not converted: {k} ({why})'
+              for k, why in sorted(result.unknown.items())]
+    lines += [f'# To do: {note}' for note in result.notes]
+    return '\n'.join(lines) + '\n' + Config(result.config).pretty_text
+
+
+def _equal(value: Any, default: Any) -> bool:
+    if isinstance(default, (list, tuple)):
+        return list(value) == list(default)
+    return value == default
+
+
+def _dataset(data: Dict[str, Any], result: ConvertedConfig) -> str:
+    names = (*data['DATASETS.TRAIN'], *data['DATASETS.TEST'])
+    found = {_DATASETS.get(name) for name in names}
+    if len(found) == 1 and None not in found:
+        return found.pop()
+    for key in ('DATASETS.TRAIN', 'DATASETS.TEST'):
+        result.unknown[key] = (
+            f'no base config for {", ".join(data[key]) or "no data set"}')
+    result.notes.append(
+        'add a data set from configs/_base_/datasets to _base_, then set '
+        'train_dataloader.batch_size='
+        f'{data["SOLVER.IMS_PER_BATCH"]} (images of all processes)')
+    return ''
+
+
+def _backbone(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
+    freeze = s['MODEL.BACKBONE.FREEZE_AT']
+    backbone = dict(
+        type='ResNet',
+        depth=s['MODEL.RESNETS.DEPTH'],
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=freeze - 1,
+        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_eval=True,
+        style='caffe' if s['MODEL.RESNETS.STRIDE_IN_1X1'] else 'pytorch')
+    weights = s['MODEL.WEIGHTS']
+    torchvision = _IMAGENET.get(osp.basename(weights))
+    if torchvision and 'torchvision' in weights:
+        backbone['init_cfg'] = dict(
+            type='Pretrained',
+            checkpoint=f'https://download.pytorch.org/models/{torchvision}')
+    elif weights:
+        result.unknown['MODEL.WEIGHTS'] = weights
+        result.notes.append(
+            f'convert {weights} with tools/convert_checkpoint.py and give '
+            'the result as load_from')
+    return backbone
+
+
+def _schedule(s: Dict[str, Any]) -> Dict[str, Any]:
+    t = s['schedule']
+    iters = t['SOLVER.MAX_ITER']
+    wrapper = dict(
+        type='PartAmpOptimWrapper'
+        if t['SOLVER.AMP.ENABLED'] else 'PartOptimWrapper',
+        constructor='PartOptimWrapperConstructor',
+        optimizer=dict(
+            type='AdamW',
+            lr=t['SOLVER.BASE_LR'],
+            weight_decay=t['SOLVER.WEIGHT_DECAY']),
+        paramwise_cfg=dict(
+            backbone_lr_mult=t['SOLVER.BACKBONE_MULTIPLIER'],
+            **{f'{k}_lr_mult': v for k, v in s['lr_mult'].items()}))
+    if t['SOLVER.AMP.ENABLED']:
+        wrapper['loss_scale'] = 'dynamic'
+    if t['SOLVER.CLIP_GRADIENTS.ENABLED']:
+        wrapper['clip_grad'] = dict(
+            max_norm=t['SOLVER.CLIP_GRADIENTS.CLIP_VALUE'],
+            norm_type=t['SOLVER.CLIP_GRADIENTS.NORM_TYPE'])
+    warmup = t['SOLVER.WARMUP_ITERS']
+    schedulers = [
+        dict(
+            type='MultiStepLR',
+            by_epoch=False,
+            begin=0,
+            end=iters,
+            milestones=list(t['SOLVER.STEPS']),
+            gamma=t['SOLVER.GAMMA'])
+    ]
+    if warmup > 0:
+        schedulers.insert(
+            0,
+            dict(
+                type='LinearLR',
+                start_factor=t['SOLVER.WARMUP_FACTOR'],
+                by_epoch=False,
+                begin=0,
+                end=warmup))
+    config = dict(
+        train_cfg=dict(
+            type='IterBasedTrainLoop',
+            max_iters=iters,
+            val_interval=t['TEST.EVAL_PERIOD'] or iters),
+        val_cfg=dict(type='ValLoop'),
+        test_cfg=dict(type='TestLoop'),
+        param_scheduler=schedulers,
+        optim_wrapper=wrapper,
+        auto_scale_lr=dict(
+            enable=False, base_batch_size=s['data']['SOLVER.IMS_PER_BATCH']),
+        default_hooks=dict(
+            checkpoint=dict(interval=t['SOLVER.CHECKPOINT_PERIOD'])),
+        work_dir=t['OUTPUT_DIR'])
+    if t['SEED'] >= 0:
+        config['randomness'] = dict(seed=t['SEED'])
+    hooks = []
+    if t['MODEL_EMA.ENABLED']:
+        hooks.append(
+            dict(
+                type='EMAHook',
+                ema_type='ExpMomentumEMA',
+                momentum=1 - t['MODEL_EMA.DECAY']))
+    if any(s['geometry_warmup'].values()) and s['switch']['GEO_FEAT']:
+        hooks.append(dict(type='GeometryWarmupHook', **s['geometry_warmup']))
+    if s['switch']['USE_FED_LOSS']:
+        hooks.append(dict(type='FederatedFrequencyHook'))
+    if hooks:  # a list replaces the base's
+        base = Config.fromfile(_CONFIGS / '_base_/default_runtime.py')
+        config['custom_hooks'] = [dict(h) for h in base.custom_hooks] + hooks
+    return config
+
+
+def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
+    if not dataset:
+        return {}
+    workers = data['DATALOADER.NUM_WORKERS']
+    test_scale = (data['INPUT.MAX_SIZE_TEST'], data['INPUT.MIN_SIZE_TEST'])
+    test = Config.fromfile(
+        _CONFIGS / f'_base_/datasets/{dataset}.py').test_pipeline
+    for transform in test:
+        if transform['type'] == 'Resize':
+            transform['scale'] = (max(test_scale), min(test_scale))
+    loader = dict(
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        dataset=dict(pipeline=[dict(t) for t in test]))
+    return dict(
+        train_dataloader=dict(
+            batch_size=data['SOLVER.IMS_PER_BATCH'],
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            dataset=dict(
+                filter_cfg=dict(filter_empty_gt=data[
+                    'DATALOADER.FILTER_EMPTY_ANNOTATIONS']),
+                pipeline=_train_pipeline(data))),
+        val_dataloader=loader,
+        test_dataloader=loader)
+
+
+def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Flip and resize; with cropping, half of the images are cropped."""
+    longest = data['INPUT.MAX_SIZE_TRAIN']
+
+    def resize(*sides: int) -> Dict[str, Any]:
+        return dict(
+            type='RandomChoiceResize',
+            scales=[(max(longest, side), min(longest, side))
+                    for side in sides],
+            keep_ratio=True)
+
+    sides = data['INPUT.MIN_SIZE_TRAIN']
+    final = resize(*([sides] if isinstance(sides, int) else sides))
+    if data['INPUT.CROP.ENABLED']:
+        crop = dict(
+            type='RandomCrop',
+            crop_type=data['INPUT.CROP.TYPE'],
+            crop_size=tuple(data['INPUT.CROP.SIZE']),
+            allow_negative_crop=True)
+        scaling = dict(
+            type='RandomChoice',
+            transforms=[[final], [resize(400, 500, 600), crop, final]])
+    else:
+        scaling = final
+    return [
+        dict(type='SeedAugmentation'),
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='RandomFlip', prob=0.5), scaling,
+        dict(type='PackDetInputs')
+    ]

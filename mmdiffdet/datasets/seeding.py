@@ -1,0 +1,69 @@
+"""Augmentation that depends on the seed and the position in training only.
+
+Not on the number of worker processes, nor on where a run was resumed.
+"""
+import itertools
+import random
+from typing import Iterator
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import InfiniteSampler
+
+from ..diffusion.noise import stable_seed
+from ..registry import DATA_SAMPLERS, TRANSFORMS
+
+
+class SeededIndex(int):
+    """An index into a data set with a seed for what is drawn on its way."""
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> 'SeededIndex':
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def __getnewargs__(self) -> tuple:
+        return int(self), self.seed
+
+
+@DATA_SAMPLERS.register_module()
+class SeededInfiniteSampler(InfiniteSampler):
+    """MMEngine's, whose indices carry a seed of (seed, rank, position).
+
+    For pipelines that begin with :class:`SeedAugmentation`.
+    """
+
+    _start = 0
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        """Iterate the indices."""
+        for position, index in zip(
+                itertools.count(self._start), self.indices):
+            yield SeededIndex(
+                index, stable_seed(self.seed, self.rank, position))
+
+    def skip(self, num_samples: int) -> None:
+        """Begin at a position, when training is resumed."""
+        super().skip(num_samples)
+        self._start = num_samples
+
+
+@TRANSFORMS.register_module()
+class SeedAugmentation(BaseTransform):
+    """Seed the generators that later transforms draw from.
+
+    Does nothing to an index without a seed: another sampler's, or the one
+    that MMEngine draws itself in place of an image that was filtered out.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Seed ``random``, NumPy and torch from ``results['sample_idx']``."""
+        seed = getattr(results['sample_idx'], 'seed', None)
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+        return results

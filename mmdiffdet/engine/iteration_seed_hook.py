@@ -1,0 +1,29 @@
+"""Draws of an iteration that do not depend on the ones before."""
+from typing import Optional
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..diffusion.noise import stable_seed
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Seed torch before each training iteration, from (seed, rank, iter).
+
+    A resumed run then draws what the uninterrupted one would have drawn, on
+    every rank, and no generator's state has to be saved. Together with
+    ``SeededInfiniteSampler`` it ends at the same weights on one machine.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self,
+                          runner: Runner,
+                          batch_idx: int,
+                          data_batch: Optional[dict] = None) -> None:
+        """Seed all of torch's generators."""
+        torch.manual_seed(stable_seed(runner.seed, get_rank(), runner.iter))

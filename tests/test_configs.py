@@ -1,0 +1,122 @@
+"""Every recipe builds, trains two iterations and tests an image."""
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from tiny import ROOT, write_coco
+
+from mmdiffdet.registry import MODELS
+
+CONFIGS = sorted(
+    path.relative_to(ROOT / 'configs')
+    for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+CLASSES = ('red', 'green', 'blue')
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp('coco'))
+
+
+def shrink_model(model):
+    """The same architecture, a few thousand weights."""
+    backbone = model.backbone
+    backbone.init_cfg = None
+    if backbone.type == 'ResNet':
+        backbone.base_channels = 4
+    elif backbone.type == 'SwinTransformer':
+        backbone.update(
+            embed_dims=8, depths=[1] * 4, num_heads=[2] * 4, window_size=4)
+    elif backbone.type == 'MobileNetV2':
+        backbone.widen_factor = 0.25
+    maps = MODELS.build(backbone)(torch.zeros(1, 3, 64, 64))
+    model.neck.update(
+        in_channels=[m.size(1) for m in maps], out_channels=16)
+    head = model.bbox_head
+    head.update(num_classes=3, feat_channels=16, num_stages=2)
+    head.roi_extractor.out_channels = 16
+    head.stage.update(feedforward_channels=32, dynamic_dim=8)
+    if head.stage.interaction.type == 'SelfAttention':
+        head.stage.interaction.num_heads = 4
+    model.train_cfg.num_proposals = model.test_cfg.num_proposals = 12
+
+
+def shrink_scales(transforms):
+    """A tenth of every scale of a pipeline."""
+    for transform in transforms:
+        if isinstance(transform, list):
+            shrink_scales(transform)
+            continue
+        for key in ('scale', 'crop_size'):
+            if key in transform:
+                transform[key] = tuple(s // 10 for s in transform[key])
+        if 'scales' in transform:
+            transform['scales'] = [(w // 10, h // 10)
+                                   for w, h in transform['scales']]
+        shrink_scales(transform.get('transforms', []))
+
+
+def shrink(cfg, data):
+    shrink_model(cfg.model)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        pipeline = loader.dataset.pipeline
+        shrink_scales(pipeline)
+        loader.dataset = dict(
+            type='CocoDataset',
+            data_root=f'{data}/',
+            ann_file='train.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=CLASSES),
+            test_mode=loader is not cfg.train_dataloader,
+            pipeline=pipeline)
+    cfg.test_dataloader.dataset.indices = 1
+    cfg.val_evaluator = cfg.test_evaluator = dict(
+        type='CocoMetric', metric='bbox')
+    cfg.train_cfg.max_iters = 2
+    cfg.train_cfg.val_interval = 100
+    cfg.load_from = None
+
+
+@pytest.mark.parametrize('name', CONFIGS, ids=str)
+def test_config(name, data, tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    init_default_scope('mmdiffdet')
+    shrink(cfg, data)
+    cfg.work_dir = str(tmp_path)
+    cfg.experiment_name = str(name).replace('/', '_')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    loss = runner.message_hub.log_scalars['train/loss'].current()
+    assert 0 < loss < 1000
+    metrics = runner.test()
+    assert -1 <= metrics['coco/bbox_mAP'] <= 1
+
+
+def test_there_are_recipes_for_all_parts():
+    parts = {path.stem for path in CONFIGS if path.parts[0] == 'parts'}
+    assert {
+        'd3pm', 'label_state', 'quality', 'guidance', 'geo_bias_distance',
+        'geo_bias_iou', 'geo_bias_mlp', 'geo_bias_knn', 'geo_feat', 'aniso',
+        'qfl', 'topo', 'topology_none', 'mvp'
+    } <= parts
+
+
+def recipe(name):
+    return Config.fromfile(ROOT / f'configs/parts/{name}.py').model
+
+
+def test_recipes_switch_their_part_on():
+    stage = recipe('mvp').bbox_head.stage
+    assert stage.feature_parts[0].type == 'LabelEmbedding'
+    assert stage.output_parts[0].type == 'QualityHead'
+    assert stage.attention_parts[0].mode == 'mlp'
+    assert recipe('mvp').criterion.loss_cls.type == 'QualityFocalLoss'
+    assert 'alpha' not in recipe('qfl').criterion.loss_cls
+    assert recipe('guidance').sampler.guidance.scale > 0
+    assert recipe('guidance').test_cfg.quality_power == 1
+    assert recipe('topology_none').bbox_head.stage.interaction.type == \
+        'NoInteraction'
+    assert recipe('aniso').box_codec.noise_sigma[2] > 1

@@ -1,0 +1,287 @@
+"""The detector's two walks on a tiny model."""
+import pytest
+import torch
+from tiny import batch, build, losses_of, pick, tiny_config
+
+from mmdiffdet.diffusion.noise import side_generator
+
+FOUR_STEPS = dict(SAMPLE_STEP=4)
+# options that add a module to the plain model
+MODULES = {
+    'label_state': dict(LABEL_STATE=True),
+    'd3pm': dict(LABEL_STATE=True, LABEL_D3PM=True),
+    'quality': dict(QUALITY_HEAD=True),
+    'geo_bias_mlp': dict(GEO_BIAS=True, GEO_BIAS_TYPE='mlp'),
+    'geo_bias_learnable': dict(
+        GEO_BIAS=True, GEO_BIAS_LEARNABLE_SCALE=True),
+    'geo_feat': dict(GEO_FEAT=True),
+    'geo_feat_add': dict(GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='add'),
+    'geo_feat_reg': dict(GEO_FEAT=True, GEO_FEAT_TARGET='reg'),
+    'geo_feat_rel': dict(
+        GEO_FEAT=True, GEO_FEAT_REL=True, GEO_FEAT_PROPOSAL_MODE='add'),
+    'topology': dict(GRAPH_TOPO_LOSS_WEIGHT=1.0),
+}
+# of these the first forward is another one: the bias does not start at zero,
+# and messages are means over the other proposals
+NOT_ZERO = ('geo_feat_rel', )
+
+
+def detections(model, data):
+    results = model.eval().test_step(data)
+    return [sample.pred_instances for sample in results]
+
+
+def assert_same(found, expected, exact=False):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected):
+        assert len(a) == len(b) > 0
+        assert torch.equal(a.labels, b.labels)
+        if exact:
+            assert torch.equal(a.bboxes, b.bboxes)
+            assert torch.equal(a.scores, b.scores)
+        else:
+            assert torch.allclose(a.bboxes, b.bboxes, atol=1e-3, rtol=0)
+            assert torch.allclose(a.scores, b.scores, atol=1e-5, rtol=0)
+
+
+def restless(**options):
+    """A tiny model whose scores lie on both sides of the renewal's 0.5."""
+    model = build(tiny_config(**options))
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for stage in model.bbox_head.head_series:
+            stage.class_logits.weight.normal_(0, 1)
+            stage.class_logits.bias.fill_(-4.5)
+            stage.bboxes_delta.weight.normal_(0, 0.2)
+    return model
+
+
+@pytest.mark.parametrize('options', [
+    dict(SAMPLE_STEP=1), FOUR_STEPS,
+    dict(SAMPLE_STEP=3, LABEL_STATE=True, LABEL_D3PM=True),
+    dict(SAMPLE_STEP=3, LABEL_STATE=True),
+    dict(SAMPLE_STEP=2, QUALITY_HEAD=True, QUALITY_GUIDANCE_SCALE=2.0,
+         QUALITY_GUIDANCE_LANGEVIN_NOISE=0.5)])
+def test_batching_never_changes_a_result(options):
+    """Sizes with one padded shape and with others, in any order."""
+    model = restless(**options)
+    sizes = [(64, 96), (60, 90), (96, 64), (64, 96), (33, 32)]
+    data = batch(sizes, [1] * 5)
+    together = detections(model, data)
+    alone = [detections(model, pick(data, i))[0] for i in range(5)]
+    assert_same(together, alone)
+    order = [3, 1, 4, 0, 2]
+    shuffled = detections(model, pick(data, *order))
+    assert_same(shuffled, [together[i] for i in order])
+
+
+def test_renewal_and_ensemble_take_part():
+    """The test above would pass on a model that never renews."""
+    data = batch()
+    model = restless(**FOUR_STEPS)
+    seen = []
+    full = detections(model, data)
+    inputs = model.data_preprocessor(data, False)
+    table = model.bbox_head.tabulate(model.extract_feat(inputs['inputs']))
+    with torch.no_grad():
+        model.detect(table, [s.metainfo for s in inputs['data_samples']],
+                     callback=seen.append)
+    renewed = torch.stack([s.renewed.float().mean(1) for s in seen[:-1]])
+    assert (renewed.mean(0) > 0).all() and (renewed.mean(0) < 1).all()
+    model.sampler.renewal = None
+    without_renewal = detections(model, data)
+    model.sampler.ensemble = None
+    last_step_only = detections(model, data)
+    assert len({
+        x[0].scores.sum().item()
+        for x in (full, without_renewal, last_step_only)
+    }) == 3
+
+
+def test_the_same_twice_and_another_eval_seed():
+    model = restless(**FOUR_STEPS)
+    data = batch()
+    first = detections(model, data)
+    torch.manual_seed(99)  # the global generator has no part in it
+    assert_same(detections(model, data), first, exact=True)
+    model.test_cfg['eval_seed'] = 1
+    other = detections(model, data)
+    assert not torch.equal(other[0].scores[:5], first[0].scores[:5])
+
+
+def test_detections_are_inside_the_original_image():
+    model = restless()
+    data = batch([(64, 96)], [1])
+    data['data_samples'][0].set_metainfo(
+        dict(ori_shape=(128, 192), scale_factor=(0.5, 0.5)))
+    found = detections(model, data)[0]
+    assert found.bboxes.min() >= 0
+    assert found.bboxes[:, 2].max() <= 192
+    assert found.bboxes[:, 3].max() <= 128
+    assert found.bboxes[:, 2].max() > 96  # rescaled indeed
+    assert (found.scores[1:] <= found.scores[:-1]).all()
+
+
+@pytest.mark.parametrize('objects', [(3, 2), (0, 2), (0, 0), (30, 1)])
+def test_losses_for_any_number_of_objects(objects):
+    model = build(tiny_config()).train()
+    losses = losses_of(model, batch(objects=objects))
+    assert {'loss_cls', 's0.loss_giou', 's0.loss_bbox'} <= set(losses)
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
+
+
+def test_no_loss_for_boxes_of_images_without_objects():
+    losses = losses_of(build(tiny_config()).train(), batch(objects=(0, 0)))
+    assert losses['loss_bbox'] == 0 and losses['loss_giou'] == 0
+    assert losses['loss_cls'] > 0
+
+
+def test_infinite_loss_names_itself_and_the_way_out():
+    model = build(tiny_config()).train()
+    with torch.no_grad():
+        model.bbox_head.head_series[1].class_logits.bias.fill_(float('nan'))
+    losses = losses_of(model, batch())
+    with pytest.raises(FloatingPointError, match=r'loss_cls.*--resume'):
+        model.parse_losses(losses)
+
+
+def test_label_statistics_are_logged():
+    model = build(tiny_config(LABEL_STATE=True, LABEL_D3PM=True)).train()
+    _, log = model.parse_losses(losses_of(model, batch(objects=(5, 5))))
+    assert 0 < log['label_keep_prob'] < 1
+    assert 0 <= log['label_non_unk_ratio'] <= 1
+    total, _ = model.parse_losses(losses_of(model, batch()))
+    plain = sum(v for k, v in losses_of(model, batch()).items()
+                if 'loss' in k)
+    assert total.isfinite() and plain.isfinite()
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_a_module_changes_nobody_else(name):
+    """Other weights, later draws and, from zero, the first forward."""
+    plain = build(tiny_config(), seed=3)
+    after_plain = torch.rand(4)
+    model = build(tiny_config(**MODULES[name]), seed=3)
+    assert torch.equal(torch.rand(4), after_plain)
+    weights = model.state_dict()
+    for key, value in plain.state_dict().items():
+        assert torch.equal(weights[key], value), key
+
+    losses = []
+    for m in (plain, model):
+        torch.manual_seed(7)
+        losses.append(losses_of(m.train(), batch()))
+        losses.append(torch.rand(4))
+    assert torch.equal(losses[1], losses[3])  # draws of the next iteration
+    if name not in NOT_ZERO:
+        for key, value in losses[0].items():
+            assert torch.equal(losses[2][key], value), key
+    found, expected = detections(model, batch()), detections(plain, batch())
+    if name not in NOT_ZERO:
+        assert_same(found, expected, exact=True)
+
+
+def test_relative_messages_start_with_the_mean():
+    """What NOT_ZERO says: there the features move from the start."""
+    plain = losses_of(build(tiny_config()).train(), batch())
+    torch.manual_seed(0)
+    other = losses_of(
+        build(tiny_config(**MODULES['geo_feat_rel'])).train(), batch())
+    assert not torch.equal(plain['loss_cls'], other['loss_cls'])
+
+
+def test_side_generator_follows_without_advancing():
+    torch.manual_seed(1)
+    one = torch.rand(3, generator=side_generator('a'))
+    again = torch.rand(3, generator=side_generator('a'))
+    other = torch.rand(3, generator=side_generator('b'))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    torch.rand(1)
+    assert not torch.equal(one, torch.rand(3, generator=side_generator('a')))
+
+
+def test_mmdetection_extractor_is_selectable():
+    config = tiny_config()
+    ours = restless()
+    config.bbox_head.roi_extractor = dict(
+        type='mmdet.SingleRoIExtractor',
+        roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
+        out_channels=16,
+        featmap_strides=[4, 8, 16, 32])
+    theirs = build(config)
+    theirs.load_state_dict(ours.state_dict())
+    data = batch()
+    for a, b in zip(detections(ours, data), detections(theirs, data)):
+        assert torch.allclose(a.bboxes, b.bboxes, atol=0.05)
+        assert torch.allclose(a.scores, b.scores, atol=1e-3)
+
+
+def test_stages_can_share_features_between_rows():
+    """Rows of several seeds on one image: what image_index is for."""
+    model = restless()
+    feats = model.extract_feat(torch.randn(2, 3, 64, 96))
+    table = model.bbox_head.tabulate(feats)
+    low = torch.rand(4, 12, 2) * 40
+    boxes = torch.cat([low, low + 20], -1)
+    t = torch.full((4, ), 500)
+    index = torch.tensor([1, 0, 1, 0])
+    together = model.bbox_head(table, boxes, t, image_index=index)
+    single = model.bbox_head.tabulate([f[1:] for f in feats])
+    alone = model.bbox_head(single, boxes[2:3], t[:1])
+    assert torch.allclose(
+        together.boxes[:, 2:3], alone.boxes, atol=1e-3)
+    assert torch.allclose(
+        together.logits[:, 2:3], alone.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(model=dict(test_cfg=dict(quality_power=1.0))), 'QualityHead'),
+    (dict(model=dict(test_cfg=dict(quality_power=-1.0))), 'quality_power'),
+    (dict(model=dict(test_cfg=dict(score_threshold=0.1))), 'score_thr'),
+    (dict(options=dict(QUALITY_GUIDANCE_SCALE=1.0)), 'sampler.guidance'),
+    (dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=1.0, DISABLE_SELF_ATTN=True)),
+     'interaction.type'),
+    (dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=-1.0)), 'loss_weight'),
+    (dict(options=dict(QUALITY_HEAD=True, QUALITY_LOSS_WEIGHT=-1.0)),
+     'loss_quality.loss_weight'),
+    (dict(options=dict(BOX_LOSS_IOU_WEIGHT_POWER=-1.0)), 'iou_weight_power'),
+    (dict(options=dict(LABEL_D3PM=True, LABEL_D3PM_KERNEL='absorbing')),
+     "'mask', 'uniform'"),
+    (dict(options=dict(
+        LABEL_STATE=True, LABEL_STATE_KEEP_PROB_SCHEDULE='cosine')),
+     'alphas_cumprod'),
+    (dict(options=dict(GEO_BIAS=True, GEO_BIAS_TYPE='angle')),
+     "'distance', 'iou', 'mlp'"),
+    (dict(options=dict(GEO_BIAS=True, GEO_BIAS_SCHEDULE='cosine')),
+     "'constant', 'linear', 'threshold'"),
+    (dict(options=dict(GEO_FEAT=True, GEO_FEAT_ENCODER='conv')),
+     "'mlp', 'linear'"),
+    (dict(options=dict(GEO_FEAT=True, GEO_FEAT_REL=True,
+                       GEO_FEAT_REL_NORM='max')),
+     "'softmax', 'mean', 'none'"),
+    (dict(options=dict(GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='mul')),
+     "'qk_pos', 'add'"),
+    (dict(options=dict(QUALITY_HEAD=True, QUALITY_LOSS_TYPE='huber')),
+     "'bce', 'l1', 'mse'"),
+    (dict(model=dict(criterion=dict(federated=dict(
+        type='FederatedClasses', class_frequency=[1, 2])))),
+     '2 class frequencies for 3 classes'),
+    (dict(model=dict(label_scheduler=dict(type='D3PMScheduler'))),
+     'LabelEmbedding'),
+])
+def test_bad_configs(change, message):
+    with pytest.raises(Exception, match=message):
+        config = tiny_config(**change.get('options', {}))
+        merge(config, change.get('model', {}))
+        build(config)
+
+
+def merge(config, change):
+    for key, value in change.items():
+        if isinstance(value, dict) and key in config:
+            merge(config[key], value)
+        else:
+            config[key] = value
