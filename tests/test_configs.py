@@ -74,7 +74,7 @@ def shrink(cfg, data):
             pipeline=pipeline)
     cfg.test_dataloader.dataset.indices = 1
     cfg.val_evaluator = cfg.test_evaluator = dict(
-        type='CocoMetric', metric='bbox')
+        type='CocoMetric', metric='bbox', ann_file=str(data / 'train.json'))
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 100
     cfg.load_from = None

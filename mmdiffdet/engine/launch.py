@@ -47,8 +47,13 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = osp.join(
             'work_dirs',
             osp.splitext(osp.basename(args.config))[0])
-    if args.launcher != 'none' and not torch.cuda.is_available():
-        _use_cpu_processes(cfg)
+    if args.launcher != 'none':
+        multipliers = cfg.get('optim_wrapper', {}).get('paramwise_cfg') or {}
+        if 0 in multipliers.values():
+            # parts are frozen after the wrapper for processes is made
+            cfg.find_unused_parameters = True
+        if not torch.cuda.is_available():
+            _use_cpu_processes(cfg)
     return cfg
 
 
@@ -71,7 +76,11 @@ def _use_cpu_processes(cfg: Config) -> None:
                          'tools/dist_train.sh or tools/dist_test.sh')
     dist.init_process_group('gloo')
     cfg.env_cfg.dist_cfg.backend = 'gloo'
-    cfg.setdefault('model_wrapper_cfg',
-                   dict(type='MMDistributedDataParallel'))
+    cfg.model_wrapper_cfg = dict(
+        dict(
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)),
+        **cfg.get('model_wrapper_cfg', {}))
     threads = max(1, (os.cpu_count() or 1) // dist.get_world_size())
     torch.set_num_threads(min(torch.get_num_threads(), threads))

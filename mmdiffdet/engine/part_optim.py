@@ -72,10 +72,11 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 parameter.requires_grad_(False)
         if 'backbone' in frozen:
             bare.freeze_backbone()
-        if frozen and bare is not model:
-            # the wrapper was made before; it waits for all gradients but for
-            # those that it finds unused
-            model.find_unused_parameters = True
+        if frozen and not getattr(model, 'find_unused_parameters', True):
+            # the wrapper was made before and waits for all gradients
+            raise ValueError(
+                f'{frozen} frozen by a multiplier of 0 in several processes: '
+                'set find_unused_parameters=True in the config')
 
         groups: Dict[str, dict] = {}
         for name, parameter in bare.named_parameters():

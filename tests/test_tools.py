@@ -1,0 +1,200 @@
+"""The command lines, as a user types them."""
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from tiny import ROOT, runner_config, write_coco
+
+ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1')
+
+
+def run(*args, check=True):
+    """Run a command of tools/ in the repository's folder."""
+    result = subprocess.run([str(a) for a in args],
+                            cwd=ROOT,
+                            env=ENVIRONMENT,
+                            capture_output=True,
+                            text=True)
+    if check:
+        assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+def python(tool, *args, **kwargs):
+    return run(sys.executable, f'tools/{tool}', *args, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    """A config file and a checkpoint that tools/train.py made with it."""
+    folder = tmp_path_factory.mktemp('lab')
+    cfg = runner_config(write_coco(folder / 'data'), folder)
+    cfg.pop('work_dir')
+    cfg.dump(folder / 'tiny.py')
+    log = python('train.py', folder / 'tiny.py', '--work-dir',
+                 folder / 'work')
+    assert 'loss: ' in log.stdout + log.stderr
+    assert (folder / 'work/iter_2.pth').exists()
+    return folder
+
+
+def detections(lab, out, *options, processes=0):
+    command = [sys.executable, 'tools/test.py']
+    model = [lab / 'tiny.py', lab / 'work/iter_2.pth']
+    if processes:
+        command = ['bash', 'tools/dist_test.sh']
+        model.append(processes)
+    run(*command, *model, '--work-dir', lab / 'test', '--out', lab / out,
+        *options)
+    with open(lab / out, 'rb') as file:
+        results = pickle.load(file)
+    return {
+        r['img_id']: [r['pred_instances'][k].numpy()
+                      for k in ('bboxes', 'scores', 'labels')]
+        for r in results
+    }
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys() and len(found) == 6
+    for key in found:
+        assert len(found[key][0]) > 0
+        for a, b, atol in zip(found[key], expected[key], (1e-3, 1e-5, 0)):
+            np.testing.assert_allclose(a, b, atol=atol, rtol=0)
+
+
+def test_test_and_its_options(lab):
+    one = detections(lab, 'one.pkl', '--metrics', lab / 'one.json', '--show-dir',
+               'shown', '--cfg-options', 'test_dataloader.batch_size=1',
+               'test_dataloader.num_workers=1')
+    assert 'coco/bbox_mAP' in json.loads((lab / 'one.json').read_text())
+    assert list(lab.glob('test/**/shown/**/*.png'))
+    again = detections(lab, 'again.pkl', '--cfg-options',
+                 'test_dataloader.batch_size=4')
+    assert_same(again, one)
+    other = detections(lab, 'other.pkl', '--cfg-options',
+                 'model.sampler.sampling_timesteps=3',
+                 'model.sampler.scheduler.type=DPMSolverMultistepScheduler',
+                 'model.sampler.renewal=None', 'model.test_cfg.eval_seed=1')
+    assert not np.array_equal(other[0][1], one[0][1])
+
+
+def test_two_processes_find_the_same(lab):
+    alone = detections(lab, 'alone.pkl')
+    two = detections(lab, 'two.pkl', processes=2)
+    assert_same(two, alone)
+
+
+def test_two_processes_train(lab):
+    run('bash', 'tools/dist_train.sh', lab / 'tiny.py', '2', '--work-dir',
+        lab / 'dist', '--cfg-options',
+        'optim_wrapper.paramwise_cfg.backbone_lr_mult=0')
+    weights = torch.load(lab / 'dist/iter_2.pth', weights_only=False)
+    assert weights['meta']['iter'] == 2
+    assert all(v.isfinite().all() for v in weights['state_dict'].values()
+               if v.is_floating_point())
+
+
+def test_amp_and_resume(lab):
+    folder = lab / 'amp'
+    python('train.py', lab / 'tiny.py', '--work-dir', folder, '--amp')
+    log = python('train.py', lab / 'tiny.py', '--work-dir', folder, '--amp',
+                 '--resume', '--cfg-options', 'train_cfg.max_iters=4')
+    assert 'resumed' in log.stdout + log.stderr
+    assert (folder / 'iter_4.pth').exists()
+
+
+@pytest.mark.parametrize('options, message', [
+    (['model.sampler.scheduler.type=DDIM'], "unknown box scheduler 'DDIM'"),
+    (['model.sampler.sampling_timesteps=0'], 'from 1 to 1000'),
+    (['model.bbox_head.num_stages=3'], 'of another model'),
+])
+def test_mistakes_end_in_one_clear_error(lab, options, message):
+    result = python('test.py', lab / 'tiny.py', lab / 'work/iter_2.pth',
+                    '--work-dir', lab / 'bad', '--cfg-options', *options,
+                    check=False)
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+def test_missing_files(lab):
+    result = python('test.py', lab / 'tiny.py', lab / 'none.pth',
+                    '--work-dir', lab / 'bad', check=False)
+    assert f'checkpoint {lab / "none.pth"} does not exist' in result.stderr
+    result = python('train.py', lab / 'none.py', check=False)
+    assert f'config {lab / "none.py"} does not exist' in result.stderr
+
+
+def test_trajectory(lab):
+    out = lab / 'picture.png'
+    python('analysis_tools/plot_trajectory.py', lab / 'tiny.py',
+           lab / 'work/iter_2.pth', out, '--steps', '3')
+    picture = cv2.imread(str(out))
+    assert picture.shape[1] > 400 and picture.std() > 10
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(
+        path.rsplit('/', 1)[-1][:-3], ROOT / path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_demo_data(tmp_path, monkeypatch):
+    pytest.importorskip('skimage')
+    tool = module('tools/dataset_converters/compose_demo.py')
+    monkeypatch.setattr(tool, 'NUM_IMAGES', dict(train=4, val=2))
+    contents = []
+    for name in ('a', 'b'):
+        monkeypatch.setattr(sys, 'argv', ['x', str(tmp_path / name)])
+        tool.main()
+        contents.append({
+            p.relative_to(tmp_path / name): p.read_bytes()
+            for p in (tmp_path / name).rglob('*') if p.is_file()
+        })
+    assert contents[0] == contents[1]  # from the seed alone
+    coco = json.loads((tmp_path / 'a/train.json').read_text())
+    assert len(coco['images']) == 4
+    for annotation in coco['annotations']:
+        x, y, w, h = annotation['bbox']
+        assert x >= 0 and y >= 0 and x + w <= 320 and y + h <= 240
+        assert min(w, h) > 5
+    classes = Config.fromfile(
+        ROOT / 'configs/_base_/datasets/demo.py').metainfo.classes
+    assert [c['name'] for c in coco['categories']] == list(classes)
+
+
+def test_voc_to_coco(tmp_path):
+    for folder in ('Annotations', 'ImageSets/Main', 'JPEGImages'):
+        (tmp_path / folder).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / 'JPEGImages/a.jpg'),
+                np.zeros((48, 64, 3), np.uint8))
+    box = ('<object><name>{}</name><difficult>0</difficult><bndbox>'
+           '<xmin>{}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>'
+           '</bndbox></object>')
+    (tmp_path / 'Annotations/a.xml').write_text(
+        '<annotation><size><width>64</width><height>48</height></size>' +
+        box.format('cell', 3) + box.format('dust', 9) +
+        box.format('cell', 30) + '</annotation>')
+    (tmp_path / 'ImageSets/Main/train.txt').write_text('a\n')
+    tool = 'dataset_converters/voc_to_coco.py'
+    python(tool, tmp_path, 'train', tmp_path / 'out.json')
+    coco = json.loads((tmp_path / 'out.json').read_text())
+    assert [c['name'] for c in coco['categories']] == ['cell', 'dust']
+    assert coco['images'] == [dict(
+        id=1, file_name='JPEGImages/a.jpg', width=64, height=48)]
+    # VOC counts pixels from 1; the degenerate box is gone
+    assert [a['bbox'] for a in coco['annotations']] == [
+        [2, 1, 27, 38], [8, 1, 21, 38]]
+    result = python(tool, tmp_path, 'val', tmp_path / 'x.json', check=False)
+    assert result.returncode == 1 and 'val.txt' in result.stderr
+    assert not (tmp_path / 'x.json').exists()
