@@ -1,4 +1,5 @@
 """Runs that may be averaged, by name; pools that the user names."""
+import re
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
@@ -31,6 +32,15 @@ class Experiment:
     def checkpoints(self) -> List[Optional[str]]:
         """The different checkpoint hashes, as they first occur."""
         return list(dict.fromkeys(r.checkpoint_sha256 for r in self.runs))
+
+    @property
+    def recipes(self) -> List[str]:
+        """The different names in it, apart from seeds and steps."""
+        return list(
+            dict.fromkeys(
+                re.sub(r'(?<=seed)\d+|_step\d+(?=_|$)', '',
+                       r.exp_name or r.experiment)
+                for r in self.runs))
 
 
 @dataclass

@@ -76,8 +76,8 @@ def _same_numbers(runs: Iterable[Run],
             tests.setdefault((run.eval_seed, *numbers), []).append(run)
     found: Dict[tuple, List[int]] = {}
     for same in tests.values():
-        keys = {_test(r) for r in same}
-        if len(same) > 1 and (len(keys) > 1 or None in next(iter(keys))[:1]):
+        no_hash = any(r.checkpoint_sha256 is None for r in same)
+        if len(same) > 1 and (no_hash or len({_test(r) for r in same}) > 1):
             where = tuple(dict.fromkeys(names[r.where] for r in same))
             found.setdefault(where, []).append(same[0].eval_seed)
     for where, seeds in found.items():

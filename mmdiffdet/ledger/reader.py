@@ -68,6 +68,7 @@ def _read_ledger(path: Path) -> List[Run]:
         Run(source=path,
             line=line,
             experiment=row.exp_name,
+            exp_name=row.exp_name,
             variant=(),
             protocol=row.protocol,
             train_seed=row.train_seed,
@@ -131,7 +132,8 @@ def _stated(path: Path, number: int, row: Dict[str, str]) -> Stated:
     if mean is None or std is None:
         raise ValueError('mean_AP and std_AP_pop must be given')
     variant = tuple((k, v) for k, v in row.items() if k not in STATED_COLUMNS)
-    return Stated(path, number, _name(path), variant, mean, std,
+    protocol = Protocol(sample_step=_from_name(path.stem, 'step'))
+    return Stated(path, number, _name(path), variant, protocol, mean, std,
                   row['results_tsv'])
 
 
@@ -158,6 +160,7 @@ def _run(path: Path, number: int, row: Dict[str, str],
         source=path,
         line=number,
         experiment=_name(path),
+        exp_name=_text(row, 'exp_name'),
         variant=variant,
         protocol=Protocol(**protocol),
         train_seed=seed,

@@ -3,8 +3,17 @@ import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
-from typing import (Any, Dict, NamedTuple, Optional, Sequence, Union,
-                    get_args, get_origin, get_type_hints)
+from typing import (
+    Any,
+    Dict,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 

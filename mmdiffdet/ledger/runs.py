@@ -16,7 +16,8 @@ class Run:
     Args:
         source (Path): File.
         line (int): Line in it, from 1.
-        experiment (str): Name.
+        experiment (str): Name of what it is averaged with.
+        exp_name (str, optional): Name of the run's own row.
         variant (tuple): Columns, with their values, that set apart the
             experiments of one table.
         protocol (Protocol): How it was tested.
@@ -35,6 +36,7 @@ class Run:
     source: Path
     line: int
     experiment: str
+    exp_name: Optional[str]
     variant: Variant
     protocol: Protocol
     train_seed: Optional[int]
@@ -61,6 +63,7 @@ class Stated(NamedTuple):
     line: int
     experiment: str
     variant: Variant
+    protocol: Protocol
     mean: float
     std: float
     runs_file: str
