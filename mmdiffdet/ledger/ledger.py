@@ -93,7 +93,7 @@ class Ledger:
                 table.append(row)
                 done.written.append(row)
             if done.written:
-                self._write(table)
+                write_rows(self.path, table)
         return done
 
     @contextmanager
@@ -103,14 +103,21 @@ class Ledger:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _write(self, rows: Iterable[Row]) -> None:
-        with atomic_path(self.path) as path, open(
-                path, 'w', encoding='utf-8') as file:
-            file.write('\t'.join(COLUMNS) + '\n')
-            for row in rows:
-                file.write('\t'.join(row.cells()) + '\n')
-            file.flush()
-            os.fsync(file.fileno())
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a whole ledger; it replaces the file only when it is complete.
+
+    Args:
+        path (Path): The file; its folder must exist.
+        rows (Iterable[Row]): All of its rows.
+    """
+    with atomic_path(path) as temporary, open(
+            temporary, 'w', encoding='utf-8') as file:
+        file.write('\t'.join(COLUMNS) + '\n')
+        for row in rows:
+            file.write('\t'.join(row.cells()) + '\n')
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> List[str]:

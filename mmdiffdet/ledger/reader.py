@@ -41,7 +41,8 @@ def read_results(paths: Iterable[Union[str, os.PathLike]]) -> Results:
         seen.add(path.resolve())
         header = read_lines(path)[0]
         if is_ledger(header):
-            runs += _read_ledger(path)
+            rows = enumerate(Ledger(path).read(), 2)
+            runs += [Run.of_row(row, path, line) for line, row in rows]
         elif not (in_folder and header.startswith(MANIFEST_MARK)):
             more_runs, more_stated = _read_seed_table(path)
             runs += more_runs
@@ -61,27 +62,6 @@ def _files(paths: Iterable) -> List[Tuple[Path, bool]]:
             raise FileNotFoundError(f'{path} holds no .tsv file')
         files += [(table, True) for table in tables]
     return files
-
-
-def _read_ledger(path: Path) -> List[Run]:
-    return [
-        Run(source=path,
-            line=line,
-            experiment=row.exp_name,
-            exp_name=row.exp_name,
-            variant=(),
-            protocol=row.protocol,
-            train_seed=row.train_seed,
-            eval_seed=row.eval_seed,
-            checkpoint=row.checkpoint,
-            checkpoint_sha256=row.checkpoint_sha256,
-            config=row.config,
-            config_sha256=row.config_sha256,
-            metrics=row.metrics,
-            seconds_per_image=row.seconds_per_image,
-            device=row.device,
-            row=row) for line, row in enumerate(Ledger(path).read(), 2)
-    ]
 
 
 def _read_seed_table(path: Path) -> Tuple[List[Run], List[Stated]]:

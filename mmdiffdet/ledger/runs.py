@@ -50,6 +50,33 @@ class Run:
     device: Optional[str]
     row: Optional[Row] = None
 
+    @classmethod
+    def of_row(cls, row: Row, source: Path, line: int) -> 'Run':
+        """The run that a row of ours tells of.
+
+        Args:
+            row (Row): It.
+            source (Path): File.
+            line (int): Line in it, from 1.
+        """
+        return cls(
+            source=source,
+            line=line,
+            experiment=row.exp_name,
+            exp_name=row.exp_name,
+            variant=(),
+            protocol=row.protocol,
+            train_seed=row.train_seed,
+            eval_seed=row.eval_seed,
+            checkpoint=row.checkpoint,
+            checkpoint_sha256=row.checkpoint_sha256,
+            config=row.config,
+            config_sha256=row.config_sha256,
+            metrics=row.metrics,
+            seconds_per_image=row.seconds_per_image,
+            device=row.device,
+            row=row)
+
     @property
     def where(self) -> str:
         """File and line."""
