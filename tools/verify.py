@@ -28,6 +28,8 @@ def main() -> int:
     parser.add_argument(
         '--tolerance', type=float, default=0.1, help='AP points')
     args = parser.parse_args()
+    if args.rerun < 0 or args.tolerance < 0:
+        parser.error('--rerun and --tolerance must not be negative')
     test = Path(__file__).with_name('test.py')
     try:
         result = verify(args.folder, args.rerun, [sys.executable, str(test)],

@@ -67,6 +67,15 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
     return sha256_of_file(folder / SUMS)
 
 
+def config_name(number: int) -> str:
+    """Where the folder has the resolved config of a model.
+
+    Args:
+        number (int): Of the model, from 0.
+    """
+    return f'configs/{number:03d}.py'
+
+
 def group_models(rows: Sequence[Row]) -> Models:
     """Rows of each tested model, in the order of the rows.
 
@@ -114,6 +123,8 @@ def _rows(experiments: Sequence[Experiment]) -> List[Row]:
                     'ours, so it does not say what it rests on; test the '
                     'checkpoint again with tools/test.py')
             rows.setdefault(run.row.key, run.row)
+    if not rows:
+        raise ValueError('cannot freeze: there are no rows')
     return list(rows.values())
 
 
@@ -143,7 +154,7 @@ def _write(models: Models, folder: Path) -> None:
     (folder / 'configs').mkdir()
     lines = []
     for number, rows in enumerate(models.values()):
-        config = f'configs/{number:03d}.py'
+        config = config_name(number)
         shutil.copyfile(_resolved_config(rows), folder / config)
         lines.append(manifest_line(rows, config))
     with open(folder / MANIFEST, 'w', encoding='utf-8') as file:

@@ -82,18 +82,19 @@ class Ledger:
         """
         done = Appended([], [])
         with self._locked():
-            table = self.read()
+            # a file put together by hand may hold a test twice
+            table: Dict[RunKey, List[Row]] = {}
+            for row in self.read():
+                table.setdefault(row.key, []).append(row)
             for row in rows:
-                there = [i for i, r in enumerate(table) if r.key == row.key]
-                if there and not force:
+                if row.key in table and not force:
                     done.skipped.append(row)
-                    continue
-                for i in reversed(there):
-                    del table[i]
-                table.append(row)
-                done.written.append(row)
+                else:
+                    table[row.key] = [row]
+                    done.written.append(row)
             if done.written:
-                write_rows(self.path, table)
+                write_rows(self.path,
+                           [row for same in table.values() for row in same])
         return done
 
     @contextmanager

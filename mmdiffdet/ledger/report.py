@@ -1,7 +1,7 @@
 """Experiments and comparisons as a table, TSV, Markdown, JSON or HTML."""
 import html
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Dict, List, Sequence
 
 from .comparison import Comparison
@@ -9,7 +9,7 @@ from .experiments import Experiment
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 from .runs import Stated
-from .statistics import summarise
+from .statistics import Summary, summarise
 
 FORMATS = ('table', 'tsv', 'md', 'json', 'html')
 Record = Dict[str, Any]
@@ -39,7 +39,7 @@ def summary_records(experiments: Sequence[Experiment],
     for item in stated if metric == 'AP' else ():
         variant = ','.join(f'{k}={v}' for k, v in item.variant)
         records.append({
-            **dict.fromkeys(records[0] if records else ('experiment', )),
+            **dict.fromkeys(f.name for f in fields(Summary)),
             'experiment': f'{item.experiment}@{variant}',
             'seeds': 'stated',
             'mean': item.mean,

@@ -5,6 +5,7 @@ of one trained model. A list of arrays is one array a train seed, with one
 value an eval seed.
 """
 import math
+from bisect import bisect_left
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -157,15 +158,18 @@ def seeds_needed(difference: float, variance: Callable[[int], float],
         int | None: The smallest number with 80 % power; None if even 1000
         are too few.
     """
-    for count in range(max(start, 3), MAX_SEEDS + 1):
+    def settles(count: int) -> bool:
         spread = math.sqrt(variance(count))
         if spread == 0:
-            return count if difference else None
+            return difference != 0
         df = freedom(count)
         limit = stats.t.isf(alpha / 2, df)
-        if stats.nct.sf(limit, df, abs(difference) / spread) >= POWER:
-            return count
-    return None
+        return stats.nct.sf(limit, df, abs(difference) / spread) >= POWER
+
+    counts = range(max(start, 3), MAX_SEEDS + 1)
+    # power grows with the number of seeds
+    found = bisect_left(counts, True, key=settles)
+    return counts[found] if found < len(counts) else None
 
 
 def interval(means: np.ndarray, confidence: float) -> Tuple[float, float]:

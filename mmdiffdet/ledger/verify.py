@@ -12,6 +12,7 @@ from .freeze import (
     SUMS,
     VERSIONS,
     Models,
+    config_name,
     group_models,
     manifest_line,
 )
@@ -94,7 +95,7 @@ def verify(folder: Path,
     checked.append(f'{len(paths)} checkpoints')
     if rerun and not problems:
         chosen = _spread(models, rerun)
-        configs = {id(row): folder / f'configs/{i:03d}.py'
+        configs = {id(row): folder / config_name(i)
                    for i, model in enumerate(models.values())
                    for row in model}
         for row in chosen:
@@ -132,7 +133,7 @@ def _check_sums(folder: Path) -> Iterator[Optional[str]]:
 def _check_manifest(models: Models, lines: Sequence[Sequence[str]],
                     path: Path) -> Iterator[str]:
     expected = [
-        list(manifest_line(rows, f'configs/{i:03d}.py').values())
+        list(manifest_line(rows, config_name(i)).values())
         for i, rows in enumerate(models.values())
     ]
     pairs = zip_longest(expected, lines, fillvalue=())
