@@ -154,6 +154,12 @@ def test_tool_on_the_seed_tables() -> None:
     assert ('contradiction: same checkpoint, protocol and seed, different '
             'results: checkpoint d4f9162a') in done.stderr
     assert 'warmstart_seed0_step10_results_disk; either one' in done.stderr
+    full, none = (f'ablation_graph_topo_{kind}_seed0_stable_step1'
+                  for kind in ('full', 'none'))
+    done = summarize(SEED_LEDGER, '--compare', full, none)
+    assert 'B is worse than A' in done.stdout
+    assert 'contradiction: same checkpoint' in done.stderr
+    assert 'warmstart' not in done.stderr
 
 
 # -- reading ------------------------------------------------------------------
@@ -358,14 +364,22 @@ def test_one_train_seed_speaks_of_the_checkpoint(tmp_path: Path) -> None:
     assert c.spread.train is None
 
 
-@pytest.mark.parametrize('a, b, note', [
-    ([[40]], [[45]], 'one run cannot show'),
-    ([[40, 41]], [[45, 46], [45, 46], [45, 46]], ''),
-])
-def test_too_few_runs(tmp_path: Path, a: list, b: list, note: str) -> None:
-    c = compare(*two(tmp_path, a, b))
-    assert c.verdict == 'not distinguishable'
-    assert not note or any(note in n for n in c.notes)
+def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40]], [[45]]))
+    assert (c.verdict, c.unit, c.low) == ('not distinguishable', 'none', None)
+    assert 'one run cannot show how much runs vary' in c.notes
+    assert c.more.startswith('at least 3 train seeds')
+
+
+def test_one_training_against_several_others(tmp_path: Path) -> None:
+    ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41, 42]])))
+    ledger.append([replace(r, train_seed=9) for r in ledger.read()],
+                  force=True)
+    ledger_of(ledger.path, dict(b=[[50, 51, 52]] * 3))
+    c = compare(*experiments_of(ledger.path))
+    assert (c.verdict, c.unit, c.tests) == ('not distinguishable', 'none', [])
+    assert c.difference == 10
+    assert any('one side has one train seed' in note for note in c.notes)
 
 
 def test_unpaired_train_seeds(tmp_path: Path) -> None:
@@ -436,14 +450,12 @@ def test_advice_comes_true(tmp_path: Path) -> None:
 
 def test_more_eval_seeds_help_only_against_their_noise(
         tmp_path: Path) -> None:
-    noise = np.tile([3.0, -3.0, 1.0, -1.0], (4, 1))
-    shift = np.array([[0.4], [0.5], [0.6], [0.5]])
     a = np.full((4, 4), 40.0)
-    rng = np.random.default_rng(0)
-    c = compare(*two(tmp_path / 'x', a,
-                     a + shift + rng.permuted(noise, axis=1) +
-                     rng.normal(0, 1.0, (4, 4))))
-    assert 'more eval seeds' in c.more or 'eval seeds of each model' in c.more
+    noise = np.array([[3, -3, 1, -1], [2, -1, -3, 2], [1, -2, 4, -3],
+                      [-4, 2, 1, 1]])
+    c = compare(*two(tmp_path / 'x', a, a + noise + [[0.4], [0.5], [0.6],
+                                                     [0.5]]))
+    assert re.search(r'or about \d+ more eval seeds of each model', c.more)
     c = compare(*two(tmp_path / 'y', a, a + [[3], [-2], [1], [-1]]))
     assert 'more eval seeds alone would not settle it' in c.more
 

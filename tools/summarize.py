@@ -75,6 +75,10 @@ def main() -> int:
             a, b = (select(experiments, name) for name in args.compare)
             print(render_comparison(
                 compare(a, b, args.metric, args.across), args.format))
+            names = {a.label, *a.members, b.label, *b.members}
+            for problem in problems:
+                if any(name in problem for name in names):
+                    print(problem, file=sys.stderr)
             return 0
         records = summary_records(experiments, results.stated, args.metric)
         print(render_summary(records, problems, args.metric, args.format))

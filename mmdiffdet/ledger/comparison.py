@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from .experiments import Experiment, describe
+from .planning import MIN_UNITS, more_runs
 from .problems import contradicts_itself
 from .protocol import PROTOCOL_FIELDS
 from .resampling import (
@@ -14,7 +15,6 @@ from .resampling import (
     components,
     interval,
     paired_tests,
-    seeds_needed,
     unpaired_tests,
 )
 from .statistics import Summary, summarise
@@ -22,9 +22,6 @@ from .statistics import Summary, summarise
 ALPHA = 0.05
 FEW = 10
 """Below this many train seeds a bootstrap interval is clearly too narrow."""
-
-MIN_UNITS = 3
-"""With two replicates a t-test rests on nothing but its assumption."""
 
 Values = Dict[Tuple[Optional[int], int], float]
 
@@ -152,7 +149,8 @@ def compare(a: Experiment,
         a, b, metric, (summarise(a.runs, metric), summarise(b.runs, metric)),
         pairing, unit, counts, difference, low, high, tests, decisive, spread,
         verdict, _scope(unit, counts),
-        _more(verdict, unit, sides, difference, spread), notes)
+        'none needed' if verdict != 'not distinguishable' else more_runs(
+            unit, sides, difference, spread, ALPHA), notes)
 
 
 def _check(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
@@ -280,48 +278,3 @@ def _limits(unit: str, count: int, tests: List[Test],
         notes.append('the interval leaves out zero, but no test that allows '
                      'for few seeds confirms it')
     return notes
-
-
-def _more(verdict: str, unit: str, sides: List[List[np.ndarray]],
-          difference: float, spread: Components) -> str:
-    """Advice from the two variance components, at 80 % power, if the
-    difference is as large as it looks."""
-    if verdict != 'not distinguishable':
-        return 'none needed'
-    if unit == 'none':
-        return ('at least 3 train seeds (for a claim on training) or 3 eval '
-                'seeds (on these checkpoints) on each side')
-    if difference == 0:
-        return 'no number would settle a difference of zero'
-    trains = min(len(side) for side in sides)
-    evals = min(len(g) for side in sides for g in side)
-    inner = spread.evaluation or 0.0
-
-    def freedom(count: int) -> int:
-        return len(sides) * (count - 1)
-
-    if unit == 'eval seed':
-        needed = seeds_needed(difference, lambda n: inner / n, freedom, evals,
-                              ALPHA)
-        return (_count(needed, evals, 'eval seed') +
-                ' of these checkpoints; a claim on training needs more train '
-                'seeds')
-    of_train = seeds_needed(
-        difference, lambda n: (spread.train + inner / evals) / n, freedom,
-        trains, ALPHA)
-    text = f'{_count(of_train, trains, "train seed")} (x {evals} eval seeds)'
-    if spread.evaluation is None:
-        return text + '; the share of the eval seeds is unknown'
-    of_eval = seeds_needed(
-        difference, lambda n: (spread.train + inner / n) / trains,
-        lambda n: freedom(trains), evals, ALPHA)
-    if of_eval is None or trains < MIN_UNITS:
-        return text + '; more eval seeds alone would not settle it'
-    return f'{text}, or {_count(of_eval, evals, "eval seed")} of each model'
-
-
-def _count(needed: Optional[int], there: int, what: str) -> str:
-    if needed is None:
-        return f'more than 1000 {what}s'
-    more = max(needed - there, 1)
-    return f'about {more} more {what}{"s" if more > 1 else ""}'

@@ -1,19 +1,16 @@
-"""Intervals, tests and planning for results with two levels of seeds.
+"""Intervals, tests and variances of results with two levels of seeds.
 
 A train seed is the independent replicate; its eval seeds repeat the sampling
 of one trained model. A list of arrays is one array a train seed, with one
 value an eval seed.
 """
 import math
-from bisect import bisect_left
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy import stats
 
 Groups = Sequence[np.ndarray]
-MAX_SEEDS = 1000
-POWER = 0.8
 _CHUNK = 500
 
 
@@ -139,37 +136,6 @@ def components(groups: Groups) -> Components:
     return Components(
         float(max(0.0,
                   np.var(means, ddof=1) - of_sampling)), evaluation)
-
-
-def seeds_needed(difference: float, variance: Callable[[int], float],
-                 freedom: Callable[[int], float], start: int,
-                 alpha: float) -> Optional[int]:
-    """The number of seeds with which a t-test would settle it.
-
-    Args:
-        difference (float): The true one, as far as is known.
-        variance (Callable): Of the mean difference, from the number of
-            seeds.
-        freedom (Callable): Degrees of freedom, from the number of seeds.
-        start (int): The number that there is; 3 at least is the answer.
-        alpha (float): Level of the test.
-
-    Returns:
-        int | None: The smallest number with 80 % power; None if even 1000
-        are too few.
-    """
-    def settles(count: int) -> bool:
-        spread = math.sqrt(variance(count))
-        if spread == 0:
-            return difference != 0
-        df = freedom(count)
-        limit = stats.t.isf(alpha / 2, df)
-        return stats.nct.sf(limit, df, abs(difference) / spread) >= POWER
-
-    counts = range(max(start, 3), MAX_SEEDS + 1)
-    # power grows with the number of seeds
-    found = bisect_left(counts, True, key=settles)
-    return counts[found] if found < len(counts) else None
 
 
 def interval(means: np.ndarray, confidence: float) -> Tuple[float, float]:
