@@ -21,6 +21,7 @@ from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.resampling import bootstrap_means, components
 from mmdiffdet.ledger.statistics import summarise
 
 ROOT = Path(__file__).parents[1]
@@ -404,6 +405,25 @@ def test_partners_that_are_missing_are_told(tmp_path: Path) -> None:
                      [[41, 42], [41, 43], [42, 41], [90, 90]]))
     assert 'not used: 0 runs of A, 2 of B' in c.pairing
     assert c.difference == 1
+
+
+def test_bootstrap_resamples_both_levels() -> None:
+    rng = np.random.default_rng(0)
+    train = [np.full(3, v) for v in (1.0, 2.0, 4.0, 7.0)]
+    means = bootstrap_means(train, 20000, rng)
+    assert means.mean() == pytest.approx(3.5, abs=0.05)
+    assert means.std() == pytest.approx(np.std([1, 2, 4, 7]) / 2, rel=0.03)
+    evaluation = [np.array([1.0, 3.0])] * 3 + [np.array([0.0, 2.0, 4.0])]
+    means = bootstrap_means(evaluation, 20000, rng)
+    # variance of a mean of 2 of variance 1; of 3 of variance 8 / 3
+    expected = np.sqrt((3 * 1 / 2 + 8 / 9) / 4 / 4)
+    assert means.std() == pytest.approx(expected, rel=0.03)
+
+
+def test_variance_components_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    groups = list(rng.normal(0, 1, (2000, 1)) + rng.normal(0, 2, (2000, 3)))
+    assert components(groups) == pytest.approx((1, 4), rel=0.15)
 
 
 def test_no_effect_is_seldom_found(tmp_path: Path) -> None:
