@@ -158,7 +158,8 @@ def test_tool_on_the_seed_tables() -> None:
     full, none = (f'ablation_graph_topo_{kind}_seed0_stable_step1'
                   for kind in ('full', 'none'))
     done = summarize(SEED_LEDGER, '--compare', full, none)
-    assert 'B is worse than A' in done.stdout
+    assert ('B is worse than A, with 5 and 5 runs; this speaks of these two '
+            'checkpoints only') in done.stdout
     assert 'contradiction: same checkpoint' in done.stderr
     assert 'warmstart' not in done.stderr
 
@@ -404,6 +405,7 @@ def test_partners_that_are_missing_are_told(tmp_path: Path) -> None:
     c = compare(*two(tmp_path, [[40, 41], [40, 42], [41, 40]],
                      [[41, 42], [41, 43], [42, 41], [90, 90]]))
     assert 'not used: 0 runs of A, 2 of B' in c.pairing
+    assert c.used == (6, 6)
     assert c.difference == 1
 
 

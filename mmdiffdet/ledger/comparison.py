@@ -36,6 +36,7 @@ class Comparison:
         metric (str): Which was compared.
         summaries (tuple): Of A and of B, over all of their runs.
         pairing (str): What was paired, and how much of it.
+        used (tuple): Number of runs of A and of B that were compared.
         unit (str): Replicate of the test: ``train seed``, ``eval seed`` or
             ``none``.
         units (tuple): Number of replicates of A and of B.
@@ -59,6 +60,7 @@ class Comparison:
     metric: str
     summaries: Tuple[Summary, Summary]
     pairing: str
+    used: Tuple[int, int]
     unit: str
     units: Tuple[int, int]
     difference: float
@@ -139,6 +141,7 @@ def compare(a: Experiment,
         tests = (paired_tests if len(units) == 1 else unpaired_tests)(*units)
         low, high = interval(boot, 1 - ALPHA)
     counts = (len(units[0]), len(units[-1]))
+    used = tuple(sum(map(len, side)) for side in (sides[0], sides[-1]))
     decisive = None
     if min(counts) >= MIN_UNITS:
         decisive = next((t for t in tests if t.smallest <= ALPHA), None)
@@ -147,7 +150,7 @@ def compare(a: Experiment,
     notes += _limits(unit, min(counts), tests, decisive, low, high, verdict)
     return Comparison(
         a, b, metric, (summarise(a.runs, metric), summarise(b.runs, metric)),
-        pairing, unit, counts, difference, low, high, tests, decisive, spread,
+        pairing, used, unit, counts, difference, low, high, tests, decisive, spread,
         verdict, _scope(unit, counts),
         'none needed' if verdict != 'not distinguishable' else more_runs(
             unit, sides, difference, spread, ALPHA), notes)

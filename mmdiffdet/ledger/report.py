@@ -106,6 +106,7 @@ def render_comparison(comparison: Comparison, style: str) -> str:
                 summary_a=asdict(c.summaries[0]),
                 summary_b=asdict(c.summaries[1]),
                 pairing=c.pairing,
+                used=c.used,
                 unit=c.unit,
                 units=c.units,
                 difference=c.difference,
@@ -125,7 +126,7 @@ def render_comparison(comparison: Comparison, style: str) -> str:
     tests = '; '.join(
         f'{t.name} p = {t.p:.4f}' + (' (decides)' if t is c.decisive else '')
         for t in c.tests)
-    runs = f'{c.summaries[0].n} and {c.summaries[1].n} runs'
+    runs = f'{c.used[0]} and {c.used[1]} runs'
     verdict = f'B is {c.verdict} than A, with {runs}'
     if c.verdict == 'not distinguishable':
         verdict = f'not distinguishable with {runs}'
@@ -137,8 +138,7 @@ def render_comparison(comparison: Comparison, style: str) -> str:
         ['B - A', f'{c.difference:+.4f} {c.metric}; {interval}'],
         ['test', f'{tests}; unit: {c.unit}' if tests else 'none'],
         ['cost', _cost(c)],
-        ['verdict', verdict],
-        ['speaks of', c.scope],
+        ['verdict', f'{verdict}; this speaks of {c.scope}'],
         ['more runs', c.more],
         *(['note', note] for note in c.notes),
     ]
