@@ -12,6 +12,7 @@ as NAME or NAME@sample_step=4; --across names the protocol field in which they
 may differ. Repeated and contradicting rows are told on the error stream.
 """
 import argparse
+import re
 import sys
 
 from mmdiffdet.ledger.comparison import compare
@@ -77,7 +78,7 @@ def main() -> int:
                 compare(a, b, args.metric, args.across), args.format))
             names = {a.label, *a.members, b.label, *b.members}
             for problem in problems:
-                if any(name in problem for name in names):
+                if names & set(re.split(r'[;,:]? ', problem)):
                     print(problem, file=sys.stderr)
             return 0
         records = summary_records(experiments, results.stated, args.metric)

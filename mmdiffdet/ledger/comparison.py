@@ -150,8 +150,8 @@ def compare(a: Experiment,
     notes += _limits(unit, min(counts), tests, decisive, low, high, verdict)
     return Comparison(
         a, b, metric, (summarise(a.runs, metric), summarise(b.runs, metric)),
-        pairing, used, unit, counts, difference, low, high, tests, decisive, spread,
-        verdict, _scope(unit, counts),
+        pairing, used, unit, counts, difference, low, high, tests, decisive,
+        spread, verdict, _scope(unit, counts),
         'none needed' if verdict != 'not distinguishable' else more_runs(
             unit, sides, difference, spread, ALPHA), notes)
 
