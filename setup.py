@@ -26,6 +26,7 @@ setup(
         'onedl-mmdetection>=3.5.1,<3.6',
         'diffusers>=0.35,<0.43',
         'numpy>=2.0,<2.3',
+        'scipy>=1.15,<2',
         'pycocotools>=2.0.8,<2.1',
         'safetensors>=0.4,<1',
     ],

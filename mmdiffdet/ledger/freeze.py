@@ -1,0 +1,176 @@
+"""Make a folder that says what a result rests on."""
+import json
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from .experiments import Experiment
+from .hashing import sha256_of_file
+from .ledger import write_rows
+from .problems import contradicts_itself
+from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS
+from .row import Row
+
+RUNS = 'runs.tsv'
+MANIFEST = 'manifest.tsv'
+ENVIRONMENT = 'environment.json'
+SUMS = 'SHA256SUMS'
+MANIFEST_COLUMNS = ('exp_name', 'train_seed', 'eval_seeds', 'n', 'AP_mean',
+                    'AP_std', 'checkpoint', 'checkpoint_sha256', 'config',
+                    'config_sha256', *PROTOCOL_FIELDS)
+VERSIONS = ('torch', 'mmdet', 'diffusers', 'mmdiffdet')
+
+Models = Dict[Tuple, List[Row]]
+
+
+def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
+    """Write the deliverable.
+
+    ``runs.tsv`` holds all rows, ``manifest.tsv`` a line a model (experiment,
+    train seed and protocol), ``configs/`` the resolved config that each was
+    tested with, taken from ``config.py`` in the rows' ``out_dir``,
+    ``environment.json`` the devices and versions of the rows and of this
+    machine, ``SHA256SUMS`` the hash of each of these files. Checkpoints are
+    not copied; their hashes are in the manifest.
+
+    Args:
+        experiments (Sequence[Experiment]): What to freeze.
+        folder (Path): Does not exist yet; appears only when it is complete.
+
+    Returns:
+        str: SHA-256 of ``SHA256SUMS``, which stands for the whole folder.
+
+    Raises:
+        FileExistsError: If the folder exists.
+        FileNotFoundError: If checkpoints or configs do not; all are named.
+        ValueError: If rows are not ours or contradict each other, or if a
+            checkpoint is not the one that was tested.
+    """
+    if folder.exists():
+        raise FileExistsError(f'{folder} exists; a deliverable is never '
+                              'changed, choose another name')
+    models = group_models(_rows(experiments))
+    _check_files(models)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(
+        tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}-'))
+    try:
+        _write(models, temporary)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sha256_of_file(folder / SUMS)
+
+
+def config_name(number: int) -> str:
+    """Where the folder has the resolved config of a model.
+
+    Args:
+        number (int): Of the model, from 0.
+    """
+    return f'configs/{number:03d}.py'
+
+
+def group_models(rows: Sequence[Row]) -> Models:
+    """Rows of each tested model, in the order of the rows.
+
+    Args:
+        rows (Sequence[Row]): Of any number of models.
+    """
+    models: Models = {}
+    for row in rows:
+        key = (row.exp_name, row.train_seed, row.checkpoint_sha256,
+               row.config_sha256, row.protocol)
+        models.setdefault(key, []).append(row)
+    return models
+
+
+def manifest_line(rows: Sequence[Row], config: str) -> Dict[str, str]:
+    """A model's line of the manifest.
+
+    Args:
+        rows (Sequence[Row]): Of the model.
+        config (str): Its config in the folder.
+    """
+    values = np.array([row.AP for row in rows])
+    line = {
+        'eval_seeds': ','.join(str(row.eval_seed) for row in rows),
+        'n': str(len(rows)),
+        'AP_mean': f'{values.mean():.6f}',
+        'AP_std': f'{values.std():.6f}' if len(rows) > 1 else NOT_AVAILABLE,
+        'config': config,
+    }
+    for name in MANIFEST_COLUMNS:
+        value = getattr(rows[0], name, None)
+        line.setdefault(name, NOT_AVAILABLE if value is None else str(value))
+    return {name: line[name] for name in MANIFEST_COLUMNS}
+
+
+def _rows(experiments: Sequence[Experiment]) -> List[Row]:
+    rows: Dict[tuple, Row] = {}
+    for experiment in experiments:
+        for problem in contradicts_itself(experiment):
+            raise ValueError(f'cannot freeze: {problem}')
+        for run in experiment.runs:
+            if run.row is None:
+                raise ValueError(
+                    f'cannot freeze {run.where}: it is no row of a ledger of '
+                    'ours, so it does not say what it rests on; test the '
+                    'checkpoint again with tools/test.py')
+            rows.setdefault(run.row.key, run.row)
+    if not rows:
+        raise ValueError('cannot freeze: there are no rows')
+    return list(rows.values())
+
+
+def _check_files(models: Models) -> None:
+    missing = []
+    for rows in models.values():
+        checkpoint = Path(rows[0].checkpoint)
+        if not checkpoint.is_file():
+            missing.append(str(checkpoint))
+        elif sha256_of_file(checkpoint) != rows[0].checkpoint_sha256:
+            raise ValueError(
+                f'cannot freeze: {checkpoint} is not the file that was '
+                f'tested; its SHA-256 is not {rows[0].checkpoint_sha256}')
+        config = _resolved_config(rows)
+        if not config.is_file():
+            missing.append(str(config))
+    if missing:
+        raise FileNotFoundError('cannot freeze, these files are missing: ' +
+                                ', '.join(dict.fromkeys(missing)))
+
+
+def _resolved_config(rows: Sequence[Row]) -> Path:
+    return Path(rows[0].out_dir) / 'config.py'
+
+
+def _write(models: Models, folder: Path) -> None:
+    (folder / 'configs').mkdir()
+    lines = []
+    for number, rows in enumerate(models.values()):
+        config = config_name(number)
+        shutil.copyfile(_resolved_config(rows), folder / config)
+        lines.append(manifest_line(rows, config))
+    with open(folder / MANIFEST, 'w', encoding='utf-8') as file:
+        file.write('\t'.join(MANIFEST_COLUMNS) + '\n')
+        for line in lines:
+            file.write('\t'.join(line.values()) + '\n')
+    every = [row for rows in models.values() for row in rows]
+    write_rows(folder / RUNS, every)
+    environment = dict(
+        devices=sorted({row.device for row in every}),
+        **{k: sorted({getattr(row, k) for row in every}) for k in VERSIONS},
+        frozen_with=dict(
+            python=platform.python_version(), platform=platform.platform()))
+    (folder / ENVIRONMENT).write_text(
+        json.dumps(environment, indent=2) + '\n')
+    files = sorted(p for p in folder.rglob('*') if p.is_file())
+    (folder / SUMS).write_text(''.join(
+        f'{sha256_of_file(p)}  {p.relative_to(folder).as_posix()}\n'
+        for p in files))

@@ -1,0 +1,53 @@
+"""What two results must share to be averaged."""
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, Optional, Tuple
+
+NOT_AVAILABLE = 'n/a'
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a checkpoint was tested. None is a field that was not recorded.
+
+    Two protocols are equal only if every field is; a recorded value is never
+    equal to one that was not recorded.
+
+    Args:
+        model_family (str, optional): Detector type, e.g. ``DiffusionDet``.
+        dataset (str, optional): Name of the data set.
+        annotation_sha256 (str, optional): Of the annotation file.
+        sample_step (int, optional): Number of sampling steps.
+        scheduler (str, optional): Of the sampler, e.g. ``DDIMScheduler``.
+        eta (float, optional): Stochasticity of the DDIM step.
+        precision (str, optional): ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    model_family: Optional[str] = None
+    dataset: Optional[str] = None
+    annotation_sha256: Optional[str] = None
+    sample_step: Optional[int] = None
+    scheduler: Optional[str] = None
+    eta: Optional[float] = None
+    precision: Optional[str] = None
+
+    def differs(self, other: 'Protocol') -> Dict[str, Tuple[Any, Any]]:
+        """Fields that differ, with the value of each side."""
+        return {
+            f.name: (getattr(self, f.name), getattr(other, f.name))
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        }
+
+    @property
+    def unrecorded(self) -> Tuple[str, ...]:
+        """Names of the fields that were not recorded."""
+        return tuple(k for k, v in asdict(self).items() if v is None)
+
+    def __str__(self) -> str:
+        known = [f'{k}={v}' for k, v in asdict(self).items() if v is not None]
+        if self.unrecorded:
+            known.append(f'not recorded: {", ".join(self.unrecorded)}')
+        return '; '.join(known)
+
+
+PROTOCOL_FIELDS = tuple(f.name for f in fields(Protocol))

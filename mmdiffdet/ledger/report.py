@@ -1,0 +1,253 @@
+"""Experiments and comparisons as a table, TSV, Markdown, JSON or HTML."""
+import html
+import json
+from dataclasses import asdict, fields
+from typing import Any, Dict, List, Sequence
+
+from .comparison import Comparison
+from .experiments import Experiment
+from .problems import contradicts_itself
+from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
+from .runs import Stated
+from .statistics import Summary, summarise
+
+FORMATS = ('table', 'tsv', 'md', 'json', 'html')
+Record = Dict[str, Any]
+_DIGITS = dict(
+    mean=4, std=4, mean_of_means=4, across=4, within=4, seconds_per_image=6)
+
+
+def summary_records(experiments: Sequence[Experiment],
+                    stated: Sequence[Stated], metric: str) -> List[Record]:
+    """A record an experiment, then those that are stated without runs.
+
+    Args:
+        experiments (Sequence[Experiment]): To summarise.
+        stated (Sequence[Stated]): Shown as they are, for metric AP.
+        metric (str): Which to summarise.
+    """
+    records = []
+    for experiment in experiments:
+        records.append({
+            'experiment': experiment.label,
+            **asdict(summarise(experiment.runs, metric)),
+            'checkpoints': experiment.checkpoints,
+            'contradictory': bool(contradicts_itself(experiment)),
+            'pool_of': list(experiment.members),
+            **asdict(experiment.protocol),
+        })
+    for item in stated if metric == 'AP' else ():
+        variant = ','.join(f'{k}={v}' for k, v in item.variant)
+        records.append({
+            **dict.fromkeys(f.name for f in fields(Summary)),
+            'experiment': f'{item.experiment}@{variant}',
+            'seeds': 'stated',
+            'mean': item.mean,
+            'std': item.std,
+            'checkpoints': [],
+            'contradictory': False,
+            'pool_of': [],
+            **asdict(item.protocol),
+        })
+    return records
+
+
+def render_summary(records: Sequence[Record], problems: Sequence[str],
+                   metric: str, style: str) -> str:
+    """Text of the summary.
+
+    Args:
+        records (Sequence[Record]): Of :func:`summary_records`.
+        problems (Sequence[str]): Part of JSON only; else they are for the
+            error stream.
+        metric (str): For the heading.
+        style (str): One of ``FORMATS``.
+    """
+    if style == 'json':
+        return json.dumps(
+            dict(metric=metric, experiments=list(records),
+                 problems=list(problems)),
+            indent=2)
+    shown = ['n', 'seeds', *_DIGITS, 'checkpoint', 'experiment']
+    rows = [dict(_cells(r), experiment=_name(r)) for r in records]
+    if style != 'table':
+        columns = ['experiment', *shown[:-1], *PROTOCOL_FIELDS]
+        return _render([[r[c] for c in columns] for r in rows], columns, style)
+    # the same protocol in neighbouring lines, whatever the files' order
+    order: Dict[Protocol, List[Record]] = {}
+    for record, row in zip(records, rows):
+        protocol = Protocol(**{k: record[k] for k in PROTOCOL_FIELDS})
+        order.setdefault(protocol, []).append(row)
+    body = [[r[c] for c in shown] for rows in order.values() for r in rows]
+    lines = _render(body, shown, 'table').split('\n')
+    text = [f'{metric}; deviations are of the population', lines[0]]
+    start = 1
+    for protocol, of_protocol in order.items():
+        text += ['', f'protocol: {protocol}']
+        text += lines[start:start + len(of_protocol)]
+        start += len(of_protocol)
+    return '\n'.join(text)
+
+
+def render_comparison(comparison: Comparison, style: str) -> str:
+    """Text of a comparison.
+
+    Args:
+        comparison (Comparison): To tell.
+        style (str): One of ``FORMATS``.
+    """
+    c = comparison
+    if style == 'json':
+        return json.dumps(
+            dict(
+                a=c.a.label,
+                b=c.b.label,
+                metric=c.metric,
+                summary_a=asdict(c.summaries[0]),
+                summary_b=asdict(c.summaries[1]),
+                pairing=c.pairing,
+                used=c.used,
+                unit=c.unit,
+                units=c.units,
+                difference=c.difference,
+                interval=[c.low, c.high],
+                tests=[t._asdict() for t in c.tests],
+                decisive=c.decisive and c.decisive.name,
+                variance=c.spread._asdict(),
+                verdict=c.verdict,
+                speaks_of=c.scope,
+                more_runs=c.more,
+                notes=c.notes),
+            indent=2)
+    interval = 'no interval'
+    if c.low is not None:
+        interval = (f'95 % hierarchical bootstrap interval {c.low:+.4f} to '
+                    f'{c.high:+.4f}')
+    tests = '; '.join(
+        f'{t.name} p = {t.p:.4f}' + (' (decides)' if t is c.decisive else '')
+        for t in c.tests)
+    runs = f'{c.used[0]} and {c.used[1]} runs'
+    verdict = f'B is {c.verdict} than A, with {runs}'
+    if c.verdict == 'not distinguishable':
+        verdict = f'not distinguishable with {runs}'
+    rows = [
+        ['A', _side(c, 0)],
+        ['B', _side(c, 1)],
+        ['protocol', str(c.a.protocol)],
+        ['runs', c.pairing],
+        ['B - A', f'{c.difference:+.4f} {c.metric}; {interval}'],
+        ['test', f'{tests}; unit: {c.unit}' if tests else 'none'],
+        ['cost', _cost(c)],
+        ['verdict', f'{verdict}; this speaks of {c.scope}'],
+        ['more runs', c.more],
+        *(['note', note] for note in c.notes),
+    ]
+    if c.a.protocol != c.b.protocol:
+        rows.insert(3, ['protocol of B', str(c.b.protocol)])
+    return _render(rows, ['', 'comparison'], style)
+
+
+def render_manifest(experiments: Sequence[Experiment],
+                    records: Sequence[Record],
+                    metrics: Sequence[str]) -> str:
+    """The index of all experiments, a TSV.
+
+    Args:
+        experiments (Sequence[Experiment]): In the order of the records.
+        records (Sequence[Record]): Of :func:`summary_records`, for AP.
+        metrics (Sequence[str]): Whose means to list too.
+    """
+    columns = [
+        'experiment', 'n', 'seeds', *_DIGITS, *(f'mean_{m}' for m in metrics),
+        'checkpoint_sha256', 'config', *PROTOCOL_FIELDS, 'pool_of', 'sources'
+    ]
+    rows = []
+    for i, record in enumerate(records):
+        runs = experiments[i].runs if i < len(experiments) else []
+        cells = dict.fromkeys(columns, NOT_AVAILABLE)
+        cells.update(_cells(record))
+        for name in metrics:
+            cells[f'mean_{name}'] = _text(summarise(runs, name).mean, 4)
+        cells.update(
+            experiment=record['experiment'],
+            checkpoint_sha256=_join(record['checkpoints']),
+            config=_join(dict.fromkeys(r.config_sha256 or r.config
+                                       for r in runs)),
+            pool_of=_join(record['pool_of']),
+            sources=_join(dict.fromkeys(str(r.source) for r in runs)))
+        rows.append([cells[c] for c in columns])
+    return _render(rows, columns, 'tsv') + '\n'
+
+
+def _side(c: Comparison, side: int) -> str:
+    summary = c.summaries[side]
+    return (f'{(c.a, c.b)[side].label}: {c.metric} {_text(summary.mean, 4)}, '
+            f'{summary.seeds} runs, across train seeds '
+            f'{_text(summary.across, 4)}, within {_text(summary.within, 4)}')
+
+
+def _cost(c: Comparison) -> str:
+    seconds = [s.seconds_per_image for s in c.summaries]
+    text = ' and '.join(f'{name} {_text(value, 6)}'
+                        for name, value in zip('AB', seconds))
+    devices = {r.device for e in (c.a, c.b) for r in e.runs}
+    text += ' seconds per image'
+    if None in seconds:
+        return text
+    if len(devices) > 1:
+        return text + ', on different devices'
+    return f'{text}: B takes {seconds[1] / seconds[0]:.2f} times as long'
+
+
+def _name(record: Record) -> str:
+    text = record['experiment']
+    if record['pool_of']:
+        text += f' (pool of {len(record["pool_of"])})'
+    return text + (' (contradictory)' if record['contradictory'] else '')
+
+
+def _cells(record: Record) -> Dict[str, str]:
+    """Each value as text."""
+    cells = {
+        k: _text(v, _DIGITS.get(k))
+        for k, v in record.items() if not isinstance(v, list)
+    }
+    shas = [s[:8] for s in record['checkpoints'] if s]
+    cells['checkpoint'] = shas[0] if shas else NOT_AVAILABLE
+    if len(record['checkpoints']) > 1:
+        cells['checkpoint'] += f' +{len(record["checkpoints"]) - 1}'
+    return cells
+
+
+def _text(value: Any, digits: Any = None) -> str:
+    if value is None:
+        return NOT_AVAILABLE
+    return str(value) if digits is None else f'{value:.{digits}f}'
+
+
+def _join(values: Any) -> str:
+    return ','.join(v for v in values if v) or NOT_AVAILABLE
+
+
+def _render(rows: Sequence[Sequence[str]], columns: Sequence[str],
+            style: str) -> str:
+    if style == 'tsv':
+        return '\n'.join('\t'.join(row) for row in [columns, *rows])
+    if style == 'md':
+        lines = [columns, ['---'] * len(columns), *rows]
+        return '\n'.join(
+            '| ' + ' | '.join(c.replace('|', '\\|') for c in line) + ' |'
+            for line in lines)
+    if style == 'html':
+        body = ''.join(f'<tr>{_html_cells(row, "td")}</tr>\n' for row in rows)
+        return ('<table>\n<thead><tr>' + _html_cells(columns, 'th') +
+                f'</tr></thead>\n<tbody>\n{body}</tbody>\n</table>')
+    widths = [max(map(len, column)) for column in zip(columns, *rows)]
+    # the last column is the long one
+    return '\n'.join(
+        '  '.join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip()
+        for line in [columns, *rows])
+
+
+def _html_cells(cells: Sequence[str], tag: str) -> str:
+    return ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)

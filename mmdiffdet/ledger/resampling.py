@@ -1,0 +1,150 @@
+"""Intervals, tests and variances of results with two levels of seeds.
+
+A train seed is the independent replicate; its eval seeds repeat the sampling
+of one trained model. A list of arrays is one array a train seed, with one
+value an eval seed.
+"""
+import math
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from scipy import stats
+
+Groups = Sequence[np.ndarray]
+_CHUNK = 500
+
+
+class Test(NamedTuple):
+    """A two-sided test of no difference.
+
+    Args:
+        name (str): Which.
+        p (float): Its p-value.
+        smallest (float): The smallest p-value it can have with this number
+            of replicates.
+    """
+
+    name: str
+    p: float
+    smallest: float
+
+
+class Components(NamedTuple):
+    """Sample variances; ``train`` is None with one train seed."""
+
+    train: Optional[float]
+    evaluation: Optional[float]
+
+
+def bootstrap_means(groups: Groups, resamples: int,
+                    rng: np.random.Generator) -> np.ndarray:
+    """Resampled means of the train seeds' means.
+
+    Train seeds are drawn with replacement, then, within each drawn one, its
+    eval seeds (Davison & Hinkley 1997, section 3.8; Saravanan et al. 2020,
+    'Application of the hierarchical bootstrap to multi-level data in
+    neuroscience'). With few train seeds it gives too little spread, about
+    sqrt((T - 1) / T) of it for T of them, as every bootstrap does.
+
+    Args:
+        groups (Sequence[ndarray]): A value an eval seed.
+        resamples (int): How many.
+        rng (Generator): Source of randomness.
+
+    Returns:
+        ndarray: (resamples,).
+    """
+    sizes = np.array([len(g) for g in groups])
+    padded = np.zeros((len(groups), sizes.max()))
+    for row, values in zip(padded, groups):
+        row[:len(values)] = values
+    means = []
+    for start in range(0, resamples, _CHUNK):
+        count = min(_CHUNK, resamples - start)
+        drawn = rng.integers(len(groups), size=(count, len(groups)))
+        size = sizes[drawn][..., None]
+        inner = rng.random((*drawn.shape, sizes.max()))
+        values = padded[drawn[..., None], (inner * size).astype(int)]
+        used = np.arange(sizes.max()) < size
+        means.append(((values * used).sum(-1) / size[..., 0]).mean(-1))
+    return np.concatenate(means)
+
+
+def paired_tests(differences: np.ndarray) -> List[Test]:
+    """Sign-flip permutation test and t-test of paired differences.
+
+    The permutation test needs no distribution, but n differences give
+    p >= 2 / 2**n: it cannot reach 0.05 with fewer than six.
+
+    Args:
+        differences (ndarray): One a replicate, two or more.
+    """
+    if not np.any(differences):
+        return [Test('all differences are zero', 1.0, 1.0)]
+    count = len(differences)
+    permutation = stats.permutation_test(
+        (differences, ),
+        np.mean,
+        permutation_type='samples',
+        vectorized=True,
+        rng=np.random.default_rng(0))
+    tests = [
+        Test('sign-flip permutation', float(permutation.pvalue),
+             2.0**(1 - count))
+    ]
+    if np.ptp(differences) > 0:
+        p = stats.ttest_1samp(differences, 0).pvalue
+        tests.append(Test('paired t', float(p), 0.0))
+    return tests
+
+
+def unpaired_tests(a: np.ndarray, b: np.ndarray) -> List[Test]:
+    """Permutation test and Welch's t-test of two independent groups.
+
+    Args:
+        a (ndarray): One value a replicate, two or more.
+        b (ndarray): The same of the other side.
+    """
+    if np.ptp(np.concatenate([a, b])) == 0:
+        return [Test('all results are equal', 1.0, 1.0)]
+
+    def statistic(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        return y.mean(axis) - x.mean(axis)
+
+    permutation = stats.permutation_test(
+        (a, b), statistic, vectorized=True, rng=np.random.default_rng(0))
+    smallest = 2 / math.comb(len(a) + len(b), len(a))
+    tests = [Test('permutation', float(permutation.pvalue), smallest)]
+    if np.ptp(a) > 0 or np.ptp(b) > 0:
+        p = stats.ttest_ind(a, b, equal_var=False).pvalue
+        tests.append(Test("Welch's t", float(p), 0.0))
+    return tests
+
+
+def components(groups: Groups) -> Components:
+    """Variances between and within train seeds, by moments.
+
+    Args:
+        groups (Sequence[ndarray]): A value an eval seed.
+    """
+    inner = [np.var(g, ddof=1) for g in groups if len(g) > 1]
+    evaluation = float(np.mean(inner)) if inner else None
+    if len(groups) < 2:
+        return Components(None, evaluation)
+    means = [np.mean(g) for g in groups]
+    of_sampling = (evaluation or 0.0) * np.mean([1 / len(g) for g in groups])
+    return Components(
+        float(max(0.0,
+                  np.var(means, ddof=1) - of_sampling)), evaluation)
+
+
+def interval(means: np.ndarray, confidence: float) -> Tuple[float, float]:
+    """Percentile interval of resampled means.
+
+    Args:
+        means (ndarray): Resampled.
+        confidence (float): E.g. 0.95.
+    """
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,215 @@
+"""One test of one checkpoint with one sampling seed."""
+import math
+import re
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from typing import (
+    Any,
+    Dict,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
+
+METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
+NO_OBJECTS = (-1.0, -100.0)
+"""How COCO evaluation says that there is no object of a size class."""
+
+
+def parse_metric(value: Union[str, float, None]) -> Optional[float]:
+    """A metric on the 0-100 scale; None if it is not available.
+
+    Empty, ``n/a``, nan and COCO's -1 (also times 100) are not available.
+
+    Args:
+        value (str | float, optional): Text or number.
+
+    Raises:
+        ValueError: If it is not a number from 0 to 100.
+    """
+    if value is None or value in ('', NOT_AVAILABLE):
+        return None
+    number = float(value)
+    if math.isnan(number) or number in NO_OBJECTS:
+        return None
+    if not 0 <= number <= 100:
+        raise ValueError(f'must be from 0 to 100, got {value}')
+    return number
+
+
+class RunKey(NamedTuple):
+    """What makes a test the same test."""
+
+    checkpoint_sha256: str
+    config_sha256: str
+    protocol: Protocol
+    eval_seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the ledger; its fields are the columns, in this order.
+
+    Args:
+        exp_name (str): Experiment; the same for all of its seeds.
+        train_seed (int, optional): Seed of the training, if it is known.
+        eval_seed (int): Seed of the sampling noise.
+        checkpoint (str): Path.
+        checkpoint_sha256 (str): Of the file.
+        config (str): Path of the config.
+        config_sha256 (str): Of the resolved model and test config.
+        dataset (str): Name of the data set.
+        annotation_sha256 (str): Of the annotation file.
+        model_family (str): Detector type, e.g. ``DiffusionDet``.
+        sample_step (int): Number of sampling steps.
+        scheduler (str): Class name of the sampler's scheduler.
+        eta (float, optional): Stochasticity, if the scheduler has one.
+        precision (str): ``fp32``, ``bf16`` or ``fp16``.
+        AP (float): 0-100, as AP50 and AP75.
+        AP50 (float, optional): At IoU 0.5.
+        AP75 (float, optional): At IoU 0.75.
+        APs (float, optional): Of small objects; nan and COCO's -1 become
+            None, as for each of the others.
+        APm (float, optional): Of medium objects.
+        APl (float, optional): Of large objects.
+        seconds_per_image (float, optional): Inference time.
+        images_per_second (float, optional): Throughput.
+        device (str): The hardware's own name, which says whether two runs
+            must agree to the last digit.
+        torch (str): Version, as the next three.
+        mmdet (str): Version.
+        diffusers (str): Version.
+        mmdiffdet (str): Version.
+        out_dir (str): Folder with the run's log and ``config.py``.
+        time (str): ISO 8601, now by default.
+
+    Raises:
+        ValueError: If a value is missing, out of its range or not fit for a
+            table.
+    """
+
+    exp_name: str
+    train_seed: Optional[int]
+    eval_seed: int
+    checkpoint: str
+    checkpoint_sha256: str
+    config: str
+    config_sha256: str
+    dataset: str
+    annotation_sha256: str
+    model_family: str
+    sample_step: int
+    scheduler: str
+    eta: Optional[float]
+    precision: str
+    AP: float
+    AP50: Optional[float]
+    AP75: Optional[float]
+    APs: Optional[float]
+    APm: Optional[float]
+    APl: Optional[float]
+    seconds_per_image: Optional[float]
+    images_per_second: Optional[float]
+    device: str
+    torch: str
+    mmdet: str
+    diffusers: str
+    mmdiffdet: str
+    out_dir: str
+    time: str = field(default_factory=lambda: datetime.now(timezone.utc).
+                      isoformat(timespec='seconds'))
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            try:
+                object.__setattr__(self, name, _checked(name, value))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f'{name} {error}') from None
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the checkpoint was tested."""
+        return Protocol(**{k: getattr(self, k) for k in PROTOCOL_FIELDS})
+
+    @property
+    def key(self) -> RunKey:
+        """What makes another row the same test."""
+        return RunKey(self.checkpoint_sha256, self.config_sha256,
+                      self.protocol, self.eval_seed)
+
+    @property
+    def metrics(self) -> Dict[str, Optional[float]]:
+        """The six of them."""
+        return {name: getattr(self, name) for name in METRICS}
+
+    def cells(self) -> Sequence[str]:
+        """Text of each column; numbers are written to the last digit."""
+        return [
+            NOT_AVAILABLE if value is None else str(value)
+            for value in asdict(self).values()
+        ]
+
+    @classmethod
+    def from_cells(cls, cells: Sequence[str]) -> 'Row':
+        """The row that :meth:`cells` wrote.
+
+        Args:
+            cells (Sequence[str]): One a column.
+
+        Raises:
+            ValueError: If there are too few or too many, or if one does not
+                parse.
+        """
+        if len(cells) != len(COLUMNS):
+            raise ValueError(f'has {len(cells)} columns instead of '
+                             f'{len(COLUMNS)}')
+        return cls(**{
+            name: None if cell == NOT_AVAILABLE else cell
+            for name, cell in zip(COLUMNS, cells)
+        })
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value in its column's type."""
+    kind = _TYPES[name]
+    if name in METRICS:
+        value = parse_metric(value)
+    if value is None:
+        if name not in _OPTIONAL:
+            raise ValueError('is missing')
+        return None
+    if kind is str:
+        if not isinstance(value, str) or value in ('', NOT_AVAILABLE):
+            raise ValueError(f'must be text, got {value!r}')
+        if re.search(r'[\t\r\n]', value):
+            raise ValueError(f'must not hold a tab or a line break: {value!r}')
+        if name.endswith('sha256') and not re.fullmatch('[0-9a-f]{64}', value):
+            raise ValueError('must be the 64 hexadecimal digits of a SHA-256, '
+                             f'got {value!r}')
+        if name == 'time':
+            datetime.fromisoformat(value)
+        return value
+    if kind is int:
+        if isinstance(value, float) or isinstance(value, bool):
+            raise ValueError(f'must be an integer, got {value!r}')
+        number = int(value)
+    else:
+        number = float(value)
+    smallest = 1 if name == 'sample_step' else 0
+    if not math.isfinite(number) or number < smallest:
+        raise ValueError(f'must be finite and at least {smallest}, got '
+                         f'{value}')
+    return number
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+_HINTS = get_type_hints(Row)
+_OPTIONAL = {k for k, v in _HINTS.items() if get_origin(v) is Union}
+_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v
+          for k, v in _HINTS.items() if k in COLUMNS}

@@ -1,0 +1,200 @@
+"""Check a deliverable against its files, and rerun some of it."""
+import subprocess
+import tempfile
+from itertools import zip_longest
+from pathlib import Path
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence
+
+from .freeze import (
+    MANIFEST,
+    MANIFEST_COLUMNS,
+    RUNS,
+    SUMS,
+    VERSIONS,
+    Models,
+    config_name,
+    group_models,
+    manifest_line,
+)
+from .hashing import sha256_of_file
+from .ledger import Ledger, read_lines
+from .row import Row
+
+
+class Verification(NamedTuple):
+    """What was found.
+
+    Args:
+        problems (List[str]): A sentence each; none if all is well.
+        digest (str): SHA-256 of ``SHA256SUMS``.
+        checked (List[str]): What was checked.
+    """
+
+    problems: List[str]
+    digest: str
+    checked: List[str]
+
+
+def verify(folder: Path,
+           rerun: int = 0,
+           test_command: Sequence[str] = (),
+           checkpoints: Optional[Path] = None,
+           digest: Optional[str] = None,
+           tolerance: float = 0.1) -> Verification:
+    """Check every hash, the manifest against the runs, and rerun tests.
+
+    A rerun calls ``test_command CONFIG CHECKPOINT --eval-seeds S --steps N
+    --ledger TEMPORARY.tsv --work-dir TEMPORARY``, which must append the row
+    of this test to the ledger. Its metrics must be equal to the last digit
+    if device and versions are; elsewhere they may differ by ``tolerance``.
+
+    Args:
+        folder (Path): That :func:`~mmdiffdet.ledger.freeze.freeze` wrote.
+        rerun (int): Number of rows to rerun, spread over the models.
+        test_command (Sequence[str]): Starts a test.
+        checkpoints (Path, optional): Folder to look for the checkpoints in,
+            by their file names; by default they are where they were tested.
+        digest (str, optional): SHA-256 that ``SHA256SUMS`` must have: without
+            it, somebody who changes a number and all sums is not found out.
+        tolerance (float): AP points.
+
+    Raises:
+        FileNotFoundError: If the folder is no deliverable.
+    """
+    sums = folder / SUMS
+    if not sums.is_file():
+        raise FileNotFoundError(f'{folder} is no deliverable: it has no '
+                                f'{SUMS}')
+    found = sha256_of_file(sums)
+    problems, checked = [], []
+    if digest is not None and digest != found:
+        problems.append(f'{sums} has SHA-256 {found} instead of {digest}')
+    files = list(_check_sums(folder))
+    problems += [problem for problem in files if problem]
+    checked.append(f'{len(files)} files')
+    try:
+        rows = Ledger(folder / RUNS).read()
+        manifest = read_lines(folder / MANIFEST)
+    except (FileNotFoundError, ValueError) as error:
+        return Verification([*problems, str(error)], found, checked)
+    models = group_models(rows)
+    lines = [line.split('\t') for line in manifest[1:]]
+    problems += _check_manifest(models, lines, folder / MANIFEST)
+    checked.append(f'{len(rows)} rows of {len(models)} models')
+    paths = {}
+    for model in models.values():
+        path = Path(model[0].checkpoint)
+        paths[model[0].checkpoint_sha256] = (
+            path if checkpoints is None else checkpoints / path.name)
+    for sha, path in paths.items():
+        if not path.is_file():
+            problems.append(f'checkpoint {path} is missing')
+        elif sha256_of_file(path) != sha:
+            problems.append(f'checkpoint {path} has changed: its SHA-256 is '
+                            f'not {sha}')
+    checked.append(f'{len(paths)} checkpoints')
+    if rerun and not problems:
+        chosen = _spread(models, rerun)
+        configs = {id(row): folder / config_name(i)
+                   for i, model in enumerate(models.values())
+                   for row in model}
+        for row in chosen:
+            problems += _rerun(row, configs[id(row)],
+                               paths[row.checkpoint_sha256], test_command,
+                               tolerance)
+        checked.append(f'{len(chosen)} reruns')
+    elif rerun:
+        problems.append('nothing was rerun, because of what is said above')
+    return Verification(problems, found, checked)
+
+
+def _check_sums(folder: Path) -> Iterator[Optional[str]]:
+    """A problem or None for each file that is listed or there."""
+    listed = {}
+    for line in read_lines(folder / SUMS):
+        sha, _, name = line.partition('  ')
+        listed[name] = sha
+    there = {
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob('*') if p.is_file()
+    } - {SUMS}
+    for name in sorted(there | set(listed)):
+        if name not in there:
+            yield f'{folder / name} is missing'
+        elif name not in listed:
+            yield f'{folder / name} is not listed in {SUMS}'
+        elif sha256_of_file(folder / name) != listed[name]:
+            yield f'{folder / name} has changed: its SHA-256 is not that of ' \
+                  f'{SUMS}'
+        else:
+            yield None
+
+
+def _check_manifest(models: Models, lines: Sequence[Sequence[str]],
+                    path: Path) -> Iterator[str]:
+    expected = [
+        list(manifest_line(rows, config_name(i)).values())
+        for i, rows in enumerate(models.values())
+    ]
+    pairs = zip_longest(expected, lines, fillvalue=())
+    for number, (should, has) in enumerate(pairs, 2):
+        if len(has) != len(MANIFEST_COLUMNS):
+            yield f'{path}:{number}: the line of a model is missing or broken'
+            continue
+        if not should:
+            yield f'{path}:{number}: {RUNS} holds no run of this model'
+            continue
+        for name, a, b in zip(MANIFEST_COLUMNS, should, has):
+            if a != b:
+                yield (f'{path}:{number}: {name} is {b}, the runs in {RUNS} '
+                       f'give {a}')
+
+
+def _spread(models: Models, count: int) -> List[Row]:
+    """The first row of each model, then the second ones, and so on."""
+    turns = zip_longest(*models.values())
+    return [row for turn in turns for row in turn if row][:count]
+
+
+def _rerun(row: Row, config: Path, checkpoint: Path,
+           test_command: Sequence[str], tolerance: float) -> Iterable[str]:
+    what = f'rerun of {row.exp_name}, train seed {row.train_seed}, eval ' \
+           f'seed {row.eval_seed}'
+    with tempfile.TemporaryDirectory() as temporary:
+        ledger = Path(temporary) / 'ledger.tsv'
+        command = [
+            *test_command,
+            str(config),
+            str(checkpoint), '--eval-seeds',
+            str(row.eval_seed), '--steps',
+            str(row.sample_step), '--ledger',
+            str(ledger), '--work-dir', temporary
+        ]
+        status = subprocess.run(command).returncode
+        if status:
+            return [f'{what}: {" ".join(command)} failed with status '
+                    f'{status}']
+        results = Ledger(ledger).read()
+    found = [r for r in results if r.key == row.key]
+    if not found:
+        keys = '; '.join(f'{r.protocol}, config {r.config_sha256[:8]}, eval '
+                         f'seed {r.eval_seed}' for r in results)
+        return [f'{what}: gave no result of its protocol ({row.protocol}, '
+                f'config {row.config_sha256[:8]}), but: {keys or "nothing"}']
+    return _compare(row, found[0], what, tolerance)
+
+
+def _compare(row: Row, again: Row, what: str,
+             tolerance: float) -> Iterable[str]:
+    same = all(getattr(row, k) == getattr(again, k)
+               for k in ('device', *VERSIONS))
+    allowed = 0.0 if same else tolerance
+    for name, value in row.metrics.items():
+        other = again.metrics[name]
+        if value == other:
+            continue
+        if None in (value, other) or abs(value - other) > allowed:
+            yield (f'{what}: {name} is {other} instead of {value}; allowed '
+                   f'is a difference of {allowed} ' +
+                   ('on the same device and versions' if same else
+                    'on another device or other versions'))

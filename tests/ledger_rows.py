@@ -1,0 +1,32 @@
+"""A row of the ledger that the tests share; needs no torch."""
+from mmdiffdet.ledger import Row
+
+ROW = Row(
+    exp_name='base',
+    train_seed=0,
+    eval_seed=0,
+    checkpoint='work_dirs/base/last.pth',
+    checkpoint_sha256='a' * 64,
+    config='configs/base.py',
+    config_sha256='b' * 64,
+    dataset='demo',
+    annotation_sha256='c' * 64,
+    model_family='DiffusionDet',
+    sample_step=1,
+    scheduler='DDIMScheduler',
+    eta=1.0,
+    precision='fp32',
+    AP=46.1 + 0.2,
+    AP50=70.0,
+    AP75=50.0,
+    APs=float('nan'),
+    APm=-1,
+    APl=60.25,
+    seconds_per_image=0.1,
+    images_per_second=10,
+    device='Some CPU',
+    torch='2.8.0',
+    mmdet='3.5.1',
+    diffusers='0.36.0',
+    mmdiffdet='0.1.0',
+    out_dir='work_dirs/base')

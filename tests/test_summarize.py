@@ -1,0 +1,630 @@
+"""Means, spreads, comparisons and what is refused."""
+import csv
+import io
+import json
+import re
+import runpy
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Dict, Iterable, List, Tuple
+
+import numpy as np
+import pytest
+from ledger_rows import ROW
+from scipy import stats
+
+from mmdiffdet.ledger import Ledger
+from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.experiments import Experiment, group, pool, select
+from mmdiffdet.ledger.problems import find_problems
+from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.resampling import bootstrap_means, components
+from mmdiffdet.ledger.statistics import summarise
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / 'shared'
+SEED_LEDGER = SHARED / 'seed/ledger'
+needs_shared = pytest.mark.skipif(
+    not SEED_LEDGER.is_dir(),
+    reason=f'{SEED_LEDGER}, the tables of the seed system, is not there')
+
+
+def ledger_of(path: Path, values: Dict[str, np.ndarray],
+              **columns: object) -> Path:
+    """A ledger; values[name][train seed][eval seed] are APs."""
+    Ledger(path).append(
+        replace(
+            ROW,
+            exp_name=name,
+            train_seed=train,
+            eval_seed=seed,
+            AP=float(ap),
+            checkpoint_sha256=f'{name.encode().hex()}{train}'.zfill(64),
+            **columns)
+        for name, of_name in values.items()
+        for train, of_train in enumerate(of_name)
+        for seed, ap in enumerate(of_train))
+    return path
+
+
+def experiments_of(*paths: Path) -> List[Experiment]:
+    return group(read_results(paths).runs)
+
+
+def two(path: Path, a: Iterable, b: Iterable) -> List[Experiment]:
+    return experiments_of(ledger_of(path / 'l.tsv', dict(a=a, b=b)))
+
+
+def summarize(*args: object) -> subprocess.CompletedProcess:
+    """The tool in this process, as importing scipy takes long."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ['summarize.py', *map(str, args)]
+    with redirect_stdout(out), redirect_stderr(err), \
+            pytest.MonkeyPatch.context() as patch, \
+            pytest.raises(SystemExit) as end:
+        patch.setattr(sys, 'argv', argv)
+        runpy.run_path(str(ROOT / 'tools/summarize.py'), run_name='__main__')
+    return subprocess.CompletedProcess(argv, end.value.code, out.getvalue(),
+                                       err.getvalue())
+
+
+# -- the record of the seed system ------------------------------------------
+STABLE = 'sampler_distill_20to1_seed{}_iter2500_stable{}_step1'
+TUNED = '_geofeat_ft_iter1000_lrmult{}'
+COMBINED = {
+    '48.0980 / 1.3130': [STABLE.format(seed, '') for seed in range(3)],
+    '48.1163 / 1.0920': [STABLE.format('?', '')],
+    '48.5397 / 0.8388': [
+        STABLE.format(seed, TUNED.format(mult))
+        for seed, mult in enumerate((25, 150, 150, 25, 150))
+    ]
+}
+
+
+def recorded() -> Iterable[Tuple[str, str, str]]:
+    """File, multiplier and 'mean / std' of each number in the sections of
+    the record that name files, 2.2 and 5.5, and the combined one of 3.6."""
+    text = (SHARED / 'seed/plan2.md').read_text(encoding='utf-8')
+    for start, end in (('### 2.2', '\n## 3'), ('### 3.6', '\n## 4'),
+                       ('### 5.5', '### 5.6')):
+        file = ''
+        part = text[text.index(start):]
+        for line in part[:part.index(end)].split('\n'):
+            file = (re.findall(r'results/(\S+?\.tsv)', line) or [file])[0]
+            for mult, number in re.findall(
+                    r'(?:`lrmult(\d+)`\D*?)?\*\*(\d+\.\d+ / \d+\.\d+)\*\*',
+                    line):
+                yield file, mult, number
+
+
+@needs_shared
+def test_every_recorded_mean_and_deviation() -> None:
+    results = read_results([SEED_LEDGER])
+    experiments = group(results.runs)
+    checked = 0
+    for file, mult, number in recorded():
+        mean, std = map(float, number.split(' / '))
+        stated = [s for s in results.stated if s.source.name == file
+                  and s.variant == (('GEO_FEAT_LR_MULT', mult), )]
+        if stated:
+            found = stated[0].mean, stated[0].std
+        else:
+            name = file.removesuffix('.tsv').removesuffix('_results')
+            if number in COMBINED:
+                runs = pool(experiments, 'pool', COMBINED[number]).runs
+            else:
+                runs = select(experiments, name + (
+                    f'@geo_feat_lr_mult={mult}' if mult else '')).runs
+            summary = summarise(runs)
+            found = summary.mean, summary.std
+        # 46.90685 is recorded as 46.9069
+        assert found == pytest.approx((mean, std), abs=6e-5), (file, number)
+        checked += 1
+    assert checked == 50
+
+
+@needs_shared
+def test_all_seed_tables_are_read() -> None:
+    results = read_results([SEED_LEDGER])
+    sources = {r.source for r in results.runs + results.stated}
+    assert len(sources) == 58
+    assert len(results.runs) == 500 and len(results.stated) == 3
+    seeds = {r.source.name: r.train_seed for r in results.runs}
+    assert None not in seeds.values()
+    assert seeds['guidance_sweep_results_qhead_seed42.tsv'] == 42
+    unknown = {r.source.name for r in results.runs
+               if r.protocol.sample_step is None}
+    assert unknown == {'guidance_sweep_results_qhead_seed42.tsv'}
+
+
+@needs_shared
+def test_tool_on_the_seed_tables() -> None:
+    done = subprocess.run(
+        [sys.executable, 'tools/summarize.py', SEED_LEDGER],
+        cwd=ROOT,
+        text=True,
+        capture_output=True)
+    assert done.returncode == 0
+    assert re.search(r'5x5 +48\.5397  0\.8388.*final_step1_5seed', done.stdout)
+    assert re.search(r'47\.2633  0\.3848.*geo_feat_lr_mult=150', done.stdout)
+    assert 'nan' not in done.stdout
+    # three graph topologies were tested by a config of one name
+    assert ('contradiction: same checkpoint, protocol and seed, different '
+            'results: checkpoint d4f9162a') in done.stderr
+    assert 'warmstart_seed0_step10_results_disk; either one' in done.stderr
+    full, none = (f'ablation_graph_topo_{kind}_seed0_stable_step1'
+                  for kind in ('full', 'none'))
+    done = summarize(SEED_LEDGER, '--compare', full, none)
+    assert ('B is worse than A, with 5 and 5 runs; this speaks of these two '
+            'checkpoints only') in done.stdout
+    assert 'contradiction: same checkpoint' in done.stderr
+    assert 'warmstart' not in done.stderr
+
+
+# -- reading ------------------------------------------------------------------
+def test_seed_table_is_split_by_its_variants(tmp_path: Path) -> None:
+    path = tmp_path / 'sweep_seed3_step5_results.tsv'
+    path.write_bytes(b'scale\teval_seed\tAP\tAPs\r\n'
+                     b'0.0\t0\t40\tnan\r\n0.0\t1\t42\t\r\n'
+                     b'0.1\t0\t50\t7\r\n')
+    first, second = experiments_of(tmp_path)
+    assert (first.label, second.label) == ('sweep_seed3_step5@scale=0.0',
+                                           'sweep_seed3_step5@scale=0.1')
+    assert summarise(first.runs).mean == 41
+    assert summarise(first.runs).std == 1
+    assert summarise(first.runs, 'APs').mean is None
+    assert summarise(second.runs, 'APs').n == 1
+    assert first.runs[0].train_seed == 3
+    assert first.protocol.sample_step == 5
+    assert 'eta' in first.protocol.unrecorded
+    for style in ('table', 'tsv', 'md', 'html', 'json'):
+        text = summarize(tmp_path, '--metric', 'APs', '--format', style).stdout
+        assert 'nan' not in text.lower()
+        assert ('null' if style == 'json' else 'n/a') in text
+
+
+def test_merged_table_is_one_experiment(tmp_path: Path) -> None:
+    path = tmp_path / 'mix_step1.tsv'
+    header = 'train_seed\texp_name\teval_seed\tAP\n'
+    path.write_text(header + '0\ta_seed0_lr1\t0\t40\n1\ta_seed1_lr2\t0\t42\n')
+    mix, = experiments_of(path)
+    assert summarise(mix.runs).mean == 41 and len(mix.recipes) == 2
+    path.write_text(header + '0\ta_seed0_lr1\t0\t40\n0\ta_seed0_lr2\t0\t42\n')
+    assert [e.label for e in experiments_of(path)] == [
+        'mix_step1@exp_name=a_seed0_lr1', 'mix_step1@exp_name=a_seed0_lr2'
+    ]
+
+
+@pytest.mark.parametrize('name, text, message', [
+    ('x.tsv', 'eval_seed\tAP\n0\t40\n1\n', 'x.tsv:3: has 1 columns instead'),
+    ('x.tsv', 'eval_seed\tAP\n0\t40,5\n', 'x.tsv:2: AP could not convert'),
+    ('x.tsv', 'eval_seed\tAP\n0\t400\n', 'x.tsv:2: AP must be from 0 to 100'),
+    ('x.tsv', 'eval_seed\tAP\n\t40\n', 'x.tsv:2: eval_seed is missing'),
+    ('x.tsv', 'eval_seed\tAP\na\t40\n', 'x.tsv:2: eval_seed must be a number'),
+    ('x.tsv', 'seed\tmAP\n0\t40\n', 'x.tsv:1: not a table of results'),
+    ('x.tsv', '', 'x.tsv:1: not a table of results'),
+    ('x_step1.tsv', 'sample_step\teval_seed\tAP\n5\t0\t40\n',
+     'x_step1.tsv:2: sample_step is 5 in its column and 1 in'),
+    ('x.tsv', 'mean_AP\tstd_AP_pop\tresults_tsv\n\t1\ty.tsv\n',
+     'x.tsv:2: mean_AP and std_AP_pop must be given'),
+])
+def test_malformed_line_is_named(tmp_path: Path, name: str, text: str,
+                                 message: str) -> None:
+    (tmp_path / name).write_text(text)
+    done = summarize(tmp_path)
+    assert done.returncode == 1 and done.stdout == ''
+    assert message in done.stderr
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    assert 'holds no .tsv' in summarize(tmp_path).stderr
+    gone = summarize(tmp_path / 'gone.tsv')
+    assert gone.returncode == 1 and 'gone.tsv' in gone.stderr
+
+
+# -- averaging ----------------------------------------------------------------
+def test_spread_is_told_apart(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(40, 2, (4, 3))
+    experiment, = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=values)))
+    s = summarise(experiment.runs)
+    assert (s.n, s.seeds) == (12, '4x3')
+    assert s.mean == pytest.approx(values.mean(), abs=1e-12)
+    assert s.std == pytest.approx(values.std(), abs=1e-12)
+    assert s.across == pytest.approx(values.mean(1).std(), abs=1e-12)
+    assert s.std**2 == pytest.approx(s.across**2 + s.within**2)
+    assert s.seconds_per_image == pytest.approx(0.1)
+
+
+def test_unequal_numbers_of_runs(tmp_path: Path) -> None:
+    experiment, = experiments_of(
+        ledger_of(tmp_path / 'l.tsv', dict(a=[[40], [50, 52, 54]])))
+    s = summarise(experiment.runs)
+    assert (s.seeds, s.mean, s.mean_of_means) == ('2x1-3', 49, 46)
+    assert s.within == pytest.approx(np.std([50, 52, 54]))
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    one, = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=[[40]])))
+    s = summarise(one.runs)
+    assert (s.std, s.across, s.within) == (None, None, None)
+    many, = experiments_of(ledger_of(tmp_path / 'm.tsv', dict(a=[[40, 42]])))
+    s = summarise(many.runs)
+    assert (s.std, s.across, s.within) == (1, None, 1)
+
+
+@pytest.mark.parametrize('field, value', [
+    ('annotation_sha256', 'd' * 64),
+    ('sample_step', 4),
+    ('scheduler', 'DPMSolverMultistepScheduler'),
+    ('eta', 0.0),
+    ('model_family', 'DETR'),
+    ('precision', 'bf16'),
+])
+def test_protocols_are_never_averaged(tmp_path: Path, field: str,
+                                      value: object) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41]]))
+    ledger_of(ledger, dict(a=[[50, 51]]), **{field: value})
+    first, second = experiments_of(ledger)
+    assert summarise(first.runs).mean == 40.5
+    assert second.label == f'a@{field}={value}'
+    done = summarize(ledger, '--compare', first.label, second.label)
+    assert done.returncode == 1 and f'{field} ' in done.stderr
+    assert str(second.protocol) in done.stderr
+    done = summarize(ledger, '--compare', first.label, second.label,
+                     '--across', field)
+    assert done.returncode == 0 and '+10.0000 AP' in done.stdout
+    with pytest.raises(ValueError, match=f'different protocols: {field}'):
+        pool([first, second], 'all')
+
+
+def test_configs_are_not_averaged(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40]]))
+    ledger_of(ledger, dict(a=[[50]]), config_sha256='d' * 64)
+    first, second = experiments_of(ledger)
+    assert second.label == f'a@config={"d" * 64}'
+    assert select([first, second], 'a@config=dddd') is second
+
+
+def test_across_must_name_what_differs(tmp_path: Path) -> None:
+    a, b = two(tmp_path, [[40, 41]], [[42, 43]])
+    with pytest.raises(ValueError, match='do not differ in it'):
+        compare(a, b, across='eta')
+    with pytest.raises(ValueError, match='not a field of the protocol'):
+        compare(a, b, across='AP')
+
+
+def test_pool_is_named_and_counts_nothing_twice(tmp_path: Path) -> None:
+    for seed in range(3):
+        (tmp_path / f'a_seed{seed}_step1_results.tsv').write_text(
+            f'eval_seed\tAP\n0\t{40 + seed}\n1\t{42 + seed}\n')
+    (tmp_path / 'b_step1.tsv').write_text('eval_seed\tAP\n0\t40\n')
+    done = summarize(tmp_path, '--pool', 'all a', 'a_seed*', '--format', 'tsv')
+    rows = list(csv.DictReader(done.stdout.splitlines(), delimiter='\t'))
+    assert rows[-1]['experiment'] == 'all a (pool of 3)'
+    assert (rows[-1]['n'], rows[-1]['seeds']) == ('6', '3x2')
+    assert rows[-1]['mean'] == '42.0000'
+    experiments = experiments_of(tmp_path)
+    with pytest.raises(ValueError, match='b_step1.tsv:2 has no train_seed'):
+        pool(experiments, 'x')
+    with pytest.raises(ValueError, match="no experiment matches 'c'"):
+        pool(experiments, 'x', ['c'])
+    with pytest.raises(ValueError, match='has that name already'):
+        pool(experiments, 'b_step1', ['a_*'])
+    copy = tmp_path / 'a_seed0_copy_step1.tsv'
+    copy.write_text('eval_seed\tAP\n0\t40\n')
+    with pytest.raises(ValueError, match='train seed 0, eval seed 0 is in'):
+        pool(experiments_of(tmp_path), 'x', ['a_*'])
+
+
+# -- comparing ----------------------------------------------------------------
+def test_train_seed_is_the_unit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    a = rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 4))
+    b = a + rng.normal(1.0, 0.4, (5, 1)) + rng.normal(0, 0.3, (5, 4))
+    c = compare(*two(tmp_path, a, b))
+    assert c.pairing == '20 pairs by (train seed, eval seed)'
+    assert (c.unit, c.units) == ('train seed', (5, 5))
+    assert c.difference == pytest.approx((b - a).mean())
+    means = (b - a).mean(1)
+    sign_flip, t_test = c.tests
+    assert t_test.p == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert sign_flip.p == 2 / 2**5 and c.decisive is t_test
+    assert c.low < c.difference < c.high and c.verdict == 'better'
+    assert any('cannot give p below 0.062' in note for note in c.notes)
+    assert any('too narrow' in note for note in c.notes)
+    back = compare(c.b, c.a)
+    assert back.verdict == 'worse' and back.difference == -c.difference
+
+
+def test_permutation_decides_from_six_train_seeds(tmp_path: Path) -> None:
+    a = np.full((6, 2), 40.0)
+    b = a + np.array([[0.1], [0.9], [0.2], [0.1], [0.5], [0.1]])
+    c = compare(*two(tmp_path, a, b))
+    assert c.decisive.name == 'sign-flip permutation'
+    assert c.decisive.p == 2 / 2**6 and c.verdict == 'better'
+
+
+def test_eval_seeds_do_not_replace_train_seeds(tmp_path: Path) -> None:
+    """40 runs a side, but two trainings: nothing is decided."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(40, 0.1, (2, 20))
+    c = compare(*two(tmp_path, a, a + 2 + rng.normal(0, 0.1, (2, 20))))
+    assert c.units == (2, 2) and c.verdict == 'not distinguishable'
+    assert c.decisive is None and c.tests[0].p == 0.5
+    assert c.more.startswith('about 1 more train seed (x 20 eval seeds)')
+
+
+def test_one_train_seed_speaks_of_the_checkpoint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(40, 0.2, (1, 8))
+    c = compare(*two(tmp_path, a, a + 1 + rng.normal(0, 0.2, (1, 8))))
+    assert c.verdict == 'better' and c.unit == 'eval seed'
+    assert c.scope.startswith('these two checkpoints only')
+    assert c.spread.train is None
+
+
+def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40]], [[45]]))
+    assert (c.verdict, c.unit, c.low) == ('not distinguishable', 'none', None)
+    assert 'one run cannot show how much runs vary' in c.notes
+    assert c.more.startswith('at least 3 train seeds')
+
+
+def test_one_training_against_several_others(tmp_path: Path) -> None:
+    ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41, 42]])))
+    ledger.append([replace(r, train_seed=9) for r in ledger.read()],
+                  force=True)
+    ledger_of(ledger.path, dict(b=[[50, 51, 52]] * 3))
+    c = compare(*experiments_of(ledger.path))
+    assert (c.verdict, c.unit, c.tests) == ('not distinguishable', 'none', [])
+    assert c.difference == 10
+    assert any('one side has one train seed' in note for note in c.notes)
+
+
+def test_unpaired_train_seeds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(40, 1, (4, 3)), rng.normal(44, 1, (5, 3))
+    ledger = ledger_of(tmp_path / 'a.tsv', dict(a=a))
+    other = Ledger(ledger_of(tmp_path / 'b.tsv', dict(b=b)))
+    moved = [replace(r, train_seed=r.train_seed + 10) for r in other.read()]
+    other.path.unlink()
+    other.append(moved)
+    c = compare(*experiments_of(ledger, other.path))
+    assert c.pairing == 'unpaired: no (train seed, eval seed) in common'
+    assert c.units == (4, 5) and c.verdict == 'better'
+    expected = stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False).pvalue
+    assert c.tests[1].p == pytest.approx(expected)
+    assert c.decisive.name == 'permutation'
+    assert c.decisive.p == pytest.approx(2 / 126)
+
+
+def test_partners_that_are_missing_are_told(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40, 41], [40, 42], [41, 40]],
+                     [[41, 42], [41, 43], [42, 41], [90, 90]]))
+    assert 'not used: 0 runs of A, 2 of B' in c.pairing
+    assert c.used == (6, 6)
+    assert c.difference == 1
+
+
+def test_bootstrap_resamples_both_levels() -> None:
+    rng = np.random.default_rng(0)
+    train = [np.full(3, v) for v in (1.0, 2.0, 4.0, 7.0)]
+    means = bootstrap_means(train, 20000, rng)
+    assert means.mean() == pytest.approx(3.5, abs=0.05)
+    assert means.std() == pytest.approx(np.std([1, 2, 4, 7]) / 2, rel=0.03)
+    evaluation = [np.array([1.0, 3.0])] * 3 + [np.array([0.0, 2.0, 4.0])]
+    means = bootstrap_means(evaluation, 20000, rng)
+    # variance of a mean of 2 of variance 1; of 3 of variance 8 / 3
+    expected = np.sqrt((3 * 1 / 2 + 8 / 9) / 4 / 4)
+    assert means.std() == pytest.approx(expected, rel=0.03)
+
+
+def test_variance_components_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    groups = list(rng.normal(0, 1, (2000, 1)) + rng.normal(0, 2, (2000, 3)))
+    assert components(groups) == pytest.approx((1, 4), rel=0.15)
+
+
+def test_no_effect_is_seldom_found(tmp_path: Path) -> None:
+    """5 train seeds without a difference: at most about 5 % wrong verdicts,
+    though the eval seeds alone would look like 25 runs."""
+    rng = np.random.default_rng(0)
+    names = [f'{side}{i}' for i in range(200) for side in 'ab']
+    values = {
+        name: rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 5))
+        for name in names
+    }
+    experiments = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
+    verdicts = [
+        compare(a, b, resamples=200).verdict
+        for a, b in zip(experiments[::2], experiments[1::2])
+    ]
+    wrong = sum(v != 'not distinguishable' for v in verdicts)
+    assert 2 <= wrong <= 18
+
+
+def test_advice_comes_true(tmp_path: Path) -> None:
+    """With as many train seeds as advised, 80 % settle it, or nearly."""
+    rng = np.random.default_rng(0)
+
+    def draw(trains: int) -> List[np.ndarray]:
+        a = rng.normal(40, 1, (trains, 1)) + rng.normal(0, 0.3, (trains, 4))
+        b = a + rng.normal(0.5, 0.7, (trains, 1))
+        return [a, b + rng.normal(0, 0.3, (trains, 4))]
+
+    a, b = draw(4)
+    b += 0.5 - (b - a).mean()
+    c = compare(*two(tmp_path, a, b))
+    assert c.verdict == 'not distinguishable'
+    more = int(re.match(r'about (\d+) more train seed', c.more)[1])
+    scale = c.spread.train**0.5 / 0.7
+    better = 0
+    for i in range(100):
+        a, b = draw(4 + more)
+        b = a + 0.5 + (b - a - 0.5) * scale
+        c = compare(*two(tmp_path / str(i), a, b), resamples=200)
+        better += c.verdict == 'better'
+    assert 65 <= better <= 97
+
+
+def test_more_eval_seeds_help_only_against_their_noise(
+        tmp_path: Path) -> None:
+    a = np.full((4, 4), 40.0)
+    noise = np.array([[3, -3, 1, -1], [2, -1, -3, 2], [1, -2, 4, -3],
+                      [-4, 2, 1, 1]])
+    c = compare(*two(tmp_path / 'x', a, a + noise + [[0.4], [0.5], [0.6],
+                                                     [0.5]]))
+    assert re.search(r'or about \d+ more eval seeds of each model', c.more)
+    c = compare(*two(tmp_path / 'y', a, a + [[3], [-2], [1], [-1]]))
+    assert 'more eval seeds alone would not settle it' in c.more
+
+
+def test_equal_results(tmp_path: Path) -> None:
+    a, b = two(tmp_path, [[40, 41], [42, 43], [40, 40]],
+               [[40, 41], [42, 43], [40, 40]])
+    c = compare(a, b)
+    assert c.verdict == 'not distinguishable' and c.tests[0].p == 1
+    assert c.more == 'no number would settle a difference of zero'
+
+
+def test_chosen_mixture_is_warned_of(tmp_path: Path) -> None:
+    values = [[40.0, 41.0]]
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=values * 3))
+    for seed, lr in enumerate((1, 2, 1)):
+        rows = Ledger(ledger_of(tmp_path / 'x.tsv', {f'lr{lr}_seed{seed}':
+                                                     values}))
+        Ledger(ledger).append(replace(r, train_seed=seed)
+                              for r in rows.read())
+    experiments = experiments_of(ledger)
+    mix = pool(experiments, 'mix', ['lr*'])
+    notes = compare(experiments[0], mix).notes
+    assert any(n.startswith('B mixes 2 recipes') for n in notes)
+
+
+# -- repetition and contradiction -------------------------------------------
+def test_copy_counts_once_and_is_reported(tmp_path: Path) -> None:
+    first = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]]))
+    second = tmp_path / 'm.tsv'
+    second.write_text(first.read_text())
+    results = read_results([first, second, first])
+    experiment, = group(results.runs)
+    assert summarise(experiment.runs).n == 2
+    problem, = find_problems(results)
+    assert problem.startswith('duplicate: ') and 'eval seed 0, 1' in problem
+    assert 'l.tsv:2 and ' in problem and 'm.tsv:2' in problem
+
+
+def test_contradiction_is_reported_and_not_compared(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]], b=[[40, 42]]))
+    other = ledger_of(tmp_path / 'm.tsv', dict(a=[[40.5]]))
+    done = summarize(ledger, other)
+    assert 'a (contradictory)' in done.stdout
+    assert 'contradiction: same checkpoint' in done.stderr
+    assert 'AP 40.0 (' in done.stderr and 'against 40.5 (' in done.stderr
+    done = summarize(ledger, other, '--compare', 'a', 'b')
+    assert done.returncode == 1 and 'has several results' in done.stderr
+
+
+def test_two_checkpoints_of_a_training_are_no_replicates(
+        tmp_path: Path) -> None:
+    ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]])))
+    ledger.append(replace(r, checkpoint_sha256='f' * 64, AP=50.0)
+                  for r in ledger.read())
+    results = read_results([ledger.path])
+    assert any('train seed 0 has 2 checkpoints' in p
+               for p in find_problems(results))
+    a, = group(results.runs)
+    with pytest.raises(ValueError, match='give each an exp_name of its own'):
+        compare(a, a)
+
+
+def test_checkpoint_of_two_train_seeds_is_reported(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / 'l.tsv')
+    ledger.append([ROW, replace(ROW, eval_seed=1, train_seed=1)])
+    assert any('has several train seeds: 0 (' in p
+               for p in find_problems(read_results([ledger.path])))
+
+
+def test_setting_without_effect_is_reported(tmp_path: Path) -> None:
+    full = dict(APs=1.0, APm=2.0)
+    ledger = Ledger(tmp_path / 'l.tsv')
+    ledger.append([replace(ROW, **full),
+                   replace(ROW, config_sha256='d' * 64, **full),
+                   replace(ROW, config_sha256='e' * 64, AP=1.0, **full)])
+    problem, = find_problems(read_results([ledger.path]))
+    assert problem.startswith('same numbers to the last digit: eval seed 0 in')
+    assert 'd' * 64 in problem and 'e' * 64 not in problem
+
+
+def test_stated_mean_is_checked(tmp_path: Path) -> None:
+    (tmp_path / 'x_results.tsv').write_text('eval_seed\tAP\n0\t40\n1\t42\n')
+    summary = tmp_path / 'summary.tsv'
+    header = 'LR\tmean_AP\tstd_AP_pop\tresults_tsv\n'
+    summary.write_text(header + '1\t41.00000\t1.00000\tx_results.tsv\n')
+    done = summarize(tmp_path)
+    assert 'summary@LR=1' in done.stdout and done.stderr == ''
+    summary.write_text(header + '1\t41.10000\t1.00000\tx_results.tsv\n')
+    assert 'the runs of x_results.tsv give 41.0' in summarize(tmp_path).stderr
+    assert 'which was not read' in summarize(summary).stderr
+
+
+# -- output -------------------------------------------------------------------
+def test_names_that_are_not_clear(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40]]))
+    ledger_of(ledger, dict(a=[[40]]), sample_step=4)
+    experiments = experiments_of(ledger)
+    with pytest.raises(ValueError, match='a@sample_step=1, a@sample_step=4'):
+        select(experiments, 'a')
+    with pytest.raises(ValueError, match="no experiment 'b'"):
+        select(experiments, 'b')
+    assert select(experiments, 'a@sample_step=4') is experiments[1]
+
+
+def test_formats_say_the_same(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', {
+        'a|<b>': [[40, 41], [42, 43], [41, 42]],
+        'c': [[41, 42], [43, 44], [42, 43.5]]
+    })
+    report = json.loads(summarize(ledger, '--format', 'json').stdout)
+    assert report['experiments'][0]['mean'] == 41.5
+    assert report['experiments'][0]['sample_step'] == 1
+    html = summarize(ledger, '--format', 'html').stdout
+    assert '<td>a|&lt;b&gt;</td>' in html and html.startswith('<table>')
+    assert html.count('<tr>') == 3
+    markdown = summarize(ledger, '--format', 'md').stdout.splitlines()
+    assert markdown[2].startswith('| a\\|<b> | 6 | 3x2 | 41.5000 |')
+    for style in ('table', 'md', 'html', 'tsv', 'json'):
+        done = summarize(ledger, '--compare', 'a|<b>', 'c', '--format', style)
+        assert done.returncode == 0 and 'better' in done.stdout
+    assert json.loads(done.stdout)['difference'] == pytest.approx(6.5 / 6)
+
+
+def test_cost_is_told_of_one_device_only(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41]]))
+    ledger_of(ledger, dict(b=[[40, 41]]), seconds_per_image=0.25)
+    text = summarize(ledger, '--compare', 'a', 'b').stdout
+    assert 'B takes 2.50 times as long' in text
+    ledger_of(ledger, dict(c=[[40, 41]]), device='GPU')
+    text = summarize(ledger, '--compare', 'a', 'c').stdout
+    assert 'on different devices' in text and 'times as long' not in text
+    rows = [replace(r, device='GPU') if r.eval_seed else r
+            for r in Ledger(ledger).read()]
+    Ledger(ledger).append(rows, force=True)
+    a = experiments_of(ledger)[0]
+    assert summarise(a.runs).seconds_per_image is None
+
+
+def test_manifest(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41], [42, 43]]))
+    index = tmp_path / 'index.tsv'
+    assert summarize(tmp_path, '--manifest', index).returncode == 0
+    row, = csv.DictReader(index.read_text().splitlines(), delimiter='\t')
+    assert (row['mean'], row['mean_APl']) == ('41.5000', '60.2500')
+    assert row['mean_APs'] == 'n/a' and row['config'] == 'b' * 64
+    assert len(row['checkpoint_sha256'].split(',')) == 2
+    assert row['sources'] == str(ledger)
+    # the index in the folder is no ledger
+    assert summarize(tmp_path, '--manifest', index).returncode == 0

@@ -1,0 +1,46 @@
+"""Make a folder of the evidence of a result.
+
+    python tools/freeze.py NAME --rows FILE-or-FOLDER ...
+        [--select EXPERIMENT ...] [--out work_dirs/deliverables]
+
+Takes all rows of the ledgers, or those of the selected experiments (labels as
+tools/summarize.py prints them). The folder OUT/NAME holds the runs, a
+manifest with the checkpoints' hashes, the resolved configs, the environment
+and the sum of each file. Nothing is written if a checkpoint or config is
+missing. Keep the printed digest: tools/verify.py --digest takes it.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from mmdiffdet.ledger.experiments import group, select
+from mmdiffdet.ledger.freeze import freeze
+from mmdiffdet.ledger.reader import read_results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('name', help='of the folder')
+    parser.add_argument('--rows', nargs='+', required=True, help='ledgers')
+    parser.add_argument(
+        '--select', nargs='+', metavar='EXPERIMENT', help='all by default')
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/deliverables'))
+    args = parser.parse_args()
+    try:
+        experiments = group(read_results(args.rows).runs)
+        if args.select:
+            experiments = [select(experiments, name) for name in args.select]
+        folder = args.out / args.name
+        digest = freeze(experiments, folder)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f'wrote {folder}\ndigest: {digest}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Mean and spread of experiments, and whether one is better than another.
+
+    python tools/summarize.py FILES-or-FOLDERS [--metric AP]
+        [--pool NAME [PATTERN ...]] [--compare A B [--across FIELD]]
+        [--format table|tsv|md|json|html] [--manifest OUT.tsv]
+
+Reads ledgers of ours and the tables of the Detectron2 seed system. Runs are
+averaged only if they share experiment, variant, config and protocol; --pool
+joins the experiments whose labels match the patterns (all, without one) under
+a name of yours, if their protocols agree. A and B are labels as printed, such
+as NAME or NAME@sample_step=4; --across names the protocol field in which they
+may differ. Repeated and contradicting rows are told on the error stream.
+"""
+import argparse
+import re
+import sys
+
+from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.experiments import group, pool, select
+from mmdiffdet.ledger.problems import find_problems
+from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.report import (
+    FORMATS,
+    render_comparison,
+    render_manifest,
+    render_summary,
+    summary_records,
+)
+from mmdiffdet.ledger.row import METRICS
+from mmdiffdet.utils import atomic_path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('paths', nargs='+', help='files and folders')
+    parser.add_argument('--metric', choices=METRICS, default='AP')
+    parser.add_argument(
+        '--pool',
+        nargs='+',
+        action='append',
+        default=[],
+        metavar=('NAME', 'PATTERN'),
+        help='average several experiments; can be given several times')
+    parser.add_argument('--compare', nargs=2, metavar=('A', 'B'))
+    parser.add_argument(
+        '--across', metavar='FIELD', help='protocol field that is studied')
+    parser.add_argument('--format', choices=FORMATS, default='table')
+    parser.add_argument(
+        '--manifest', metavar='OUT.tsv', help='write the index here')
+    args = parser.parse_args()
+    if args.across and not args.compare:
+        parser.error('--across needs --compare')
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        results = read_results(args.paths)
+        experiments = group(results.runs)
+        pools = [pool(experiments, name, patterns)
+                 for name, *patterns in args.pool]
+        if len({p.name for p in pools}) < len(pools):
+            raise ValueError('--pool: a name is given twice')
+        problems = find_problems(results)
+        experiments += pools
+        if args.manifest:
+            text = render_manifest(
+                experiments, summary_records(experiments, results.stated,
+                                             'AP'), METRICS[1:])
+            with atomic_path(args.manifest) as path:
+                path.write_text(text)
+        if args.compare:
+            a, b = (select(experiments, name) for name in args.compare)
+            print(render_comparison(
+                compare(a, b, args.metric, args.across), args.format))
+            names = {a.label, *a.members, b.label, *b.members}
+            for problem in problems:
+                if names & set(re.split(r'[;,:]? ', problem)):
+                    print(problem, file=sys.stderr)
+            return 0
+        records = summary_records(experiments, results.stated, args.metric)
+        print(render_summary(records, problems, args.metric, args.format))
+        sys.stdout.flush()
+        for problem in problems if args.format != 'json' else ():
+            print(problem, file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Check the evidence of a result.
+
+    python tools/verify.py FOLDER [--rerun N] [--checkpoints DIR]
+        [--digest SHA256] [--tolerance 0.1]
+
+Checks the hash of every file and checkpoint and recomputes the manifest from
+the runs. --rerun tests N rows again with tools/test.py: the metrics must be
+equal to the last digit on the same device and versions, within the tolerance
+elsewhere. --digest is what tools/freeze.py printed. Exit status 1 if anything
+does not agree.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from mmdiffdet.ledger.verify import verify
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--rerun', type=int, default=0, metavar='N')
+    parser.add_argument(
+        '--checkpoints', type=Path, help='folder that holds them now')
+    parser.add_argument('--digest', help='that the folder must have')
+    parser.add_argument(
+        '--tolerance', type=float, default=0.1, help='AP points')
+    args = parser.parse_args()
+    if args.rerun < 0 or args.tolerance < 0:
+        parser.error('--rerun and --tolerance must not be negative')
+    test = Path(__file__).with_name('test.py')
+    try:
+        result = verify(args.folder, args.rerun, [sys.executable, str(test)],
+                        args.checkpoints, args.digest, args.tolerance)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for problem in result.problems:
+        print(problem, file=sys.stderr)
+    print(f'checked {", ".join(result.checked)}\ndigest: {result.digest}')
+    return 1 if result.problems else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
