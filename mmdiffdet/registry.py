@@ -30,11 +30,12 @@ DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
 TRANSFORMS = _child(mmdet_registry.TRANSFORMS, 'datasets')
 DATA_SAMPLERS = _child(mmdet_registry.DATA_SAMPLERS, 'datasets')
 
+LOOPS = _child(mmdet_registry.LOOPS, 'engine')
+METRICS = _child(mmdet_registry.METRICS, 'evaluation')
+
 # Nothing of ours is in these yet; they lead to MMDetection's.
 EVALUATOR = _child(mmdet_registry.EVALUATOR)
 LOG_PROCESSORS = _child(mmdet_registry.LOG_PROCESSORS)
-LOOPS = _child(mmdet_registry.LOOPS)
-METRICS = _child(mmdet_registry.METRICS)
 MODEL_WRAPPERS = _child(mmdet_registry.MODEL_WRAPPERS)
 OPTIMIZERS = _child(mmdet_registry.OPTIMIZERS)
 PARAM_SCHEDULERS = _child(mmdet_registry.PARAM_SCHEDULERS)

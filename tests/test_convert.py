@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from mmengine.config import Config
 from tiny import ROOT, SHARED, build, seed_name

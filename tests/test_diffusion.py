@@ -3,10 +3,18 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmdiffdet.diffusion import (BoxCodec, BoxRenewal, DiffusionSampler,
-                                 PerImageNoise, Prediction, StepEnsemble,
-                                 build_box_scheduler, corrupt, sample,
-                                 training_scheduler)
+from mmdiffdet.diffusion import (
+    BoxCodec,
+    BoxRenewal,
+    DiffusionSampler,
+    PerImageNoise,
+    Prediction,
+    StepEnsemble,
+    build_box_scheduler,
+    corrupt,
+    sample,
+    training_scheduler,
+)
 
 SIZES = torch.tensor([[96., 128.], [60., 80.]])
 SOLVERS = ('DDIMScheduler', 'DDPMScheduler', 'LCMScheduler',

@@ -253,7 +253,7 @@ def _schedule(s: Dict[str, Any]) -> Dict[str, Any]:
             max_iters=iters,
             val_interval=t['TEST.EVAL_PERIOD'] or iters),
         val_cfg=dict(type='ValLoop'),
-        test_cfg=dict(type='TestLoop'),
+        test_cfg=dict(type='MultiSeedTestLoop'),
         param_scheduler=schedulers,
         optim_wrapper=wrapper,
         auto_scale_lr=dict(

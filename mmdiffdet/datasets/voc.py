@@ -36,6 +36,13 @@ class VOCDataset(mmdet.datasets.VOCDataset):
         require_file(self.ann_file, type(self).__name__)
         return super().load_data_list()
 
+    @property
+    def annotation_files(self) -> List[str]:
+        """The list of images and the XML file of each image in it."""
+        return [self.ann_file] + [
+            self.get_data_info(i)['xml_path'] for i in range(len(self))
+        ]
+
     def parse_data_info(self, img_info: dict) -> dict:
         """Parse an XML file; boxes without area are left out, with a warning.
 

@@ -12,14 +12,14 @@ from .label_scheduler import D3PMScheduler
 from .noise import PerImageNoise, make_generator, side_generator, stable_seed
 from .prediction import Prediction
 from .renewal import BoxRenewal
-from .sampler import DiffusionSampler
+from .sampler import DiffusionSampler, SamplingVariant
 from .sampling import SamplingStep, sample
 from .time_schedule import TimeSchedule
 
 __all__ = [
     'BoxCodec', 'BoxRenewal', 'D3PMScheduler', 'DDIMScheduler',
     'DiffusionSampler', 'NoisyProposals', 'PerImageNoise', 'Prediction',
-    'QualityGuidance', 'SamplingStep', 'StepEnsemble', 'TimeSchedule',
+    'QualityGuidance', 'SamplingStep', 'SamplingVariant', 'StepEnsemble', 'TimeSchedule',
     'build_box_scheduler', 'corrupt', 'make_generator', 'sample',
     'side_generator', 'stable_seed', 'training_scheduler'
 ]

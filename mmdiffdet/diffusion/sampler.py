@@ -1,4 +1,5 @@
 """The reverse process as a config describes it."""
+from dataclasses import dataclass
 from typing import Callable, List, Optional
 
 from torch import Tensor
@@ -98,3 +99,16 @@ class DiffusionSampler:
             renewal=self.renewal,
             callback=collect)
         return [last] if self.ensemble is None else self.ensemble(steps)
+
+
+@dataclass(frozen=True)
+class SamplingVariant:
+    """One way to sample from given features.
+
+    Args:
+        sampler (DiffusionSampler): Scheduler, steps, renewal, guidance.
+        eval_seed (int): Seeds the noise, together with the image id.
+    """
+
+    sampler: DiffusionSampler
+    eval_seed: int

@@ -2,6 +2,8 @@
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .iteration_seed_hook import IterationSeedHook
+from .ledger_hook import LedgerHook
+from .multi_seed_test_loop import MultiSeedTestLoop
 from .part_hooks import FederatedFrequencyHook, GeometryWarmupHook
 from .part_optim import (
     PartAmpOptimWrapper,
@@ -12,6 +14,6 @@ from .part_optim import (
 
 __all__ = [
     'CheckpointGuardHook', 'FederatedFrequencyHook', 'GeometryWarmupHook',
-    'IterationSeedHook', 'PartAmpOptimWrapper', 'PartBf16OptimWrapper',
+    'IterationSeedHook', 'LedgerHook', 'MultiSeedTestLoop', 'PartAmpOptimWrapper', 'PartBf16OptimWrapper',
     'PartOptimWrapper', 'PartOptimWrapperConstructor', 'load_checkpoint_file'
 ]

@@ -1,5 +1,16 @@
 """The detector: two walks, from objects to losses and from noise to boxes."""
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from contextlib import nullcontext
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -11,6 +22,7 @@ from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import NoisyProposals, corrupt
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.prediction import Prediction
+from ..diffusion.sampler import SamplingVariant
 from ..diffusion.sampling import Denoise, SamplingStep
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
 from .interaction import NoInteraction
@@ -26,6 +38,14 @@ _TEST_CFG = dict(
     nms=dict(type='nms', iou_threshold=0.5),
     score_thr=0.0,
     max_per_img=-1)
+
+
+Measure = Callable[[Union[str, int], int], ContextManager]
+
+
+def unmeasured(name: Union[str, int], num_images: int) -> ContextManager:
+    """A :data:`Measure` that does nothing."""
+    return nullcontext()
 
 
 def _complete(name: str, cfg: Optional[dict], defaults: dict) -> dict:
@@ -195,24 +215,57 @@ class DiffusionDet(BaseDetector):
     # ---- noise to boxes ----------------------------------------------------
 
     def test_step(self, data: Any) -> SampleList:
-        """Predict in groups of images with one padded shape, in order.
+        """Detections of a batch, as the config samples them."""
+        return self.test_variants(data, [self.default_variant])[0]
 
-        Padding to a larger canvas changes convolution features, so that a
-        mixed batch would change results.
+    val_step = test_step
+
+    @property
+    def default_variant(self) -> SamplingVariant:
+        """The sampler and the eval seed of the config."""
+        return SamplingVariant(self.sampler, self.test_cfg['eval_seed'])
+
+    def test_variants(self,
+                      data: Any,
+                      variants: Sequence[SamplingVariant],
+                      measure: Measure = unmeasured) -> List[SampleList]:
+        """Detections of a batch for each variant, on the same features.
+
+        Images are taken in groups of one padded shape: padding to a larger
+        canvas changes convolution features, so that a mixed batch would change
+        results.
+
+        Args:
+            data (dict): ``inputs`` and ``data_samples`` of the data loader.
+            variants (Sequence[SamplingVariant]): Ways to sample.
+            measure (Callable): Called with ``features`` or the index of a
+                variant, and the number of images; gives a context manager.
+
+        Returns:
+            list[list[DetDataSample]]: By variant, images in their order.
         """
         divisor = getattr(self.data_preprocessor, 'pad_size_divisor', 1)
         groups: Dict[tuple, List[int]] = {}
         for i, image in enumerate(data['inputs']):
             shape = tuple(-(-side // divisor) for side in image.shape[-2:])
             groups.setdefault(shape, []).append(i)
-        results = [None] * len(data['inputs'])
+        results = [[None] * len(data['inputs']) for _ in variants]
         for index in groups.values():
             part = {k: [v[i] for i in index] for k, v in data.items()}
-            for i, result in zip(index, super().test_step(part)):
-                results[i] = result
+            part = self.data_preprocessor(part, False)
+            samples = part['data_samples']
+            metas = [s.metainfo for s in samples]
+            with measure('features', len(index)):
+                table = self.bbox_head.tabulate(
+                    self.extract_feat(part['inputs']))
+            for v, variant in enumerate(variants):
+                with measure(v, len(index)):
+                    found = self.detect(table, metas, variant)
+                copies = self.add_pred_to_datasample(
+                    [s.new() for s in samples], found)
+                for i, sample in zip(index, copies):
+                    results[v][i] = sample
         return results
-
-    val_step = test_step
 
     def predict(self,
                 batch_inputs: Tensor,
@@ -234,6 +287,7 @@ class DiffusionDet(BaseDetector):
     def detect(self,
                table: FeatureTable,
                img_metas: List[dict],
+               variant: Optional[SamplingVariant] = None,
                rescale: bool = True,
                callback: Optional[Callable[[SamplingStep], None]] = None
                ) -> List[InstanceData]:
@@ -243,15 +297,17 @@ class DiffusionDet(BaseDetector):
             table (FeatureTable): Of ``bbox_head.tabulate``.
             img_metas (list[dict]): B of them, with ``img_shape`` and
                 ``img_id``.
+            variant (SamplingVariant, optional): How to sample; by default
+                as the config says.
             rescale (bool): Whether boxes are in the original image.
             callback (Callable, optional): Called with each sampling step.
         """
-        cfg = dict(self.test_cfg)
+        variant = variant or self.default_variant
+        cfg = {k: v for k, v in self.test_cfg.items() if k != 'eval_seed'}
         device = next(self.bbox_head.parameters()).device
         noise = PerImageNoise.from_seed(
-            cfg.pop('eval_seed'), [m.get('img_id', 0) for m in img_metas],
-            device)
-        steps = self.sampler(
+            variant.eval_seed, [m.get('img_id', 0) for m in img_metas], device)
+        steps = variant.sampler(
             self.denoiser(table),
             self.box_codec,
             _image_sizes(img_metas, device),

@@ -2,7 +2,7 @@
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=450000,
                  val_interval=75000)
 val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+test_cfg = dict(type='MultiSeedTestLoop')
 
 param_scheduler = [
     dict(

@@ -1,0 +1,178 @@
+"""One pass over the data for every way to sample."""
+import copy
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from mmdet.evaluation import DumpDetResults
+from mmengine.config import ConfigDict
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, TestLoop, autocast
+
+from ..diffusion.sampler import SamplingVariant
+from ..registry import LOOPS, TASK_UTILS
+from .stopwatch import Stopwatch
+
+PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
+
+
+class TestCase(NamedTuple):
+    """A variant with what it was made from.
+
+    Args:
+        name (str): E.g. ``seed0_step4``.
+        sampler_cfg (ConfigDict): Of the sampler.
+        variant (SamplingVariant): What the detector is given.
+    """
+
+    name: str
+    sampler_cfg: ConfigDict
+    variant: SamplingVariant
+
+    __test__ = False  # no test, whatever its name says
+
+
+@LOOPS.register_module()
+class MultiSeedTestLoop(TestLoop):
+    """Test with several eval seeds and sampler settings at once.
+
+    Images are decoded and the backbone runs once; each case samples from the
+    same features with the noise that it would have alone, so that its
+    detections are those of a test of its own. Without arguments it is the
+    ordinary test.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): Test data.
+        evaluator (dict | list): Config; each case has metrics of its own.
+        eval_seeds (Sequence[int], optional): By default the one of
+            ``model.test_cfg``.
+        variants (Sequence[dict]): Each is merged into ``model.sampler``, e.g.
+            ``dict(sampling_timesteps=4)``. Defaults to one without changes.
+        precision (str): ``fp32``, ``bf16`` or ``fp16`` (autocast).
+        warmup (int): Batches whose times are not counted. Defaults to 1.
+        out (str, optional): Pickle file for the detections; with several
+            cases their names are put before its ending.
+
+    Raises:
+        ValueError: If ``precision`` is unknown, or a case stands twice.
+    """
+
+    def __init__(self,
+                 runner: Runner,
+                 dataloader: Any,
+                 evaluator: Any,
+                 eval_seeds: Optional[Sequence[int]] = None,
+                 variants: Sequence[dict] = ({}, ),
+                 precision: str = 'fp32',
+                 warmup: int = 1,
+                 out: Optional[str] = None) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f'test_cfg.precision: unknown {precision!r}; '
+                             f'choose from {list(PRECISIONS)}')
+        super().__init__(runner, dataloader, evaluator)
+        self.precision = precision
+        self.out = out
+        self.stopwatch = Stopwatch(warmup)
+        self.metrics: Dict[str, dict] = {}
+        self.cases = self._make_cases(eval_seeds, variants)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The detector without a wrapper for processes."""
+        model = self.runner.model
+        return model.module if is_model_wrapper(model) else model
+
+    def _make_cases(self, eval_seeds: Optional[Sequence[int]],
+                    variants: Sequence[dict]) -> List[TestCase]:
+        if eval_seeds is None:
+            eval_seeds = [self.model.test_cfg['eval_seed']]
+        cases = []
+        for number, change in enumerate(variants):
+            cfg = ConfigDict(copy.deepcopy(self.runner.cfg.model.sampler))
+            _merge(cfg, change)
+            sampler = TASK_UTILS.build(cfg)
+            for seed in eval_seeds:
+                name = f'seed{seed}_step{sampler.sampling_timesteps}'
+                if set(change) - {'sampling_timesteps'}:
+                    name += f'_variant{number}'
+                cases.append(
+                    TestCase(name, cfg, SamplingVariant(sampler, seed)))
+        names = [case.name for case in cases]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f'test_cfg: {", ".join(twice)} stand twice; name '
+                             'each eval seed and variant once')
+        return cases
+
+    def run(self) -> dict:
+        """Test; gives the metrics, with the case's name if there are several.
+        """
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        evaluators = [self._evaluator_of(case) for case in self.cases]
+        if self.cases:
+            ready = time.perf_counter()
+            for idx, data_batch in enumerate(self.dataloader):
+                self.stopwatch.add('data', time.perf_counter() - ready,
+                                   len(data_batch['inputs']))
+                self.run_iter(idx, data_batch, evaluators)
+                ready = time.perf_counter()
+        for case, evaluator in zip(self.cases, evaluators):
+            self.metrics[case.name] = evaluator.evaluate(
+                len(self.dataloader.dataset))
+        metrics = dict(next(iter(self.metrics.values()), {}))
+        if len(self.metrics) > 1:
+            metrics = {
+                f'{name}/{key}': value
+                for name, values in self.metrics.items()
+                for key, value in values.items()
+            }
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict,
+                 evaluators: Sequence[Evaluator]) -> None:
+        """Test a batch; hooks see the first case's detections."""
+        self.runner.call_hook(
+            'before_test_iter', batch_idx=idx, data_batch=data_batch)
+        dtype = PRECISIONS[self.precision]
+        with autocast(enabled=dtype is not None, dtype=dtype):
+            outputs = self.model.test_variants(
+                data_batch, [case.variant for case in self.cases],
+                self.stopwatch)
+        for evaluator, samples in zip(evaluators, outputs):
+            evaluator.process(data_samples=samples, data_batch=data_batch)
+        self.runner.call_hook(
+            'after_test_iter',
+            batch_idx=idx,
+            data_batch=data_batch,
+            outputs=outputs[0])
+
+    def _evaluator_of(self, case: TestCase) -> Evaluator:
+        """A copy that shares the ground truth but not the results."""
+        metrics = [copy.copy(metric) for metric in self.evaluator.metrics]
+        for metric in metrics:
+            metric.results = []
+        if self.out is not None:
+            path = self.out
+            if len(self.cases) > 1:
+                stem, dot, ending = path.rpartition('.')
+                path = f'{stem}_{case.name}{dot}{ending}'
+            metrics.append(DumpDetResults(out_file_path=path))
+        evaluator = Evaluator(metrics)
+        evaluator.dataset_meta = self.evaluator.dataset_meta
+        return evaluator
+
+
+def _merge(cfg: ConfigDict, change: dict) -> None:
+    """Merge nested dicts in place; None switches something off."""
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(cfg.get(key), dict):
+            _merge(cfg[key], value)
+        else:
+            cfg[key] = copy.deepcopy(value)

@@ -1,0 +1,4 @@
+"""Metrics, not rounded."""
+from .coco_metric import CocoMetric
+
+__all__ = ['CocoMetric']

@@ -1,0 +1,89 @@
+"""COCO's box metrics as numbers that can be compared."""
+import contextlib
+import io
+import os.path as osp
+import tempfile
+from collections import OrderedDict
+from typing import Dict, List
+
+import mmdet.evaluation
+import numpy as np
+from mmdet.datasets.api_wrappers import COCO, COCOeval
+from mmengine.fileio import load
+from mmengine.logging import MMLogger
+
+from ..registry import METRICS
+
+STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+
+
+@METRICS.register_module()
+class CocoMetric(mmdet.evaluation.CocoMetric):
+    """MMDetection's for boxes, with three differences.
+
+    Values are not rounded to three decimals; all of them are of the 100 best
+    detections of an image, as COCO defines them; labels are positions in the
+    data set's ``metainfo.classes``, whatever the order in the file.
+
+    A value is -1 where there is no object to find.
+    """
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        """``bbox_mAP``, ``_50``, ``_75``, ``_s``, ``_m``, ``_l`` in 0..1.
+
+        With ``classwise`` also ``{class}_precision``.
+
+        Args:
+            results (list): (ground truth, prediction) of each image.
+        """
+        logger = MMLogger.get_current_instance()
+        truths, predictions = zip(*results)
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = self.outfile_prefix or osp.join(folder, 'results')
+            self._prepare(truths, prefix)
+            found = load(self.results2json(predictions, prefix)['bbox'])
+        if self.format_only:
+            logger.info(f'results are saved in {osp.dirname(prefix)}')
+            return OrderedDict()
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            evaluation = COCOeval(self._coco_api, self._as_coco(found), 'bbox')
+            evaluation.params.catIds = self.cat_ids
+            evaluation.params.imgIds = self.img_ids
+            evaluation.params.maxDets = [1, 10, 100]
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        logger.info('\n' + printed.getvalue())
+        values = OrderedDict((f'bbox_{name}', float(value))
+                             for name, value in zip(STATS, evaluation.stats))
+        if self.classwise:
+            precision = evaluation.eval['precision'][..., 0, -1]
+            for i, name in enumerate(self.dataset_meta['classes']):
+                known = precision[..., i][precision[..., i] > -1]
+                values[f'{name}_precision'] = float(
+                    np.mean(known)) if len(known) else -1.0
+        return values
+
+    def _prepare(self, truths: List[dict], prefix: str) -> None:
+        """Ground truth from the data set if there was no file."""
+        if self._coco_api is None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._coco_api = COCO(
+                    self.gt_to_coco_json(truths, outfile_prefix=prefix))
+        self.cat_ids = [
+            self._coco_api.get_cat_ids(cat_names=[name])[0]
+            for name in self.dataset_meta['classes']
+        ]
+        self.img_ids = self._coco_api.get_img_ids()
+
+    def _as_coco(self, found: List[dict]) -> COCO:
+        if found:
+            return self._coco_api.loadRes(found)
+        empty = COCO()  # loadRes fails without detections
+        empty.dataset = dict(
+            images=self._coco_api.dataset['images'],
+            categories=self._coco_api.dataset['categories'],
+            annotations=[])
+        empty.createIndex()
+        return empty
