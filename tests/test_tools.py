@@ -53,7 +53,7 @@ def detections(lab, out, *options, processes=0):
         command = ['bash', 'tools/dist_test.sh']
         model.append(processes)
     run(*command, *model, '--work-dir', lab / 'test', '--out', lab / out,
-        *options)
+        '--ledger', lab / 'ledger.tsv', *options)
     with open(lab / out, 'rb') as file:
         results = pickle.load(file)
     return {
@@ -67,14 +67,15 @@ def assert_same(found, expected):
     assert found.keys() == expected.keys() and len(found) == 6
     for key in found:
         assert len(found[key][0]) > 0
-        for a, b, atol in zip(found[key], expected[key], (1e-3, 1e-5, 0)):
-            np.testing.assert_allclose(a, b, atol=atol, rtol=0)
+        for a, b in zip(found[key], expected[key]):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_test_and_its_options(lab):
-    one = detections(lab, 'one.pkl', '--metrics', lab / 'one.json', '--show-dir',
-               'shown', '--cfg-options', 'test_dataloader.batch_size=1',
-               'test_dataloader.num_workers=1')
+    one = detections(lab, 'one.pkl', '--metrics', lab / 'one.json',
+                     '--show-dir', 'shown', '--cfg-options',
+                     'test_dataloader.batch_size=1',
+                     'test_dataloader.num_workers=1')
     assert 'coco/bbox_mAP' in json.loads((lab / 'one.json').read_text())
     assert list(lab.glob('test/**/shown/**/*.png'))
     again = detections(lab, 'again.pkl', '--cfg-options',
@@ -119,7 +120,8 @@ def test_amp_and_resume(lab):
 ])
 def test_mistakes_end_in_one_clear_error(lab, options, message):
     result = python('test.py', lab / 'tiny.py', lab / 'work/iter_2.pth',
-                    '--work-dir', lab / 'bad', '--cfg-options', *options,
+                    '--work-dir', lab / 'bad', '--no-ledger',
+                    '--cfg-options', *options,
                     check=False)
     assert result.returncode != 0
     assert message in result.stderr
@@ -127,7 +129,7 @@ def test_mistakes_end_in_one_clear_error(lab, options, message):
 
 def test_missing_files(lab):
     result = python('test.py', lab / 'tiny.py', lab / 'none.pth',
-                    '--work-dir', lab / 'bad', check=False)
+                    '--work-dir', lab / 'bad', '--no-ledger', check=False)
     assert f'checkpoint {lab / "none.pth"} does not exist' in result.stderr
     result = python('train.py', lab / 'none.py', check=False)
     assert f'config {lab / "none.py"} does not exist' in result.stderr
@@ -198,3 +200,21 @@ def test_voc_to_coco(tmp_path):
     result = python(tool, tmp_path, 'val', tmp_path / 'x.json', check=False)
     assert result.returncode == 1 and 'val.txt' in result.stderr
     assert not (tmp_path / 'x.json').exists()
+
+
+def test_numbers_from_test_to_verify(lab):
+    """Test with many seeds, summarise, freeze, and test a row again."""
+    ledger = lab / 'chain.tsv'
+    python('test.py', lab / 'tiny.py', lab / 'work/iter_2.pth', '--work-dir',
+           lab / 'test', '--ledger', ledger, '--eval-seeds', '0', '1',
+           '--steps', '1', '2')
+    table = python('summarize.py', ledger, '--format', 'tsv').stdout
+    assert 'work@iter_2' in table and len(table.splitlines()) >= 3
+    python('freeze.py', lab / 'frozen', '--rows', ledger)
+    good = python('verify.py', lab / 'frozen', '--rerun', '1')
+    assert '1 reruns' in good.stdout
+    runs = next((lab / 'frozen').glob('runs*'))
+    text = runs.read_text()
+    runs.write_text(text.replace('DDIM', 'DDPM', 1))
+    bad = python('verify.py', lab / 'frozen', check=False)
+    assert bad.returncode == 1 and 'has changed' in bad.stderr

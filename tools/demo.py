@@ -6,17 +6,20 @@ Runs the tools one after another, printing each command, and skips what is
 done: data, ImageNet weights, training (resumes), tests, pictures.
 """
 import argparse
-import json
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import List
 
 from mmengine.config import Config
 
-STEPS = (1, 4)
+from mmdiffdet.ledger import Ledger
+
+STEPS = (4, 1)  # pictures are of the first
+EVAL_SEEDS = (0, 1, 2)
 
 
 def run(command: List[str], log: Path, show: str = '') -> None:
@@ -70,33 +73,31 @@ def main() -> None:
             r'Iter\(train\).*?(?=  data_time)|(?<=  )loss: \S+')
         print(f'trained in {(time.time() - start) / 60:.1f} minutes')
 
-    rows = []
-    for steps in STEPS:
-        folder = work_dir / f'test_{steps}-step'
-        metrics = folder / 'metrics.json'
-        start = time.time()
-        command = ['tools/test.py', config, str(checkpoint), '--work-dir',
-                   str(folder), '--metrics', str(metrics), '--cfg-options',
-                   f'model.sampler.sampling_timesteps={steps}']
-        if steps == STEPS[-1]:
-            command[5:5] = ['--show-dir', 'pictures']
-        run(command, folder / 'test.log')
-        found = json.loads(metrics.read_text())
-        rows.append((steps, found['coco/bbox_mAP'], found['coco/bbox_mAP_50'],
-                     found['coco/bbox_mAP_75'], time.time() - start))
+    ledger = work_dir / 'ledger.tsv'
+    folder = work_dir / 'test'
+    run(['tools/test.py', config, str(checkpoint), '--work-dir', str(folder),
+         '--steps', *map(str, STEPS), '--eval-seeds', *map(str, EVAL_SEEDS),
+         '--ledger', str(ledger), '--exp-name', 'demo', '--show-dir',
+         'pictures'], work_dir / 'test.log', r'step \d+, eval seed .*image')
     picture = work_dir / 'trajectory.png'
     run(['tools/analysis_tools/plot_trajectory.py', config, str(checkpoint),
          str(picture), '--steps', '7', '--image-index', '3'],
         work_dir / 'plot.log')
 
-    print('\nsteps     AP   AP50   AP75   seconds')
-    for steps, *scores, seconds in rows:
-        print(f'{steps:5d}' + ''.join(f'{100 * s:7.1f}' for s in scores) +
-              f'{seconds:10.0f}')
-    pictures = sorted((work_dir / f'test_{STEPS[-1]}-step').glob(
-        '*/pictures'))
+    rows = Ledger(ledger).read()
+    print('\nsteps  eval seeds     AP   (std)   AP50   AP75   ms an image')
+    for steps in sorted(STEPS):
+        same = [row for row in rows if row.sample_step == steps]
+        mean = {k: fmean(getattr(row, k) for row in same)
+                for k in ('AP', 'AP50', 'AP75', 'seconds_per_image')}
+        spread = pstdev(row.AP for row in same)
+        print(f'{steps:5d}{len(same):12d}{mean["AP"]:7.1f}{spread:8.2f}'
+              f'{mean["AP50"]:7.1f}{mean["AP75"]:7.1f}'
+              f'{1000 * mean["seconds_per_image"]:14.0f}')
+    pictures = sorted(folder.glob('*/pictures'))
     print(f'\ntruth and detections side by side: {pictures[-1]}\n'
-          f'boxes on their way from noise:     {picture}')
+          f'boxes on their way from noise:     {picture}\n'
+          f'every test, a row each:            {ledger}')
 
 
 if __name__ == '__main__':

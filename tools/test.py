@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmdiffdet.engine.launch import add_common_arguments, load_config
@@ -57,6 +58,35 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
+    """Seeds, steps, outputs; the config may be the one of an earlier test."""
+    loop = cfg.test_cfg
+    loop.update(type='MultiSeedTestLoop', out=args.out)
+    if args.eval_seeds:
+        loop.eval_seeds = args.eval_seeds
+    if args.steps:
+        others = []
+        for variant in loop.get('variants', [{}]):
+            other = {k: v for k, v in variant.items()
+                     if k != 'sampling_timesteps'}
+            if other not in others:
+                others.append(other)
+        loop.variants = [dict(other, sampling_timesteps=steps)
+                         for other in others for steps in args.steps]
+    hooks = [hook for hook in cfg.get('custom_hooks', [])
+             if hook.type != 'LedgerHook']
+    if not args.no_ledger:
+        hooks.append(
+            dict(
+                type='LedgerHook',
+                path=args.ledger,
+                config=args.config,
+                exp_name=args.exp_name,
+                force=args.force,
+                always=bool(args.out or args.show or args.show_dir)))
+    cfg.custom_hooks = hooks
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -65,28 +95,7 @@ def main() -> None:
     cfg.model.backbone.init_cfg = None
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
-    cfg.test_cfg.type = 'MultiSeedTestLoop'
-    if args.eval_seeds:
-        cfg.test_cfg.eval_seeds = args.eval_seeds
-    if args.steps:
-        cfg.test_cfg.variants = [
-            dict(variant, sampling_timesteps=steps)
-            for variant in cfg.test_cfg.get('variants', [{}])
-            for steps in args.steps
-        ]
-    if args.out:
-        cfg.test_cfg.out = args.out
-    if not args.no_ledger:
-        cfg.custom_hooks = [
-            *cfg.get('custom_hooks', []),
-            dict(
-                type='LedgerHook',
-                path=args.ledger,
-                config=args.config,
-                exp_name=args.exp_name,
-                force=args.force,
-                always=bool(args.out or args.show or args.show_dir))
-        ]
+    set_up_loop(cfg, args)
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
     if args.metrics and runner.rank == 0:

@@ -41,7 +41,8 @@ class LedgerHook(Hook):
 
     Args:
         path (str): The ledger, a TSV file.
-        config (str): Path of the config file, to be noted.
+        config (str, optional): Path of the config file, to be noted; by
+            default that of the copy beside the log.
         exp_name (str, optional): The same for all train seeds of an
             experiment; by default the name of the checkpoint's folder less
             ``_seed<n>``, and its iteration if it is not the folder's last.
@@ -52,7 +53,7 @@ class LedgerHook(Hook):
 
     def __init__(self,
                  path: str,
-                 config: str = 'n/a',
+                 config: Optional[str] = None,
                  exp_name: Optional[str] = None,
                  force: bool = False,
                  always: bool = False) -> None:
@@ -139,7 +140,7 @@ class LedgerHook(Hook):
             train_seed=self._meta.get('seed'),
             checkpoint=checkpoint,
             checkpoint_sha256=sha256_of_file(checkpoint),
-            config=self.config,
+            config=self.config or osp.join(runner.log_dir, 'config.py'),
             dataset=type(dataset).__name__.removesuffix('Dataset') + ' ' +
             osp.relpath(dataset.ann_file, dataset.data_root or '.'),
             annotation_sha256=hashes[0] if len(hashes) == 1 else

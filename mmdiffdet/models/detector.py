@@ -34,6 +34,7 @@ _TRAIN_CFG = dict(num_proposals=500)
 _TEST_CFG = dict(
     num_proposals=500,
     eval_seed=0,
+    images_per_pass=1,
     quality_power=0.0,
     nms=dict(type='nms', iou_threshold=0.5),
     score_thr=0.0,
@@ -73,8 +74,9 @@ class DiffusionDet(BaseDetector):
             ``LabelEmbedding``.
         train_cfg (dict, optional): ``num_proposals`` (500).
         test_cfg (dict, optional): ``num_proposals`` (500), ``eval_seed`` (0),
-            ``quality_power`` (0), ``nms`` (IoU 0.5 within a class),
-            ``score_thr`` (0) and ``max_per_img`` (-1, all).
+            ``images_per_pass`` (1; more may be faster on a GPU and rounds
+            differently), ``quality_power`` (0), ``nms`` (IoU 0.5 within a
+            class), ``score_thr`` (0) and ``max_per_img`` (-1, all).
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation of mmengine.
 
@@ -114,6 +116,9 @@ class DiffusionDet(BaseDetector):
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
+        if self.test_cfg['images_per_pass'] < 1:
+            raise ValueError('model.test_cfg.images_per_pass must be at least '
+                             f'1, got {self.test_cfg["images_per_pass"]}')
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -231,9 +236,11 @@ class DiffusionDet(BaseDetector):
                       measure: Measure = unmeasured) -> List[SampleList]:
         """Detections of a batch for each variant, on the same features.
 
-        Images are taken in groups of one padded shape: padding to a larger
-        canvas changes convolution features, so that a mixed batch would change
-        results.
+        The network sees ``test_cfg.images_per_pass`` images at once, all of
+        one padded shape: padding to a larger canvas would change convolution
+        features. With 1, the detections of an image are the same to the last
+        bit whatever batch it came in; with more, to rounding, which several
+        steps can magnify.
 
         Args:
             data (dict): ``inputs`` and ``data_samples`` of the data loader.
@@ -249,8 +256,11 @@ class DiffusionDet(BaseDetector):
         for i, image in enumerate(data['inputs']):
             shape = tuple(-(-side // divisor) for side in image.shape[-2:])
             groups.setdefault(shape, []).append(i)
+        size = self.test_cfg['images_per_pass']
+        passes = [group[i:i + size] for group in groups.values()
+                  for i in range(0, len(group), size)]
         results = [[None] * len(data['inputs']) for _ in variants]
-        for index in groups.values():
+        for index in passes:
             part = {k: [v[i] for i in index] for k, v in data.items()}
             part = self.data_preprocessor(part, False)
             samples = part['data_samples']
@@ -303,7 +313,8 @@ class DiffusionDet(BaseDetector):
             callback (Callable, optional): Called with each sampling step.
         """
         variant = variant or self.default_variant
-        cfg = {k: v for k, v in self.test_cfg.items() if k != 'eval_seed'}
+        cfg = {k: v for k, v in self.test_cfg.items()
+               if k not in ('eval_seed', 'images_per_pass')}
         device = next(self.bbox_head.parameters()).device
         noise = PerImageNoise.from_seed(
             variant.eval_seed, [m.get('img_id', 0) for m in img_metas], device)

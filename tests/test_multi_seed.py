@@ -1,0 +1,254 @@
+"""One pass for many seeds, and the rows that it leaves."""
+import copy
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from tiny import build, runner_config, tiny_config, write_coco
+
+from mmdiffdet.engine.ledger_hook import experiment_of
+from mmdiffdet.engine.stopwatch import Stopwatch, device_name
+from mmdiffdet.evaluation import CocoMetric
+from mmdiffdet.ledger import Ledger, sha256_of_file
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp('coco'))
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """Of a training with seed 7, with scores on both sides of 0.5."""
+    model = build(tiny_config())
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for stage in model.bbox_head.head_series:
+            stage.class_logits.weight.normal_(0, 0.2)
+            stage.class_logits.bias.fill_(-0.3)
+    path = tmp_path_factory.mktemp('runs_seed7') / 'iter_2.pth'
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(seed=7)), path)
+    return path
+
+
+def runner(data, checkpoint, work_dir, hooks=(), **test_cfg):
+    cfg = runner_config(data, work_dir)
+    cfg.load_from = str(checkpoint)
+    cfg.test_cfg.update(test_cfg)
+    cfg.custom_hooks.extend(hooks)
+    cfg.experiment_name = str(work_dir).replace('/', '_')
+    return Runner.from_cfg(cfg)
+
+
+def collect(runner):
+    """Test and keep each case's detections."""
+    kept = {}
+    loop = runner.test_loop
+    plain = loop._evaluator_of
+
+    def spy(case):
+        evaluator = plain(case)
+        process = evaluator.process
+
+        def keep(data_samples, data_batch):
+            for sample in data_samples:
+                kept[case.name, sample.img_id] = sample.pred_instances
+            process(data_samples=data_samples, data_batch=data_batch)
+
+        evaluator.process = keep
+        return evaluator
+
+    loop._evaluator_of = spy
+    metrics = runner.test()
+    return kept, metrics
+
+
+VARIANTS = [
+    dict(sampling_timesteps=1), dict(sampling_timesteps=3),
+    dict(sampling_timesteps=2, renewal=None,
+         scheduler=dict(type='UniPCMultistepScheduler'))
+]
+
+
+def test_each_case_is_the_test_it_would_be_alone(data, checkpoint, tmp_path):
+    together, metrics = collect(runner(
+        data, checkpoint, tmp_path, eval_seeds=[0, 3], variants=VARIANTS))
+    assert len(together) == 6 * 6
+    assert len({k.split('/')[0] for k in metrics}) == 6
+    for seed in (0, 3):
+        for variant in VARIANTS:
+            alone, metric = collect(runner(
+                data, checkpoint, tmp_path, eval_seeds=[seed],
+                variants=[variant]))
+            for key, found in alone.items():
+                other = together[key if 'variant' not in key[0] else
+                                 (key[0].replace('variant0', 'variant2'),
+                                  key[1])]
+                assert len(found) > 0
+                for field in ('bboxes', 'scores', 'labels'):
+                    assert torch.equal(found[field], other[field])
+            assert 'coco/bbox_mAP' in metric
+    seeds = [together[f'seed{s}_step1', 0].scores for s in (0, 3)]
+    assert not torch.equal(seeds[0][:5], seeds[1][:5])
+
+
+def test_the_backbone_runs_once(data, checkpoint, tmp_path):
+    run = runner(data, checkpoint, tmp_path, eval_seeds=range(4))
+    calls = []
+    run.model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    run.test()
+    assert len(calls) == 6  # images
+
+
+@pytest.mark.parametrize('size', [1, 8])
+def test_the_batch_does_not_matter(data, checkpoint, tmp_path, size):
+    expected, _ = collect(runner(
+        data, checkpoint, tmp_path, variants=VARIANTS[1:2]))
+    run = runner(data, checkpoint, tmp_path, variants=VARIANTS[1:2])
+    run.test_loop.dataloader = Runner.build_dataloader(
+        dict(copy.deepcopy(run.cfg.test_dataloader), batch_size=size))
+    found, _ = collect(run)
+    assert found.keys() == expected.keys()
+    for key, instances in expected.items():
+        assert torch.equal(found[key].bboxes, instances.bboxes)
+        assert torch.equal(found[key].scores, instances.scores)
+
+
+def ledger_hook(path, **kwargs):
+    return dict(type='LedgerHook', path=str(path), **kwargs)
+
+
+def test_rows(data, checkpoint, tmp_path):
+    path = tmp_path / 'ledger.tsv'
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)],
+                 eval_seeds=[0, 1], variants=VARIANTS[:2])
+    metrics = run.test()
+    rows = Ledger(path).read()
+    assert [(r.sample_step, r.eval_seed) for r in rows] == [
+        (1, 0), (1, 1), (3, 0), (3, 1)]
+    for row in rows:
+        name = f'seed{row.eval_seed}_step{row.sample_step}'
+        assert row.AP == 100 * metrics[f'{name}/coco/bbox_mAP']
+        assert row.APl is None  # no large object
+        assert row.train_seed == 7
+        assert row.checkpoint_sha256 == sha256_of_file(checkpoint)
+        assert row.annotation_sha256 == sha256_of_file(data / 'train.json')
+        assert row.scheduler == 'DDIMScheduler' and row.eta == 1
+        assert row.images_per_second == pytest.approx(
+            1 / row.seconds_per_image)
+        assert (run.work_dir and row.out_dir.startswith(run.work_dir))
+    assert len({r.config_sha256 for r in rows}) == 1
+    assert rows[2].seconds_per_image > rows[0].seconds_per_image
+
+
+def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
+    path = tmp_path / 'ledger.tsv'
+    first = runner(data, checkpoint, tmp_path, [ledger_hook(path)]).test()
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)],
+                 eval_seeds=[0, 1])
+    calls = []
+    run.model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    metrics = run.test()
+    assert len(run.test_loop.cases) == 1 and calls
+    assert metrics['seed0_step1/coco/bbox_mAP'] == pytest.approx(
+        first['coco/bbox_mAP'], abs=1e-12)
+    before = path.read_text()
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)],
+                 eval_seeds=[0, 1])
+    run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
+    run.test()
+    assert path.read_text() == before
+    # not the same: another precision; again on purpose: force
+    runner(data, checkpoint, tmp_path, [ledger_hook(path)],
+           precision='bf16').test()
+    assert [r.precision for r in Ledger(path).read()] == [
+        'fp32', 'fp32', 'bf16']
+    runner(data, checkpoint, tmp_path, [ledger_hook(path, force=True)]).test()
+    assert len(Ledger(path).read()) == 3
+
+
+def test_the_config_of_a_run_gives_the_same_key(data, checkpoint, tmp_path):
+    """What tools/verify.py --rerun relies on."""
+    from mmengine.config import Config
+    path = tmp_path / 'ledger.tsv'
+    runner(data, checkpoint, tmp_path, [ledger_hook(path)]).test()
+    row, = Ledger(path).read()
+    cfg = Config.fromfile(f'{row.out_dir}/config.py')
+    cfg.custom_hooks[-1].path = str(tmp_path / 'again.tsv')
+    cfg.work_dir = str(tmp_path / 'again')
+    cfg.experiment_name = 'again'
+    Runner.from_cfg(cfg).test()
+    again, = Ledger(tmp_path / 'again.tsv').read()
+    assert again.key == row.key
+    assert again.metrics == row.metrics
+
+
+def test_bad_loops(data, checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="'fp32', 'bf16', 'fp16'"):
+        runner(data, checkpoint, tmp_path, precision='int8').test()
+    with pytest.raises(ValueError, match='seed0_step1 stand twice'):
+        runner(data, checkpoint, tmp_path, eval_seeds=[0, 0]).test()
+    run = runner(data, checkpoint, tmp_path,
+                 [ledger_hook(tmp_path / 'x.tsv')])
+    run._load_from = None
+    with pytest.raises(ValueError, match='needs a checkpoint'):
+        run.test()
+    assert not (tmp_path / 'x.tsv').exists()
+
+
+@pytest.mark.parametrize('path, name', [
+    ('work_dirs/distill_20to1_seed3/iter_2500.pth', 'distill_20to1@iter_2500'),
+    ('a/20to1_seed0/last.safetensors', '20to1@last')])
+def test_an_experiment_has_one_name_for_all_train_seeds(path, name):
+    assert experiment_of(path) == name
+
+
+def test_stopwatch_leaves_the_first_out():
+    watch = Stopwatch(warmup=1)
+    watch.add('x', 100.0, 1)
+    assert watch.per_image('x') == 100.0  # there is nothing else
+    watch.add('x', 2.0, 2)
+    watch.add('x', 4.0, 1)
+    assert watch.per_image('x') == 2.0
+    with watch('y', 2):
+        sum(range(1000))
+    assert watch.per_image('y') > 0
+    with pytest.raises(KeyError):
+        watch.per_image('z')
+    assert 'threads' in device_name(torch.device('cpu'))
+
+
+def evaluate(data, labels, classes, boxes=True, **kwargs):
+    """AP of perfect detections of the tiny data set under these classes."""
+    import json
+    coco = json.loads((data / 'train.json').read_text())
+    metric = CocoMetric(ann_file=str(data / 'train.json'), **kwargs)
+    metric.dataset_meta = dict(classes=classes)
+    results = []
+    for annotation in coco['annotations']:
+        x, y, w, h = annotation['bbox']
+        count = 1 if boxes else 0
+        results.append((
+            dict(img_id=annotation['image_id'], width=64, height=48),
+            dict(img_id=annotation['image_id'],
+                 bboxes=torch.tensor([[x, y, x + w, y + h]])[:count].float(
+                 ).numpy(), scores=torch.ones(count).numpy(),
+                 labels=torch.tensor(
+                     [labels[annotation['category_id'] - 1]])[:count].numpy())
+        ))
+    return metric.compute_metrics(results)
+
+
+def test_coco_metric(data):
+    names = ('red', 'green', 'blue')
+    found = evaluate(data, (0, 1, 2), names, classwise=True)
+    assert found['bbox_mAP'] == pytest.approx(1)
+    assert found['bbox_mAP_l'] == -1
+    assert found['red_precision'] == pytest.approx(1)
+    # labels are positions in classes, not in the file
+    other = evaluate(data, (1, 2, 0), ('blue', 'red', 'green'))
+    assert other['bbox_mAP'] == pytest.approx(1)
+    wrong = evaluate(data, (1, 0, 2), names)
+    assert wrong['bbox_mAP'] == pytest.approx(1 / 3)  # not rounded
+    assert evaluate(data, (0, 1, 2), names, boxes=False)['bbox_mAP'] == 0
