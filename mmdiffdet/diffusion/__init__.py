@@ -19,7 +19,7 @@ from .time_schedule import TimeSchedule
 __all__ = [
     'BoxCodec', 'BoxRenewal', 'D3PMScheduler', 'DDIMScheduler',
     'DiffusionSampler', 'NoisyProposals', 'PerImageNoise', 'Prediction',
-    'QualityGuidance', 'SamplingStep', 'SamplingVariant', 'StepEnsemble', 'TimeSchedule',
-    'build_box_scheduler', 'corrupt', 'make_generator', 'sample',
-    'side_generator', 'stable_seed', 'training_scheduler'
+    'QualityGuidance', 'SamplingStep', 'SamplingVariant', 'StepEnsemble',
+    'TimeSchedule', 'build_box_scheduler', 'corrupt', 'make_generator',
+    'sample', 'side_generator', 'stable_seed', 'training_scheduler'
 ]

@@ -14,6 +14,7 @@ from .part_optim import (
 
 __all__ = [
     'CheckpointGuardHook', 'FederatedFrequencyHook', 'GeometryWarmupHook',
-    'IterationSeedHook', 'LedgerHook', 'MultiSeedTestLoop', 'PartAmpOptimWrapper', 'PartBf16OptimWrapper',
-    'PartOptimWrapper', 'PartOptimWrapperConstructor', 'load_checkpoint_file'
+    'IterationSeedHook', 'LedgerHook', 'MultiSeedTestLoop',
+    'PartAmpOptimWrapper', 'PartBf16OptimWrapper', 'PartOptimWrapper',
+    'PartOptimWrapperConstructor', 'load_checkpoint_file'
 ]
