@@ -1,6 +1,6 @@
 # make demo, make test: each creates .venv when it is missing
 PY := .venv/bin/python
-DEMO := configs/demo/diffusiondet_mbv2_fpn_100-proposals.py
+DEMO := configs/demo/demo.py
 
 .PHONY: demo test lint venv
 

@@ -22,7 +22,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 MODELS = _child(mmdet_registry.MODELS, 'models', 'losses')
 TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'diffusion', 'losses')
-HOOKS = _child(mmdet_registry.HOOKS, 'engine')
+HOOKS = _child(mmdet_registry.HOOKS, 'engine', 'distill')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet_registry.OPTIM_WRAPPER_CONSTRUCTORS,
                                     'engine')
 OPTIM_WRAPPERS = _child(mmdet_registry.OPTIM_WRAPPERS, 'engine')

@@ -150,7 +150,7 @@ def write_coco(folder: Path, count: int = 6) -> Path:
 def runner_config(root: Path, work_dir: Path, **options: Any) -> Config:
     """Everything to train and test the tiny model on :func:`write_coco`."""
     cfg = Config.fromfile(
-        ROOT / 'configs/demo/diffusiondet_mbv2_fpn_100-proposals.py')
+        ROOT / 'configs/demo/demo.py')
     cfg.model = tiny_config(**options)
     cfg.work_dir = str(work_dir)
     for loader in (cfg.train_dataloader, cfg.val_dataloader,

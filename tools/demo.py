@@ -55,10 +55,10 @@ def main() -> None:
     parser.add_argument(
         'config',
         nargs='?',
-        default='configs/demo/diffusiondet_mbv2_fpn_100-proposals.py')
+        default='configs/demo/demo.py')
     config = parser.parse_args().config
     cfg = Config.fromfile(config)
-    work_dir = Path('work_dirs') / f'demo_{Path(config).stem}'
+    work_dir = Path('work_dirs') / Path(config).stem
     checkpoint = work_dir / f'iter_{cfg.train_cfg.max_iters}.pth'
 
     run(['tools/fetch_mobilenet_v2.py'], work_dir / 'fetch.log', r'.*')

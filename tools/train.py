@@ -8,7 +8,11 @@ import argparse
 import torch
 from mmengine.runner import Runner
 
-from mmdiffdet.engine.launch import add_common_arguments, load_config
+from mmdiffdet.engine.launch import (
+    add_common_arguments,
+    load_config,
+    require_checkpoint,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,6 +50,8 @@ def main() -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.load_from:
+        require_checkpoint(cfg.load_from, 'load_from')
     Runner.from_cfg(cfg).train()
 
 

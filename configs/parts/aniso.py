@@ -1,6 +1,6 @@
 # More noise in the sides of boxes than in their centres
 _base_ = [
-    '../demo/diffusiondet_mbv2_fpn_100-proposals.py',
+    '../demo/demo.py',
     '../_base_/parts/aniso.py'
 ]
 model = {{_base_.part}}

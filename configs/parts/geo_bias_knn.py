@@ -1,6 +1,6 @@
 # Sparse attention: each proposal and its 50 nearest, with no other bias
 _base_ = [
-    '../demo/diffusiondet_mbv2_fpn_100-proposals.py',
+    '../demo/demo.py',
     '../_base_/parts/geo_bias_knn.py'
 ]
 model = {{_base_.part}}

@@ -2,6 +2,7 @@
 import argparse
 import os
 import os.path as osp
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -55,6 +56,27 @@ def load_config(args: argparse.Namespace) -> Config:
         if not torch.cuda.is_available():
             _use_cpu_processes(cfg)
     return cfg
+
+
+def require_checkpoint(path: str, what: str) -> None:
+    """Raise FileNotFoundError, with the command that makes it, if missing.
+
+    A training's outputs are in a folder with the name of its config.
+
+    Args:
+        path (str): A local path or an address, which is not looked up.
+        what (str): What it is for, e.g. ``load_from``.
+    """
+    if '://' in path or osp.isfile(path):
+        return
+    name = osp.basename(osp.dirname(path))
+    found = sorted((Path(__file__).parents[2] / 'configs').rglob(f'{name}.py'))
+    way = 'Give the path of one that exists'
+    if found:
+        config = osp.relpath(found[0])
+        way = f'It is made by: python tools/train.py {config}'
+    raise FileNotFoundError(
+        f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')
 
 
 def _none_values(options: dict) -> dict:

@@ -29,6 +29,7 @@ from .interaction import NoInteraction
 from .parts import LabelEmbedding
 from .postprocess import merge_steps
 from .roi_gather import FeatureTable
+from .structures import TrainingStep
 
 _TRAIN_CFG = dict(num_proposals=500)
 _TEST_CFG = dict(
@@ -100,6 +101,8 @@ class DiffusionDet(BaseDetector):
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self._backbone_frozen = False
+        # set by a hook: (detector, TrainingStep) to more losses
+        self.distiller: Optional[Callable] = None
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(bbox_head)
@@ -175,8 +178,10 @@ class DiffusionDet(BaseDetector):
         """
         metas = [s.metainfo for s in batch_data_samples]
         objects = [s.gt_instances for s in batch_data_samples]
-        table = self.bbox_head.tabulate(self.extract_feat(batch_inputs))
-        noisy = corrupt(objects, _image_sizes(metas, batch_inputs.device),
+        maps = self.backbone_maps(batch_inputs)
+        table = self.bbox_head.tabulate(self.neck(maps))
+        image_sizes = _image_sizes(metas, batch_inputs.device)
+        noisy = corrupt(objects, image_sizes,
                         self.train_cfg['num_proposals'], self.box_codec,
                         self.forward_process, self.label_scheduler)
         output = self.bbox_head(
@@ -188,6 +193,12 @@ class DiffusionDet(BaseDetector):
         losses = self.criterion(output, objects, metas)
         if noisy.label_state is not None:
             losses.update(self._label_statistics(noisy))
+        if self.distiller is not None:
+            losses.update(
+                self.distiller(
+                    self,
+                    TrainingStep(batch_inputs, maps, table, noisy, output,
+                                 image_sizes)))
         return losses
 
     def _label_statistics(self, noisy: NoisyProposals) -> Dict[str, Tensor]:
@@ -349,14 +360,17 @@ class DiffusionDet(BaseDetector):
     # ---- MMDetection's remaining interface -------------------------------
 
     def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) images to the maps of the feature pyramid.
+        """(B, 3, H, W) images to the maps of the feature pyramid."""
+        return self.neck(self.backbone_maps(batch_inputs))
+
+    def backbone_maps(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
+        """(B, 3, H, W) images to the maps of the backbone.
 
         Channels come last in memory: convolutions are faster that way, and
         the maps can be laid out for the gather without a transpose.
         """
-        return self.neck(
-            self.backbone(
-                batch_inputs.contiguous(memory_format=torch.channels_last)))
+        return self.backbone(
+            batch_inputs.contiguous(memory_format=torch.channels_last))
 
     def _forward(self,
                  batch_inputs: Tensor,

@@ -1,8 +1,10 @@
 """What passes between the head and its stages."""
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from torch import Tensor
+
+from ..diffusion.corruption import NoisyProposals
 
 
 @dataclass
@@ -64,3 +66,24 @@ class HeadOutput:
     extras: Dict[str, Tensor]
     modulated: Tensor
     attention: Optional[Tensor] = None
+
+
+@dataclass
+class TrainingStep:
+    """What a detector knows when it has computed its own losses.
+
+    Args:
+        batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
+        maps (tuple[Tensor]): Of the backbone.
+        table (Any): Features that the head reads.
+        noisy (NoisyProposals): What the head was trained on.
+        output (HeadOutput): What it said.
+        image_sizes (Tensor): (B, 2), height and width without padding.
+    """
+
+    batch_inputs: Tensor
+    maps: Tuple[Tensor, ...]
+    table: Any
+    noisy: NoisyProposals
+    output: HeadOutput
+    image_sizes: Tensor

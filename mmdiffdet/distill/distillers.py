@@ -1,0 +1,192 @@
+"""Losses between a student and its teacher."""
+import time
+from typing import Any, Dict, List
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffusion.box_codec import image_scale
+from ..diffusion.box_schedulers import check_timesteps
+from ..diffusion.noise import PerImageNoise, make_generator, side_generator
+from ..diffusion.prediction import Prediction
+from ..diffusion.sampling import sample
+from ..models.detector import DiffusionDet
+from ..models.structures import HeadOutput, TrainingStep
+from .teacher import Teacher
+
+
+class Distiller:
+    """Box L1 and class MSE between two predictions of the same proposals.
+
+    Args:
+        teacher (Teacher): Whom to learn from.
+        box_weight (float): Of the mean L1 distance of xyxy in units of the
+            image. Defaults to 1.
+        cls_weight (float): Of the mean squared distance of
+            sigmoid(logits / temperature). Defaults to 0.
+        temperature (float): Defaults to 1.
+        topk (int): Only the proposals with the teacher's best class scores
+            count; 0 for all.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    name = ''
+
+    def __init__(self,
+                 teacher: Teacher,
+                 box_weight: float = 1.0,
+                 cls_weight: float = 0.0,
+                 temperature: float = 1.0,
+                 topk: int = 0) -> None:
+        if min(box_weight, cls_weight, topk) < 0 or temperature <= 0:
+            raise ValueError(
+                f'{type(self).__name__}: box_weight, cls_weight and topk must '
+                f'be >= 0, temperature positive; got {box_weight}, '
+                f'{cls_weight}, {topk}, {temperature}')
+        self.teacher = teacher
+        self.box_weight = box_weight
+        self.cls_weight = cls_weight
+        self.temperature = temperature
+        self.topk = topk
+
+    def __call__(self, student: DiffusionDet,
+                 step: TrainingStep) -> Dict[str, Tensor]:
+        """Losses by name, and the teacher's seconds.
+
+        Args:
+            student (DiffusionDet): In training mode.
+            step (TrainingStep): Of this iteration.
+        """
+        raise NotImplementedError
+
+    def losses(self, student: Prediction, teacher: Prediction,
+               image_sizes: Tensor) -> Dict[str, Tensor]:
+        """Compare the last stage's boxes and logits.
+
+        Args:
+            student (Prediction): With gradients.
+            teacher (Prediction): Of the same proposals in the same order.
+            image_sizes (Tensor): (B, 2).
+        """
+        # tensors of inference mode cannot be part of a graph; copies can
+        boxes, logits = teacher.boxes.clone().float(), \
+            teacher.logits.clone().float()
+        mine, my_logits = student.boxes.float(), student.logits.float()
+        if self.topk and self.topk < boxes.size(1):
+            best = logits.sigmoid().amax(-1).topk(self.topk, dim=1)[1]
+            boxes, mine, logits, my_logits = (
+                x.gather(1, best[..., None].expand(-1, -1, x.size(-1)))
+                for x in (boxes, mine, logits, my_logits))
+        losses = {}
+        if self.box_weight > 0:
+            scale = image_scale(image_sizes)
+            losses[f'loss_{self.name}_box'] = self.box_weight * F.l1_loss(
+                mine / scale, boxes / scale)
+        if self.cls_weight > 0:
+            losses[f'loss_{self.name}_cls'] = self.cls_weight * F.mse_loss(
+                (my_logits / self.temperature).sigmoid(),
+                (logits / self.temperature).sigmoid())
+        return losses
+
+
+class SamplerDistiller(Distiller):
+    """The student's few steps end where the teacher's many do.
+
+    Both start from the same noise. Neither renews boxes, merges steps or is
+    guided, so that proposal i stays proposal i.
+
+    Args:
+        teacher (Teacher): Whom to learn from.
+        teacher_steps (int): Defaults to 20.
+        eta (float): Of DDIM, for both. Defaults to 0.
+        student_steps (int): Gradients flow through all of them. Defaults
+            to 1.
+        topk (int): See :class:`Distiller`. Defaults to 100.
+        kwargs: See :class:`Distiller`.
+    """
+
+    name = 'sampler_distill'
+
+    def __init__(self,
+                 teacher: Teacher,
+                 teacher_steps: int = 20,
+                 eta: float = 0.0,
+                 student_steps: int = 1,
+                 topk: int = 100,
+                 **kwargs: float) -> None:
+        super().__init__(teacher, topk=topk, **kwargs)
+        total = teacher.model.sampler.scheduler.config.num_train_timesteps
+        check_timesteps(teacher_steps, total)
+        check_timesteps(student_steps, total)
+        if eta < 0:
+            raise ValueError(f'SamplerDistiller: eta must be >= 0, got {eta}')
+        self.teacher_steps = teacher_steps
+        self.student_steps = student_steps
+        self.eta = eta
+
+    def __call__(self, student: DiffusionDet,
+                 step: TrainingStep) -> Dict[str, Tensor]:
+        """See :class:`Distiller`."""
+        generator = side_generator(self.name)
+        batch, num = step.noisy.boxes.shape[:2]
+        x = torch.randn(batch, num, 4, generator=generator).to(
+            step.noisy.boxes)
+        seeds = torch.randint(
+            2**62, (batch, ), generator=generator).tolist()
+        start = time.perf_counter()
+        target = self.teacher(
+            step.batch_inputs, step.maps, lambda model, table: self._run(
+                model, table, x, seeds, self.teacher_steps, step.image_sizes))
+        seconds = time.perf_counter() - start
+        found = self._run(student, step.table, x, seeds, self.student_steps,
+                          step.image_sizes)
+        return dict(
+            self.losses(found, target, step.image_sizes),
+            teacher_seconds=x.new_tensor(seconds))
+
+    def _run(self, model: DiffusionDet, table: Any, x: Tensor,
+             seeds: List[int], steps: int, image_sizes: Tensor) -> Prediction:
+        scheduler = model.sampler.scheduler
+        scheduler.set_timesteps(steps)
+        noise = PerImageNoise([make_generator(self.name, s) for s in seeds],
+                              x.device)
+        return sample(
+            model.denoiser(table),
+            scheduler,
+            x,
+            noise,
+            model.box_codec,
+            image_sizes,
+            eta=self.eta,
+            label_scheduler=model.label_scheduler)
+
+
+class ConsistencyDistiller(Distiller):
+    """The student says what the teacher says of the same noisy boxes."""
+
+    name = 'consistency'
+
+    def __call__(self, student: DiffusionDet,
+                 step: TrainingStep) -> Dict[str, Tensor]:
+        """See :class:`Distiller`."""
+        noisy = step.noisy
+        start = time.perf_counter()
+        target = self.teacher(
+            step.batch_inputs, step.maps, lambda model, table: _last(
+                model.bbox_head(
+                    table,
+                    noisy.boxes,
+                    noisy.t,
+                    noisy.label_state if model.label_scheduler else None,
+                    all_stages=False)))
+        seconds = time.perf_counter() - start
+        return dict(
+            self.losses(_last(step.output), target, step.image_sizes),
+            teacher_seconds=noisy.boxes.new_tensor(seconds))
+
+
+def _last(output: HeadOutput) -> Prediction:
+    return Prediction(output.boxes[-1], output.logits[-1])

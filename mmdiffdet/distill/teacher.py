@@ -1,0 +1,114 @@
+"""A frozen detector to learn from."""
+import copy
+from typing import Any, Callable, Optional, Sequence, TypeVar
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import autocast
+from torch import Tensor, nn
+
+from ..engine.checkpoint import load_checkpoint_file
+from ..models.detector import DiffusionDet
+from ..registry import MODELS
+
+PRECISIONS = dict(fp32=None, bf16=torch.bfloat16)
+_Result = TypeVar('_Result')
+
+
+class Teacher:
+    """A detector that is no part of the student.
+
+    It is no module, so that attaching it to a model puts it into no
+    checkpoint, optimiser, average or bucket of gradients.
+
+    Args:
+        model (DiffusionDet): With its weights; it is frozen here.
+        precision (str): ``fp32`` or ``bf16`` (autocast).
+
+    Raises:
+        ValueError: If ``precision`` is unknown.
+    """
+
+    def __init__(self, model: DiffusionDet, precision: str = 'fp32') -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f'teacher: unknown precision {precision!r}; '
+                             f'choose from {list(PRECISIONS)}')
+        self.model = model.requires_grad_(False).eval()
+        self.precision = precision
+        self.shares_backbone = False
+
+    @classmethod
+    def load(cls,
+             checkpoint: str,
+             student_cfg: ConfigDict,
+             config: Optional[str] = None,
+             precision: str = 'fp32') -> 'Teacher':
+        """Build and load; no random draw is visible afterwards.
+
+        Args:
+            checkpoint (str): ``.pth`` or ``.safetensors``.
+            student_cfg (ConfigDict): The student's model, which is the
+                teacher's too unless ``config`` names another.
+            config (str, optional): Config file of the teacher.
+            precision (str): ``fp32`` or ``bf16``.
+
+        Raises:
+            ValueError: If the weights are not those of the model, or it sees
+                images prepared in another way than the student.
+        """
+        cfg = Config.fromfile(config).model if config else student_cfg
+        cfg = copy.deepcopy(cfg)
+        cfg.backbone.init_cfg = None
+        for key, value in (student_cfg.get('data_preprocessor') or {}).items():
+            if cfg.data_preprocessor.get(key) != value:
+                raise ValueError(
+                    f'teacher: data_preprocessor.{key} is '
+                    f'{cfg.data_preprocessor.get(key)}, the student has '
+                    f'{value}; they must see the same images')
+        with torch.random.fork_rng():
+            model = MODELS.build(cfg)
+        weights = load_checkpoint_file(checkpoint)
+        weights = weights.get('state_dict', weights)
+        result = model.load_state_dict(weights, strict=False)
+        if result.missing_keys or result.unexpected_keys:
+            raise ValueError(
+                f'teacher {checkpoint} is of another model: missing '
+                f'{result.missing_keys[:5]}, left over '
+                f'{result.unexpected_keys[:5]}; name its config in '
+                'teacher.config')
+        return cls(model, precision)
+
+    def compare(self, student: DiffusionDet) -> None:
+        """See whether the student's backbone can serve the teacher too.
+
+        It can if it is frozen and all of its weights and statistics are the
+        teacher's.
+        """
+        frozen = not student.backbone.training and not any(
+            p.requires_grad for p in student.backbone.parameters())
+        self.shares_backbone = frozen and _equal(student.backbone,
+                                                 self.model.backbone)
+
+    def __call__(self, batch_inputs: Tensor, student_maps: Sequence[Tensor],
+                 use: Callable[[DiffusionDet, Any], _Result]) -> _Result:
+        """``use(model, table)`` without gradients, in the teacher's precision.
+
+        Args:
+            batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
+            student_maps (Sequence[Tensor]): Of the student's backbone.
+            use (Callable): What to do with the model and its features.
+        """
+        dtype = PRECISIONS[self.precision]
+        model = self.model
+        with torch.inference_mode(), autocast(
+                enabled=dtype is not None, dtype=dtype or torch.bfloat16):
+            maps = student_maps if self.shares_backbone else \
+                model.backbone_maps(batch_inputs)
+            return use(model, model.bbox_head.tabulate(model.neck(maps)))
+
+
+def _equal(a: nn.Module, b: nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(
+        torch.equal(left[key], right[key].to(left[key].device))
+        for key in left if not key.endswith('num_batches_tracked'))
