@@ -1,4 +1,6 @@
 """Every recipe builds, trains two iterations and tests an image."""
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,6 +13,8 @@ from mmdiffdet.registry import MODELS
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
     for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+# the files of the other seeds are compared with these
+TRAINED = [c for c in CONFIGS if not re.search(r'seed[1-9]$', c.stem)]
 CLASSES = ('red', 'green', 'blue')
 
 
@@ -80,11 +84,20 @@ def shrink(cfg, data):
     cfg.load_from = None
 
 
-@pytest.mark.parametrize('name', CONFIGS, ids=str)
+def give_teacher(cfg, path):
+    """A checkpoint for the hooks that want one."""
+    for hook in cfg.custom_hooks:
+        if 'teacher' in hook:
+            torch.save(MODELS.build(cfg.model).state_dict(), path)
+            hook.teacher.checkpoint = str(path)
+
+
+@pytest.mark.parametrize('name', TRAINED, ids=str)
 def test_config(name, data, tmp_path):
     cfg = Config.fromfile(ROOT / 'configs' / name)
     init_default_scope('mmdiffdet')
     shrink(cfg, data)
+    give_teacher(cfg, tmp_path / 'teacher.pth')
     cfg.work_dir = str(tmp_path)
     cfg.experiment_name = str(name).replace('/', '_')
     runner = Runner.from_cfg(cfg)
@@ -120,3 +133,39 @@ def test_recipes_switch_their_part_on():
     assert recipe('topology_none').bbox_head.stage.interaction.type == \
         'NoInteraction'
     assert recipe('aniso').box_codec.noise_sigma[2] > 1
+
+
+@pytest.mark.parametrize('stage, paths', [
+    ('baseline/repro10k', []),
+    ('warmstart/warmstart', ['work_dirs/repro10k_seed{}/iter_10000.pth']),
+    ('distill/20to1', ['work_dirs/warmstart_seed{}/iter_2500.pth']),
+    ('geo_feat/geo_feat', ['work_dirs/20to1_seed{}/iter_2500.pth'])])
+def test_seeds_differ_in_seed_and_start(stage, paths):
+    """And geometry's learning rate, which the record gives for each."""
+    texts = set()
+    for seed in range(5):
+        cfg = Config.fromfile(ROOT / f'configs/{stage}_seed{seed}.py')
+        assert cfg.randomness.seed == seed
+        for path in paths:
+            assert cfg.load_from == path.format(seed)
+        if stage.startswith('distill'):
+            assert cfg.custom_hooks[0].teacher.checkpoint == cfg.load_from
+        if stage.startswith('geo_feat'):
+            paramwise = cfg.optim_wrapper.paramwise_cfg
+            assert paramwise.geometry_lr_mult == (25, 150, 150, 25, 150)[seed]
+            assert paramwise.backbone_lr_mult == 0
+            paramwise.geometry_lr_mult = 0
+        text = str(cfg.to_dict()).replace(f'seed{seed}', 'seed')
+        texts.add(text.replace(f"'seed': {seed}", "'seed': 0"))
+    assert len(texts) == 1
+
+
+def test_the_chain_fits_together():
+    """Each stage starts from a checkpoint that the stage before writes."""
+    for name in ('20to4', '4to2', '2to1', 'consistency', '20to1_seed0'):
+        cfg = Config.fromfile(ROOT / f'configs/distill/{name}.py')
+        folder, file = cfg.load_from.split('/')[1:]
+        before, = (ROOT / 'configs').rglob(f'{folder}.py')
+        iters = Config.fromfile(before).train_cfg.max_iters
+        assert file == f'iter_{iters}.pth'
+        assert cfg.optim_wrapper.optimizer.lr == 2.5e-6

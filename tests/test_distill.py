@@ -2,7 +2,14 @@
 import pytest
 import torch
 from mmengine.runner import Runner
-from tiny import batch, build, losses_of, runner_config, tiny_config, write_coco
+from tiny import (
+    batch,
+    build,
+    losses_of,
+    runner_config,
+    tiny_config,
+    write_coco,
+)
 
 from mmdiffdet.distill import (
     ConsistencyDistiller,
@@ -173,7 +180,8 @@ def test_sharing_changes_nothing_but_the_work():
         teacher = Teacher(other)
         teacher.shares_backbone = share
         calls = []
-        other.backbone.register_forward_hook(lambda *_: calls.append(1))
+        other.backbone.register_forward_hook(
+            lambda *_, calls=calls: calls.append(1))
         student.distiller = SamplerDistiller(teacher, teacher_steps=2)
         torch.manual_seed(4)
         found.append(losses_of(student, batch())['loss_sampler_distill_box'])

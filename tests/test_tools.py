@@ -218,3 +218,34 @@ def test_numbers_from_test_to_verify(lab):
     runs.write_text(text.replace('DDIM', 'DDPM', 1))
     bad = python('verify.py', lab / 'frozen', check=False)
     assert bad.returncode == 1 and 'has changed' in bad.stderr
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_finalize(lab, monkeypatch, ending):
+    from mmdiffdet.engine import load_checkpoint_file
+    from mmdiffdet.ledger import sha256_of_file
+    tool = module('tools/finalize_checkpoint.py')
+    src, dst = lab / 'work/iter_2.pth', lab / f'final/model.{ending}'
+    digest = tool.finalize(src, dst)
+    whole, final = load_checkpoint_file(src), load_checkpoint_file(dst)
+    assert set(final) == {'meta', 'state_dict'}
+    assert final['meta']['seed'] == whole['meta']['seed'] == 0
+    assert 'DiffusionDet' in final['meta']['cfg']
+    for key, value in whole['state_dict'].items():
+        assert torch.equal(final['state_dict'][key], value)
+    assert digest == sha256_of_file(dst)
+    assert (lab / f'final/model.{ending}.sha256').read_text() == \
+        f'{digest}  model.{ending}\n'
+    with pytest.raises(ValueError, match='EMAHook'):
+        tool.finalize(src, dst, ema=True)
+    with pytest.raises(ValueError, match='must end in'):
+        tool.finalize(src, lab / 'model.bin')
+    averaged = dict(whole, ema_state_dict={
+        'steps': torch.tensor(3),
+        **{f'module.{k}': v + 1 for k, v in whole['state_dict'].items()}})
+    torch.save(dict(state_dict=whole['state_dict'],
+                    ema_state_dict=averaged['ema_state_dict']),
+               lab / 'ema.pth')
+    tool.finalize(lab / 'ema.pth', dst, ema=True)
+    for key, value in load_checkpoint_file(dst)['state_dict'].items():
+        assert torch.equal(value, whole['state_dict'][key] + 1)

@@ -10,12 +10,11 @@ default_hooks = dict(
         type='CheckpointHook', interval=5000, by_epoch=False,
         max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook'))
-custom_hooks = [
-    dict(type='CheckpointGuardHook'),
-    dict(type='NumClassCheckHook'),  # of data set and model
-    dict(type='IterationSeedHook')
-]
+    visualization=dict(type='DetVisualizationHook'),
+    checkpoint_guard=dict(type='CheckpointGuardHook'),
+    num_classes=dict(type='NumClassCheckHook'),  # of data set and model
+    iteration_seed=dict(type='IterationSeedHook'))
+custom_hooks = []
 
 env_cfg = dict(
     cudnn_benchmark=False,

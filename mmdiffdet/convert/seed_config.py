@@ -274,9 +274,8 @@ def _schedule(s: Dict[str, Any]) -> Dict[str, Any]:
         hooks.append(dict(type='GeometryWarmupHook', **s['geometry_warmup']))
     if s['switch']['USE_FED_LOSS']:
         hooks.append(dict(type='FederatedFrequencyHook'))
-    if hooks:  # a list replaces the base's
-        base = Config.fromfile(_CONFIGS / '_base_/default_runtime.py')
-        config['custom_hooks'] = [dict(h) for h in base.custom_hooks] + hooks
+    if hooks:
+        config['custom_hooks'] = hooks
     return config
 
 

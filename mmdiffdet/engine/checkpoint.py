@@ -3,6 +3,7 @@
 Importing this module makes mmengine read local files and downloads through
 it: mmengine itself falls back to full unpickling.
 """
+import json
 import os
 import pickle
 from pathlib import Path
@@ -43,6 +44,8 @@ def load_checkpoint_file(filename: Union[str, os.PathLike],
                          ) -> Dict[str, Any]:
     """Read a ``.pth`` or ``.safetensors`` file.
 
+    The latter gives ``state_dict`` and ``meta``, like a checkpoint.
+
     Args:
         filename (str | os.PathLike): A local path.
         map_location (Any, optional): As of ``torch.load``.
@@ -58,7 +61,11 @@ def load_checkpoint_file(filename: Union[str, os.PathLike],
     try:
         if path.suffix == '.safetensors':
             device = map_location if isinstance(map_location, str) else 'cpu'
-            return safetensors.torch.load_file(path, device)
+            with safetensors.safe_open(path, 'pt', device) as file:
+                meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+                return dict(
+                    meta=meta,
+                    state_dict={k: file.get_tensor(k) for k in file.keys()})
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location, weights_only=True)
     except pickle.UnpicklingError as error:

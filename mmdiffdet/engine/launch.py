@@ -70,7 +70,8 @@ def require_checkpoint(path: str, what: str) -> None:
     if '://' in path or osp.isfile(path):
         return
     name = osp.basename(osp.dirname(path))
-    found = sorted((Path(__file__).parents[2] / 'configs').rglob(f'{name}.py'))
+    configs = (Path(__file__).parents[2] / 'configs').rglob(f'{name}.py')
+    found = sorted(p for p in configs if '_base_' not in p.parts)
     way = 'Give the path of one that exists'
     if found:
         config = osp.relpath(found[0])

@@ -136,7 +136,8 @@ class LedgerHook(Hook):
         files = getattr(dataset, 'annotation_files', [dataset.ann_file])
         hashes = [sha256_of_file(path) for path in files]
         self._shared = dict(
-            exp_name=self.exp_name or experiment_of(checkpoint),
+            exp_name=self.exp_name or experiment_of(
+                checkpoint, self._meta.get('exp_name')),
             train_seed=self._meta.get('seed'),
             checkpoint=checkpoint,
             checkpoint_sha256=sha256_of_file(checkpoint),
@@ -206,15 +207,22 @@ class LedgerHook(Hook):
             images_per_second=get_world_size() / seconds)
 
 
-def experiment_of(checkpoint: str) -> str:
+def experiment_of(checkpoint: str, name: Optional[str] = None) -> str:
     """Name of a checkpoint's experiment, the same for all train seeds.
 
     ``work_dirs/distill_20to1_seed3/iter_2500.pth`` is
-    ``distill_20to1@iter_2500``.
+    ``distill_20to1@iter_2500``. A finalised checkpoint brings the name of the
+    one that it was made from.
+
+    Args:
+        checkpoint (str): Path.
+        name (str, optional): What it says of itself.
     """
-    folder = osp.basename(osp.dirname(osp.abspath(checkpoint)))
-    stem = osp.splitext(osp.basename(checkpoint))[0]
-    return re.sub(r'_?seed\d+', '', f'{folder}@{stem}')
+    if name is None:
+        folder = osp.basename(osp.dirname(osp.abspath(checkpoint)))
+        stem = osp.splitext(osp.basename(checkpoint))[0]
+        name = f'{folder}@{stem}'
+    return re.sub(r'_?seed\d+', '', name)
 
 
 def _percent(value: float) -> Optional[float]:
