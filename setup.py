@@ -16,19 +16,19 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmdiffdet', 'mmdiffdet.*']),
-    # The ranges that the tests have run with. mmcv, mmengine and mmdet are
-    # the maintained continuations, under the same import names; with a build
-    # of your own of one of them: pip install --no-deps -e .
+    # The tests run with torch 2.13.0, diffusers 0.42.1, numpy 2.2.6 and scipy
+    # 1.17.1. mmcv, mmengine and mmdet are the maintained continuations, under
+    # the same import names. With builds of your own: pip install --no-deps.
     install_requires=[
-        'torch>=2.6,<2.14',
+        'torch>=2.13,<2.14',
         'onedl-mmcv>=2.3.6,<2.4',
         'onedl-mmengine>=0.10.12,<0.11',
         'onedl-mmdetection>=3.5.1,<3.6',
-        'diffusers>=0.35,<0.43',
-        'numpy>=2.0,<2.3',
+        'diffusers>=0.42,<0.43',
+        'numpy>=2.2,<2.3',
         'scipy>=1.15,<2',
-        'pycocotools>=2.0.8,<2.1',
-        'safetensors>=0.4,<1',
+        'pycocotools>=2.0.11,<2.1',
+        'safetensors>=0.8,<1',
     ],
     extras_require={
         'demo': ['scikit-image>=0.25,<0.27', 'scikit-learn>=1.5,<2'],

@@ -1,29 +1,16 @@
 """COCO format with strict classes."""
-from typing import Any, List
+from typing import List
 
 import mmdet.datasets
 from mmengine.fileio import get_local_path
 
 from ..registry import DATASETS
-from .loading import require_file
+from .loading import StrictClasses, require_file
 
 
 @DATASETS.register_module()
-class CocoDataset(mmdet.datasets.CocoDataset):
-    """MMDetection's, with labels in the order of ``metainfo.classes``.
-
-    Args:
-        ignore_other_categories (bool): Whether the file may have categories
-            that are not in ``metainfo.classes``; their objects are left out.
-            Defaults to False: then that is an error.
-    """
-
-    def __init__(self,
-                 *args: Any,
-                 ignore_other_categories: bool = False,
-                 **kwargs: Any) -> None:
-        self.ignore_other_categories = ignore_other_categories
-        super().__init__(*args, **kwargs)
+class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
+    """MMDetection's, with labels in the order of ``metainfo.classes``."""
 
     def load_data_list(self) -> List[dict]:
         """Read the annotation file.
@@ -59,10 +46,4 @@ class CocoDataset(mmdet.datasets.CocoDataset):
                 f'{self.ann_file} has no categories {absent} of '
                 f'metainfo.classes; its categories are {found}. Set metainfo='
                 f'dict(classes={tuple(found)}) of the data set')
-        other = [name for name in found if name not in classes]
-        if other and not self.ignore_other_categories:
-            raise ValueError(
-                f'{self.ann_file} has categories {other} that are missing '
-                f'from metainfo.classes {tuple(classes)}. Add them (and set '
-                'num_classes), or set ignore_other_categories=True of the '
-                'data set to leave their objects out')
+        self.refuse_other_classes(found, self.ann_file)

@@ -1,6 +1,6 @@
 """Reading of files that the user may have got wrong."""
 import os.path as osp
-from typing import Optional
+from typing import Any, Iterable, Optional
 
 import mmcv.transforms
 
@@ -14,6 +14,34 @@ def require_file(path: str, owner: str) -> None:
             f'{owner}: annotation file {osp.abspath(path)} does not exist. '
             'Set data_root and ann_file of the data set in the config, or the '
             'environment variable that the config reads its root from')
+
+
+class StrictClasses:
+    """For data sets of MMDetection: no class is dropped without a word.
+
+    Args:
+        ignore_other_categories (bool): Whether the annotations may have
+            classes that are not in ``metainfo.classes``; their objects are
+            left out. Defaults to False: then that is an error.
+    """
+
+    def __init__(self,
+                 *args: Any,
+                 ignore_other_categories: bool = False,
+                 **kwargs: Any) -> None:
+        self.ignore_other_categories = ignore_other_categories
+        super().__init__(*args, **kwargs)
+
+    def refuse_other_classes(self, found: Iterable[str], path: str) -> None:
+        """Raise ValueError if ``path`` has classes that are not expected."""
+        classes = tuple(self.metainfo['classes'])
+        other = [name for name in found if name not in classes]
+        if other and not self.ignore_other_categories:
+            raise ValueError(
+                f'{path} has categories {other} that are missing from '
+                f'metainfo.classes {classes}. Add them (and set num_classes), '
+                'or set ignore_other_categories=True of the data set to leave '
+                'their objects out')
 
 
 @TRANSFORMS.register_module()

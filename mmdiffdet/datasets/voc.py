@@ -7,25 +7,12 @@ from typing import Any, List
 import mmdet.datasets
 
 from ..registry import DATASETS
-from .loading import require_file
+from .loading import StrictClasses, require_file
 
 
 @DATASETS.register_module()
-class VOCDataset(mmdet.datasets.VOCDataset):
-    """MMDetection's, for any classes, without degenerate boxes.
-
-    Args:
-        ignore_other_categories (bool): Whether the files may have classes
-            that are not in ``metainfo.classes``; their objects are left out.
-            Defaults to False: then that is an error.
-    """
-
-    def __init__(self,
-                 *args: Any,
-                 ignore_other_categories: bool = False,
-                 **kwargs: Any) -> None:
-        self.ignore_other_categories = ignore_other_categories
-        super().__init__(*args, **kwargs)
+class VOCDataset(StrictClasses, mmdet.datasets.VOCDataset):
+    """MMDetection's, for any classes, without degenerate boxes."""
 
     def load_data_list(self) -> List[dict]:
         """Read the list of images and their XML files.
@@ -50,15 +37,13 @@ class VOCDataset(mmdet.datasets.VOCDataset):
             ValueError: If the file is missing or no XML, or it has a class
                 that is not in ``metainfo.classes``.
         """
-        path = img_info['xml_path']
+        path = self._xml_path = img_info['xml_path']
         require_file(path, type(self).__name__)
         try:
             data_info = super().parse_data_info(img_info)
         except ET.ParseError as error:
             raise ValueError(
                 f'{path}: not well-formed XML ({error})') from error
-        except ValueError as error:
-            raise ValueError(f'{path}: {error}') from error
         kept = [
             instance for instance in data_info['instances']
             if instance['bbox'][2] > instance['bbox'][0]
@@ -75,16 +60,7 @@ class VOCDataset(mmdet.datasets.VOCDataset):
 
     def _parse_instance_info(self, raw_ann_info: Any,
                              minus_one: bool = True) -> List[dict]:
-        classes = self.metainfo['classes']
-        other = sorted({
-            name
-            for name in (o.findtext('name')
-                         for o in raw_ann_info.findall('object'))
-            if name not in classes
-        })
-        if other and not self.ignore_other_categories:
-            raise ValueError(
-                f'classes {other} are missing from metainfo.classes '
-                f'{tuple(classes)}. Add them (and set num_classes), or set '
-                'ignore_other_categories=True of the data set')
+        names = sorted({o.findtext('name')
+                        for o in raw_ann_info.findall('object')})
+        self.refuse_other_classes(names, self._xml_path)
         return super()._parse_instance_info(raw_ann_info, minus_one)

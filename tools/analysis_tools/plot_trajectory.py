@@ -3,7 +3,8 @@
     python tools/analysis_tools/plot_trajectory.py CONFIG CHECKPOINT OUT.png
         [--image-index 0] [--steps 8]
 
-The image is taken from the test set of the config.
+The image is taken from the test set of the config. Boxes are followed from
+noise to the end: none is renewed on the way, and no noise is added (eta 0).
 """
 import argparse
 from pathlib import Path
@@ -26,11 +27,12 @@ def main() -> None:
     parser.add_argument('out', type=Path)
     parser.add_argument('--image-index', type=int, default=0)
     parser.add_argument('--steps', type=int, default=8)
-    parser.add_argument('--score-thr', type=float, default=0.4)
+    parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
-    cfg.model.sampler.sampling_timesteps = args.steps
+    cfg.model.sampler.update(
+        sampling_timesteps=args.steps, eta=0.0, renewal=None, ensemble=None)
     cfg.model.backbone.init_cfg = None
     init_default_scope('mmdiffdet')
     model = MODELS.build(cfg.model)
