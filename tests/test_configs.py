@@ -41,6 +41,9 @@ def shrink_model(model):
     head.update(num_classes=3, feat_channels=16, num_stages=2)
     head.roi_extractor.out_channels = 16
     head.stage.update(feedforward_channels=32, dynamic_dim=8)
+    for part in head.stage.get('attention_parts', []):
+        if part.get('topk'):
+            part.topk = 4
     if head.stage.interaction.type == 'SelfAttention':
         head.stage.interaction.num_heads = 4
     model.train_cfg.num_proposals = model.test_cfg.num_proposals = 12

@@ -206,6 +206,7 @@ MODEL:
     GEO_FEAT_LR_MULT: 25.0
     GEO_FEAT_TRAIN_START_ITER: 100
     NEW_THING: 7
+    NO_OBJECT_WEIGHT: 0.5
   ROI_BOX_HEAD:
     POOLER_RESOLUTION: 14
 SOLVER:
@@ -229,6 +230,7 @@ def test_config_of_the_seed(tmp_path, monkeypatch, capsys):
     assert code == 0
     printed = capsys.readouterr().out
     unknown = {'MODEL.DiffusionDet.NEW_THING',
+               'MODEL.DiffusionDet.NO_OBJECT_WEIGHT',
                'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION'}
     for name in unknown:
         assert name in printed

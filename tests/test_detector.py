@@ -53,6 +53,9 @@ def restless(**options):
             stage.class_logits.weight.normal_(0, 1)
             stage.class_logits.bias.fill_(-4.5)
             stage.bboxes_delta.weight.normal_(0, 0.2)
+            for name, parameter in stage.named_parameters():
+                if '_parts.' in name and not parameter.any():
+                    parameter.normal_()  # parts that start at zero act too
     return model
 
 
@@ -61,6 +64,7 @@ def restless(**options):
     (dict(SAMPLE_STEP=3, LABEL_STATE=True, LABEL_D3PM=True), 1),
     (dict(SAMPLE_STEP=3, LABEL_STATE=True), 1),
     (dict(SAMPLE_STEP=2, QUALITY_HEAD=True, QUALITY_GUIDANCE_SCALE=2.0,
+          QUALITY_GUIDANCE_MODE='all',
           QUALITY_GUIDANCE_LANGEVIN_NOISE=0.5), 1)])
 def test_batching_never_changes_a_result(options, images_per_pass):
     """Sizes with one padded shape and with others, in any order."""
@@ -75,6 +79,74 @@ def test_batching_never_changes_a_result(options, images_per_pass):
     order = [3, 1, 4, 0, 2]
     shuffled = detections(model, pick(data, *order))
     assert_same(shuffled, [together[i] for i in order], exact)
+
+
+@pytest.mark.parametrize('options', [
+    FOUR_STEPS, dict(SAMPLE_STEP=2, LABEL_STATE=True, LABEL_D3PM=True)])
+def test_images_of_one_pass_are_merged_apart(options):
+    """Several steps of several images at once, within what rounding does."""
+    model = restless(**options)
+    data = batch([(64, 96)] * 4, [1] * 4)
+    alone = detections(model, data)
+    model.test_cfg['images_per_pass'] = 4
+    for a, b in zip(detections(model, data), alone):
+        assert len(a) == len(b)
+        assert torch.allclose(a.scores, b.scores, atol=2e-3)
+        assert torch.allclose(a.bboxes[:5], b.bboxes[:5], atol=0.1)
+
+
+@pytest.mark.parametrize('options', [
+    dict(LABEL_STATE=True), dict(LABEL_STATE=True, LABEL_D3PM=True),
+    dict(QUALITY_HEAD=True, QUALITY_GUIDANCE_SCALE=2.0)])
+def test_restless_parts_take_part(options):
+    data = batch()
+    plain = detections(restless(SAMPLE_STEP=2), data)
+    other = detections(restless(SAMPLE_STEP=2, **options), data)
+    assert any(not torch.equal(a.bboxes[:3], b.bboxes[:3])
+               for a, b in zip(plain, other))
+
+
+def test_guidance_noise_moves_no_other_draw():
+    guided = dict(SAMPLE_STEP=3, QUALITY_HEAD=True,
+                  QUALITY_GUIDANCE_SCALE=1e-6, QUALITY_GUIDANCE_MODE='all')
+    seen = []
+    for noise in (0.0, 1e-6):
+        model = restless(**guided, QUALITY_GUIDANCE_LANGEVIN_NOISE=noise)
+        inputs = model.data_preprocessor(batch(), False)
+        with torch.no_grad():
+            table = model.bbox_head.tabulate(
+                model.extract_feat(inputs['inputs']))
+            steps = []
+            model.eval().detect(
+                table, [s.metainfo for s in inputs['data_samples']],
+                callback=steps.append)
+        seen.append(steps[1].boxes)
+    assert torch.allclose(*seen, atol=0.05)
+
+
+def test_renewal_leaves_the_noise_of_kept_proposals():
+    from mmdiffdet.diffusion import (
+        BoxCodec,
+        BoxRenewal,
+        PerImageNoise,
+        Prediction,
+        build_box_scheduler,
+        sample,
+    )
+    scheduler = build_box_scheduler(dict(type='DDIMScheduler'))
+    boxes = torch.tensor([20., 10., 60., 40.]).expand(1, 6, 4)
+    logits = torch.tensor([3., 3., 3., -3., -3., -3.])[None, :, None]
+    seen = []
+    for renewal in (None, BoxRenewal()):
+        scheduler.set_timesteps(5)
+        steps = []
+        noise = PerImageNoise.from_seed(0, [1])
+        sample(lambda b, s, t: Prediction(boxes, logits), scheduler,
+               noise(6, 4), noise, BoxCodec(), torch.tensor([[64., 96.]]),
+               renewal=renewal, callback=steps.append)
+        seen.append(steps[-1].boxes[0])
+    assert torch.equal(seen[0][:3], seen[1][:3])
+    assert not torch.equal(seen[0][3:], seen[1][3:])
 
 
 def test_renewal_and_ensemble_take_part():
@@ -152,13 +224,25 @@ def test_infinite_loss_names_itself_and_the_way_out():
 
 def test_label_statistics_are_logged():
     model = build(tiny_config(LABEL_STATE=True, LABEL_D3PM=True)).train()
-    _, log = model.parse_losses(losses_of(model, batch(objects=(5, 5))))
-    assert 0 < log['label_keep_prob'] < 1
-    assert 0 <= log['label_non_unk_ratio'] <= 1
-    total, _ = model.parse_losses(losses_of(model, batch()))
-    plain = sum(v for k, v in losses_of(model, batch()).items()
-                if 'loss' in k)
-    assert total.isfinite() and plain.isfinite()
+    noisy = []
+    statistics = model._label_statistics
+
+    def spy(proposals):
+        noisy.append(proposals)
+        return statistics(proposals)
+
+    model._label_statistics = spy
+    losses = losses_of(model, batch(objects=(5, 5)))
+    total, log = model.parse_losses(losses)
+    keep = model.label_scheduler.keep[noisy[0].t].mean()
+    assert log['label_keep_prob'] == keep.item()
+    known = [int(s != 3) for s, c in zip(
+        noisy[0].label_state.flatten(), noisy[0].clean_labels.flatten())
+        if c != 3]
+    assert len(known) == 10
+    assert log['label_non_unk_ratio'] == pytest.approx(sum(known) / 10)
+    plain = sum(v for k, v in losses.items() if 'loss' in k)
+    assert total.item() == pytest.approx(plain.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize('name', MODULES)
@@ -243,6 +327,8 @@ def test_stages_can_share_features_between_rows():
     (dict(model=dict(test_cfg=dict(quality_power=1.0))), 'QualityHead'),
     (dict(model=dict(test_cfg=dict(quality_power=-1.0))), 'quality_power'),
     (dict(model=dict(test_cfg=dict(images_per_pass=0))), 'images_per_pass'),
+    (dict(model=dict(test_cfg=dict(nms=dict(type='bogus')))),
+     "'nms', 'soft_nms'"),
     (dict(model=dict(test_cfg=dict(score_threshold=0.1))), 'score_thr'),
     (dict(options=dict(QUALITY_GUIDANCE_SCALE=1.0)), 'sampler.guidance'),
     (dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=1.0, DISABLE_SELF_ATTN=True)),
@@ -274,12 +360,35 @@ def test_stages_can_share_features_between_rows():
      '2 class frequencies for 3 classes'),
     (dict(model=dict(label_scheduler=dict(type='D3PMScheduler'))),
      'LabelEmbedding'),
+    (dict(options=dict(DISABLE_SELF_ATTN=True, GEO_BIAS=True)),
+     'act through attention'),
+    (dict(options=dict(LABEL_STATE=True), model=dict(sampler=dict(
+        scheduler=dict(num_train_timesteps=200)))), 'num_train_timesteps'),
 ])
 def test_bad_configs(change, message):
     with pytest.raises(Exception, match=message):
         config = tiny_config(**change.get('options', {}))
         merge(config, change.get('model', {}))
         build(config)
+
+
+def test_scales_of_heads_must_fit():
+    config = tiny_config(GEO_BIAS=True, GEO_BIAS_LEARNABLE_SCALE=True)
+    config.bbox_head.stage.attention_parts[0].learnable_heads = 1
+    with pytest.raises(ValueError, match='learnable_heads is 1'):
+        build(config)
+
+
+def test_classes_do_not_suppress_each_other():
+    """Boxes over the border, for which offsets by class fail."""
+    from mmdiffdet.models.postprocess import merge as merge_boxes
+    boxes = torch.tensor([[300., 300., 800., 800.],
+                          [-480., -480., 20., 20.],
+                          [310., 300., 800., 800.]])
+    found = merge_boxes(
+        boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]),
+        dict(img_shape=(800, 800)), nms=dict(type='nms', iou_threshold=0.5))
+    assert found.labels.tolist() == [0, 1]
 
 
 def merge(config, change):

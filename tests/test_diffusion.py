@@ -138,6 +138,16 @@ def test_multistep_solver_refuses_renewal(name):
         sampler(name, renewal=dict(type='BoxRenewal'))
 
 
+def test_unipc_has_a_history_at_every_order():
+    with pytest.raises(ValueError, match='renewal=None'):
+        DiffusionSampler(
+            dict(type='UniPCMultistepScheduler', solver_order=1),
+            renewal=dict(type='BoxRenewal'))
+    DiffusionSampler(
+        dict(type='DPMSolverMultistepScheduler', solver_order=1),
+        renewal=dict(type='BoxRenewal'))
+
+
 def test_noise_depends_on_seed_and_image_only():
     both = PerImageNoise.from_seed(3, ['a', 7])
     alone = PerImageNoise.from_seed(3, [7])
@@ -223,5 +233,6 @@ def test_sample_without_timesteps():
     scheduler = build_box_scheduler(dict(type='DDIMScheduler'))
     scheduler.timesteps = torch.tensor([])
     with pytest.raises(ValueError, match='set_timesteps'):
-        sample(None, scheduler, torch.zeros(1, 2, 4), None, BoxCodec(),
+        sample(None, scheduler, torch.zeros(1, 2, 4),
+               PerImageNoise.from_seed(0, [0]), BoxCodec(),
                SIZES[:1])

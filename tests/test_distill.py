@@ -189,6 +189,29 @@ def test_sharing_changes_nothing_but_the_work():
     assert torch.equal(*found)
 
 
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_shared_backbone_under_amp(precision):
+    student = lively(0).train()
+    student.freeze_backbone()
+    teacher = Teacher(lively(0), precision)
+    teacher.compare(student)
+    assert teacher.shares_backbone
+    student.distiller = SamplerDistiller(teacher, teacher_steps=2)
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = losses_of(student, batch())
+    assert losses['loss_sampler_distill_box'].isfinite()
+
+
+def test_what_cannot_be_compared():
+    teacher = Teacher(lively(0, NUM_CLASSES=5))
+    with pytest.raises(ValueError, match='num_classes is 5'):
+        teacher.compare(lively(0))
+    student = lively(0).train()
+    student.distiller = ConsistencyDistiller(Teacher(lively(0, **D3PM)))
+    with pytest.raises(ValueError, match='no label_scheduler'):
+        losses_of(student, batch())
+
+
 def test_bfloat16_teacher(pair):
     student, other = pair
     found = []

@@ -72,6 +72,20 @@ def test_posterior_ends_at_the_prediction(kernel):
         assert torch.allclose(found[..., :K], logits.softmax(-1), atol=1e-6)
 
 
+def test_posterior_of_what_cannot_be_observed():
+    """keep(t) = 0 and a label all the same; a label that p0 rules out."""
+    d3pm = scheduler(keep_schedule='linear', update='posterior')
+    observed = torch.tensor([[0, 1, K]])
+    logits = torch.tensor([[[0., 0., 0.], [200., 0., 0.], [0., 0., 0.]]])
+    for t in (999, 500):
+        logits.requires_grad_().grad = None
+        found = d3pm.step(logits, t, observed, 300).prev_sample
+        found.square().sum().backward()
+        assert logits.grad.isfinite().all()
+        assert found.isfinite().all()
+        assert torch.allclose(found.sum(-1), torch.ones(1, 3))
+
+
 def test_step_finds_the_next_timestep_itself():
     d3pm = scheduler()
     d3pm.set_timesteps(4)

@@ -107,6 +107,11 @@ def test_negative_weight(name):
 @pytest.mark.parametrize('build, valid', [
     (lambda: QualityLoss('huber'), "'bce', 'l1', 'mse'"),
     (lambda: TopologyLoss(norm='column'), "'row', 'none'"),
+    (lambda: QualityLoss(loss_weight=-1), 'loss_weight'),
+    (lambda: TopologyLoss(loss_weight=-1), 'loss_weight'),
+    (lambda: FederatedClasses([-1.0, 2.0]), 'class_frequency'),
+    (lambda: FederatedClasses(torch.zeros(3)), 'not all zero'),
+    (lambda: FederatedClasses(num_sampled=0), 'num_sampled'),
     (lambda: tiny_config(CLS_LOSS_TYPE='ce'), "'focal', 'qfl'"),
 ])
 def test_unknown_names_list_the_valid(build, valid):

@@ -249,6 +249,11 @@ def test_coco_metric(data):
     # labels are positions in classes, not in the file
     other = evaluate(data, (1, 2, 0), ('blue', 'red', 'green'))
     assert other['bbox_mAP'] == pytest.approx(1)
+    only = evaluate(data, (1, 2, 1), ('blue', 'red', 'green'), classwise=True)
+    assert only['blue_precision'] == 0
+    assert only['green_precision'] == pytest.approx(1)
     wrong = evaluate(data, (1, 0, 2), names)
     assert wrong['bbox_mAP'] == pytest.approx(1 / 3)  # not rounded
     assert evaluate(data, (0, 1, 2), names, boxes=False)['bbox_mAP'] == 0
+    with pytest.raises(ValueError, match="categories .'mauve'.*ann_file"):
+        evaluate(data, (0, 1, 2), ('red', 'green', 'mauve'))

@@ -110,6 +110,11 @@ def test_amp_and_resume(lab):
     log = python('train.py', lab / 'tiny.py', '--work-dir', folder, '--amp',
                  '--resume', '--cfg-options', 'train_cfg.max_iters=4')
     assert 'resumed' in log.stdout + log.stderr
+    # with nothing to resume, training starts from load_from
+    log = python('train.py', lab / 'tiny.py', '--work-dir', lab / 'fresh',
+                 '--resume', '--cfg-options',
+                 f'load_from={lab / "work/iter_2.pth"}')
+    assert 'Load checkpoint from' in log.stdout + log.stderr
     assert (folder / 'iter_4.pth').exists()
 
 

@@ -16,7 +16,7 @@ from tiny import build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.engine.part_hooks import GeometryWarmupHook
-from mmdiffdet.engine.part_optim import part_of
+from mmdiffdet.engine.part_optim import parts_of
 from mmdiffdet.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -102,6 +102,10 @@ def test_checkpoint_of_another_model(data, tmp_path):
         Runner.from_cfg(cfg).test()
     cfg = runner_config(data, tmp_path / 'more', QUALITY_HEAD=True)
     cfg.load_from = str(tmp_path / 'iter_2.pth')
+    train(cfg)
+    # and an ablation starts from a model with more parts
+    cfg = runner_config(data, tmp_path / 'less')
+    cfg.load_from = str(tmp_path / 'more/iter_2.pth')
     train(cfg)
 
 
@@ -231,21 +235,26 @@ def test_images_without_objects_train(data, tmp_path):
     assert (tmp_path / 'iter_2.pth').exists()
 
 
-@pytest.mark.parametrize('name, part', [
-    ('backbone.conv1.weight', 'backbone'),
-    ('bbox_head.head_series.0.position_parts.geometry_feature.gate',
-     'geometry'),
-    ('bbox_head.head_series.1.attention_parts.geometry_bias.mlp.0.bias',
-     'geometry'),
-    ('bbox_head.head_series.1.output_parts.quality.mlp.0.bias', 'quality'),
-    ('bbox_head.head_series.1.feature_parts.label_state.gate', 'base'),
-    ('neck.fpn_convs.0.conv.weight', 'base')])
-def test_parts_by_name(name, part):
-    assert part_of(name) == part
-
-
 EVERYTHING = dict(GEO_BIAS=True, GEO_BIAS_TYPE='mlp', GEO_FEAT=True,
                   QUALITY_HEAD=True)
+
+
+def test_parts_by_module():
+    config = tiny_config(**EVERYTHING, LABEL_STATE=True)
+    config.bbox_head.stage.attention_parts[0].name = 'near'
+    parts = parts_of(build(config))
+    for name, part in {
+            'backbone.conv1.weight': 'backbone',
+            'neck.fpn_convs.0.conv.weight': 'base',
+            'bbox_head.head_series.0.attention_parts.near.mlp.0.bias':
+                'geometry',
+            'bbox_head.head_series.0.position_parts.geometry_feature.gate':
+                'geometry',
+            'bbox_head.head_series.1.output_parts.quality.mlp.0.bias':
+                'quality',
+            'bbox_head.head_series.1.feature_parts.label_state.gate': 'base',
+            'bbox_head.head_series.1.linear1.weight': 'base'}.items():
+        assert parts[name] == part
 
 
 def optimizer_of(model, **paramwise):
@@ -301,15 +310,16 @@ def test_gradients_are_clipped_by_part():
     MessageHub.get_instance('clip')
     model = build(tiny_config(**EVERYTHING))
     wrapper = optimizer_of(model)
+    parts = parts_of(model)
     sizes = dict(geometry=1000.0, quality=1e-3, base=10.0, backbone=10.0)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            parameter.grad = torch.full_like(parameter, sizes[part_of(name)])
+            parameter.grad = torch.full_like(parameter, sizes[parts[name]])
     wrapper._clip_grad()
     squares = dict(geometry=0.0, quality=0.0, base=0.0)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            part = part_of(name)
+            part = parts[name]
             squares['base' if part == 'backbone' else part] += \
                 parameter.grad.double().square().sum().item()
     assert squares['geometry']**0.5 == pytest.approx(1, abs=1e-3)
@@ -321,8 +331,7 @@ def test_three_norms_are_logged(data, tmp_path):
     runner = train(runner_config(data, tmp_path, **EVERYTHING))
     scalars = runner.message_hub.log_scalars
     for name in ('grad_norm', 'grad_norm_geometry', 'grad_norm_quality'):
-        assert scalars[f'train/{name}'].current() >= 0
-    assert scalars['train/grad_norm_quality'].current() > 0
+        assert scalars[f'train/{name}'].current() > 0
 
 
 @pytest.mark.parametrize('bad, message', [

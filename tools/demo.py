@@ -16,7 +16,7 @@ from typing import List
 
 from mmengine.config import Config
 
-from mmdiffdet.ledger import Ledger
+from mmdiffdet.ledger import Ledger, sha256_of_file
 
 STEPS = (4, 1)  # pictures are of the first
 EVAL_SEEDS = (0, 1, 2)
@@ -28,8 +28,8 @@ def run(command: List[str], log: Path, show: str = '') -> None:
     Args:
         command (list[str]): Script and arguments.
         log (Path): All output.
-        show (str): Lines that match this regular expression are printed,
-            from the match on.
+        show (str): Of lines that match this regular expression, the groups
+            (the match, if there are none) are printed.
     """
     print(f'$ python {" ".join(command)}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,8 @@ def run(command: List[str], log: Path, show: str = '') -> None:
             file.write(line)
             found = re.search(show, line) if show else None
             if found:
-                print('  ' + found[0], flush=True)
+                print('  ' + '  '.join(found.groups() or found[:1]),
+                      flush=True)
     if process.wait():
         print(''.join(log.read_text().splitlines(True)[-15:]))
         sys.exit(f'failed; all output is in {log}')
@@ -70,21 +71,26 @@ def main() -> None:
         start = time.time()
         run(['tools/train.py', config, '--work-dir', str(work_dir),
              '--resume'], work_dir / 'train.log',
-            r'Iter\(train\).*?(?=  data_time)|(?<=  )loss: \S+')
+            r'(Iter\(train\) \[ *\d+/\d+\]).*?(eta: \S+).*?(loss: \S+)')
         print(f'trained in {(time.time() - start) / 60:.1f} minutes')
 
+    print('testing with '
+          f'{len(EVAL_SEEDS)} eval seeds, {STEPS} steps: about two minutes')
     ledger = work_dir / 'ledger.tsv'
     folder = work_dir / 'test'
     run(['tools/test.py', config, str(checkpoint), '--work-dir', str(folder),
          '--steps', *map(str, STEPS), '--eval-seeds', *map(str, EVAL_SEEDS),
          '--ledger', str(ledger), '--exp-name', 'demo', '--show-dir',
          'pictures'], work_dir / 'test.log', r'step \d+, eval seed .*image')
+    print('looking at one image on its way from noise')
     picture = work_dir / 'trajectory.png'
     run(['tools/analysis_tools/plot_trajectory.py', config, str(checkpoint),
          str(picture), '--steps', '7', '--image-index', '3'],
         work_dir / 'plot.log')
 
-    rows = Ledger(ledger).read()
+    sha256 = sha256_of_file(checkpoint)
+    rows = [row for row in Ledger(ledger).read()
+            if row.checkpoint_sha256 == sha256]
     print('\nsteps  eval seeds     AP   (std)   AP50   AP75   ms an image')
     for steps in sorted(STEPS):
         same = [row for row in rows if row.sample_step == steps]

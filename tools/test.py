@@ -73,8 +73,9 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
                 others.append(other)
         loop.variants = [dict(other, sampling_timesteps=steps)
                          for other in others for steps in args.steps]
+    # a student is tested without its teacher
     hooks = [hook for hook in cfg.get('custom_hooks', [])
-             if hook.type != 'LedgerHook']
+             if hook.type != 'LedgerHook' and 'teacher' not in hook]
     if not args.no_ledger:
         hooks.append(
             dict(

@@ -6,7 +6,7 @@
 import argparse
 
 import torch
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
@@ -48,8 +48,11 @@ def main() -> None:
                              'auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume != 'auto':
+            cfg.resume, cfg.load_from = True, args.resume
+        elif find_latest_checkpoint(cfg.work_dir):
+            cfg.resume, cfg.load_from = True, None
+        # else the first start, from where the config says
     if cfg.load_from:
         require_checkpoint(cfg.load_from, 'load_from')
     Runner.from_cfg(cfg).train()

@@ -117,6 +117,9 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
             unknown[name] = f'only {OPTIONS[short].default!r} is supported'
         else:
             known[short] = value
+            if OPTIONS[short].section == 'unused' and not _equal(
+                    value, OPTIONS[short].default):
+                unknown[name] = f'{value!r} has no counterpart'
     s = sections(known)
     result = ConvertedConfig({}, unknown)
     model = model_config({
@@ -299,8 +302,10 @@ def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
             num_workers=workers,
             persistent_workers=workers > 0,
             dataset=dict(
-                filter_cfg=dict(filter_empty_gt=data[
-                    'DATALOADER.FILTER_EMPTY_ANNOTATIONS']),
+                filter_cfg=dict(
+                    filter_empty_gt=data[
+                        'DATALOADER.FILTER_EMPTY_ANNOTATIONS'],
+                    min_size=1),
                 pipeline=_train_pipeline(data))),
         val_dataloader=loader,
         test_dataloader=loader)

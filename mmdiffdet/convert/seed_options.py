@@ -17,7 +17,8 @@ class Option:
         default (Any): The seed's default.
         section (str): What it configures; ``switch`` for those that choose
             between sections, ``fixed`` for those that can only have their
-            default here, ``unused`` for those that mean nothing here.
+            default here, ``unused`` for those without a counterpart, which are
+            reported where they differ from their default.
         key (str): Argument within the section.
         convert (Callable, optional): From the seed's value to ours.
     """
@@ -214,7 +215,7 @@ OPTIONS: Dict[str, Option] = {
             'DATALOADER.SAMPLER_TRAIN': 'TrainingSampler',
             'TEST.AUG.ENABLED': False,
         }),
-    'DATALOADER.ASPECT_RATIO_GROUPING': Option(True, 'unused'),
+    'DATALOADER.ASPECT_RATIO_GROUPING': Option(False, 'unused'),
     'TEST.DETECTIONS_PER_IMAGE': Option(100, 'unused'),  # COCO's own limit
 
     # Detectron2: training

@@ -23,11 +23,13 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         require_file(self.ann_file, type(self).__name__)
         with get_local_path(
                 self.ann_file, backend_args=self.backend_args) as local_path:
-            categories = self.COCOAPI(local_path).dataset['categories']
-        found = [category['name'] for category in categories]
+            api = self.COCOAPI(local_path)
+        found = [category['name'] for category in api.dataset['categories']]
         classes = list(self.metainfo['classes'])
         self._check_classes(found, classes)
+        self.COCOAPI = lambda path: api  # large files are read once
         data_list = super().load_data_list()
+        del self.COCOAPI
         # the parent counts classes in the file's order
         in_file = [name for name in found if name in classes]
         to_class = [classes.index(name) for name in in_file]

@@ -34,8 +34,9 @@ class VOCDataset(StrictClasses, mmdet.datasets.VOCDataset):
         """Parse an XML file; boxes without area are left out, with a warning.
 
         Raises:
-            ValueError: If the file is missing or no XML, or it has a class
-                that is not in ``metainfo.classes``.
+            FileNotFoundError: If the file is missing.
+            ValueError: If it is no XML, or has a class that is not in
+                ``metainfo.classes``.
         """
         path = self._xml_path = img_info['xml_path']
         require_file(path, type(self).__name__)

@@ -126,8 +126,12 @@ def build_box_scheduler(cfg: dict) -> diffusers.SchedulerMixin:
 
 
 def has_history(scheduler: diffusers.SchedulerMixin) -> bool:
-    """Whether a step uses the predictions of earlier steps."""
-    return scheduler.config.get('solver_order', 1) > 1
+    """Whether a step uses what earlier steps left.
+
+    UniPC's corrector does at every order.
+    """
+    return scheduler.config.get('solver_order', 1) > 1 or hasattr(
+        scheduler, 'last_sample')
 
 
 def next_timestep(scheduler: diffusers.SchedulerMixin, t: int) -> int:

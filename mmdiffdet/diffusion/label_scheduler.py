@@ -221,11 +221,18 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         after = self._forward(p0, keep_next)
         evidence = ratio * after + (1 - ratio) * noise * after.sum(
             -1, keepdim=True)
-        weight = torch.where(evidence > 0, ct / evidence, evidence)
+        # denominators are made safe first: gradients pass through both sides
+        # of torch.where
+        possible = evidence > 0
+        weight = torch.where(
+            possible, ct / torch.where(possible, evidence, 1.0), 0.0)
         prev = after * (
             ratio * weight +
             (1 - ratio) * (noise * weight).sum(-1, keepdim=True))
-        return prev / prev.sum(-1, keepdim=True)
+        total = prev.sum(-1, keepdim=True)
+        # an observation that p0 says cannot be: nothing to learn from it
+        known = total > 0
+        return torch.where(known, prev / torch.where(known, total, 1.0), after)
 
     def _distribution(self, labels: Tensor) -> Tensor:
         if labels.is_floating_point():

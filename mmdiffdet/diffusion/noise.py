@@ -16,7 +16,8 @@ from torch import Tensor
 def stable_seed(*parts: object) -> int:
     """A 63-bit seed from the text of ``parts``, the same on every machine."""
     text = '/'.join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], 'big') >> 1
 
 
 def make_generator(*parts: object) -> torch.Generator:

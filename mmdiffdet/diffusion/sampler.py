@@ -1,5 +1,5 @@
 """The reverse process as a config describes it."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, List, Optional
 
 from torch import Tensor
@@ -51,7 +51,7 @@ class DiffusionSampler:
             raise ValueError(
                 f'{type(self.scheduler).__name__} is a multistep solver and '
                 'cannot be combined with box renewal: set '
-                'model.sampler.renewal=None, or solver_order=1')
+                'model.sampler.renewal=None')
         self.sampling_timesteps = sampling_timesteps
         self.eta = eta
         self.renewal = renewal and TASK_UTILS.build(renewal)
@@ -81,7 +81,9 @@ class DiffusionSampler:
         steps: List[Prediction] = []
 
         def collect(step: SamplingStep) -> None:
-            steps.append(step.prediction)
+            if self.ensemble is not None:
+                # less the function, which holds the features of its step
+                steps.append(replace(step.prediction, quality_of=None))
             if callback is not None:
                 callback(step)
 

@@ -44,6 +44,7 @@ def sample(denoise: Denoise,
            image_sizes: Tensor,
            eta: float = 1.0,
            label_scheduler: Optional[D3PMScheduler] = None,
+           sample_labels: bool = False,
            guidance: Optional[QualityGuidance] = None,
            renewal: Optional[BoxRenewal] = None,
            callback: Optional[Callable[[SamplingStep], None]] = None
@@ -60,6 +61,8 @@ def sample(denoise: Denoise,
         image_sizes (Tensor): (B, 2), height and width without padding.
         eta (float): Of DDIM. Defaults to 1.
         label_scheduler (D3PMScheduler, optional): Diffuses labels alongside.
+        sample_labels (bool): Whether the network is given ids drawn from the
+            label state, as in training, whatever the label scheduler says.
         guidance (QualityGuidance, optional): Moves each step's boxes.
         renewal (BoxRenewal, optional): Renews proposals between steps.
         callback (Callable, optional): Called with each step.
@@ -67,11 +70,15 @@ def sample(denoise: Denoise,
     Returns:
         Prediction: Of the last step, boxes after guidance.
     """
+    # each piece draws for itself: switching one moves nobody else's draws
+    guidance_noise = noise_sampler.spawn('guidance')
+    renewal_noise = noise_sampler.spawn('renewal')
     label_state = label_prior = label_noise = None
     if label_scheduler is not None:
         label_noise = noise_sampler.spawn('label_state')
         label_prior = label_scheduler.prior(*x.shape[:2], x.device)
-        label_state = _observed(label_scheduler, label_prior, label_noise)
+        label_state = _observed(label_scheduler, label_prior, label_noise,
+                                sample_labels)
     x = x * scheduler.init_noise_sigma
     timesteps = scheduler.timesteps.tolist()
     for index, t in enumerate(scheduler.timesteps):
@@ -82,7 +89,7 @@ def sample(denoise: Denoise,
             prediction = replace(
                 prediction,
                 boxes=guidance(prediction, t, is_last, image_sizes,
-                               noise_sampler))
+                               guidance_noise))
         renewed = None
         if renewal is not None and not is_last:
             renewed = renewal(prediction)
@@ -100,20 +107,21 @@ def sample(denoise: Denoise,
             # noise in the units that x has at the next timestep
             unit = scheduler.scale_model_input(
                 torch.ones_like(x), scheduler.timesteps[index + 1])
-            fresh = noise_sampler(*x.shape[1:]) / unit
+            fresh = renewal_noise(*x.shape[1:]) / unit
             x = torch.where(renewed[..., None], fresh, x)
             if label_scheduler is not None:
                 label_state = torch.where(renewed[..., None], label_prior,
                                           label_state)
         if label_scheduler is not None:
-            label_state = _observed(label_scheduler, label_state, label_noise)
+            label_state = _observed(label_scheduler, label_state, label_noise,
+                                    sample_labels)
     raise ValueError('the scheduler has no timesteps; call set_timesteps')
 
 
 def _observed(scheduler: D3PMScheduler, distribution: Tensor,
-              noise: PerImageNoise) -> Tensor:
+              noise: PerImageNoise, sample_labels: bool) -> Tensor:
     """The distribution itself, or ids drawn from it, (B, N)."""
-    if scheduler.config.use_distribution:
+    if scheduler.config.use_distribution and not sample_labels:
         return distribution
-    return scheduler.sample_ids(distribution,
+    return scheduler.sample_ids(distribution.detach(),
                                 noise.rand(distribution.size(1)))

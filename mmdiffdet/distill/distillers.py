@@ -1,5 +1,4 @@
 """Losses between a student and its teacher."""
-import time
 from typing import Any, Dict, List
 
 import torch
@@ -11,6 +10,7 @@ from ..diffusion.box_schedulers import check_timesteps
 from ..diffusion.noise import PerImageNoise, make_generator, side_generator
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import sample
+from ..engine.stopwatch import Stopwatch
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput, TrainingStep
 from .teacher import Teacher
@@ -102,8 +102,9 @@ class SamplerDistiller(Distiller):
         teacher (Teacher): Whom to learn from.
         teacher_steps (int): Defaults to 20.
         eta (float): Of DDIM, for both. Defaults to 0.
-        student_steps (int): Gradients flow through all of them. Defaults
-            to 1.
+        student_steps (int): Its own sampler runs with gradients. Stages
+            detach their boxes, so what flows from a step to the one before
+            goes through the label state alone. Defaults to 1.
         topk (int): See :class:`Distiller`. Defaults to 100.
         kwargs: See :class:`Distiller`.
     """
@@ -136,16 +137,17 @@ class SamplerDistiller(Distiller):
             step.noisy.boxes)
         seeds = torch.randint(
             2**62, (batch, ), generator=generator).tolist()
-        start = time.perf_counter()
-        target = self.teacher(
-            step.batch_inputs, step.maps, lambda model, table: self._run(
-                model, table, x, seeds, self.teacher_steps, step.image_sizes))
-        seconds = time.perf_counter() - start
+        watch = Stopwatch()
+        with watch('teacher', 1):
+            target = self.teacher(
+                step.batch_inputs, step.maps, lambda model, table: self._run(
+                    model, table, x, seeds, self.teacher_steps, step.
+                    image_sizes))
         found = self._run(student, step.table, x, seeds, self.student_steps,
                           step.image_sizes)
         return dict(
             self.losses(found, target, step.image_sizes),
-            teacher_seconds=x.new_tensor(seconds))
+            teacher_seconds=x.new_tensor(watch.per_image('teacher')))
 
     def _run(self, model: DiffusionDet, table: Any, x: Tensor,
              seeds: List[int], steps: int, image_sizes: Tensor) -> Prediction:
@@ -161,7 +163,8 @@ class SamplerDistiller(Distiller):
             model.box_codec,
             image_sizes,
             eta=self.eta,
-            label_scheduler=model.label_scheduler)
+            label_scheduler=model.label_scheduler,
+            sample_labels=model.training)
 
 
 class ConsistencyDistiller(Distiller):
@@ -173,19 +176,23 @@ class ConsistencyDistiller(Distiller):
                  step: TrainingStep) -> Dict[str, Tensor]:
         """See :class:`Distiller`."""
         noisy = step.noisy
-        start = time.perf_counter()
-        target = self.teacher(
-            step.batch_inputs, step.maps, lambda model, table: _last(
-                model.bbox_head(
-                    table,
-                    noisy.boxes,
-                    noisy.t,
-                    noisy.label_state if model.label_scheduler else None,
-                    all_stages=False)))
-        seconds = time.perf_counter() - start
+        if self.teacher.model.label_scheduler and noisy.label_state is None:
+            raise ValueError('ConsistencyDistiller: the teacher reads a label '
+                             'state, the student has no label_scheduler')
+        watch = Stopwatch()
+        with watch('teacher', 1):
+            target = self.teacher(
+                step.batch_inputs, step.maps, lambda model, table: _last(
+                    model.bbox_head(
+                        table,
+                        noisy.boxes,
+                        noisy.t,
+                        noisy.label_state if model.label_scheduler else None,
+                        all_stages=False)))
         return dict(
             self.losses(_last(step.output), target, step.image_sizes),
-            teacher_seconds=noisy.boxes.new_tensor(seconds))
+            teacher_seconds=noisy.boxes.new_tensor(
+                watch.per_image('teacher')))
 
 
 def _last(output: HeadOutput) -> Prediction:

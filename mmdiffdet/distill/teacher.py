@@ -65,11 +65,16 @@ class Teacher:
                     f'teacher: data_preprocessor.{key} is '
                     f'{cfg.data_preprocessor.get(key)}, the student has '
                     f'{value}; they must see the same images')
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             model = MODELS.build(cfg)
         weights = load_checkpoint_file(checkpoint)
         weights = weights.get('state_dict', weights)
-        result = model.load_state_dict(weights, strict=False)
+        try:
+            result = model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:  # of another shape
+            raise ValueError(
+                f'teacher {checkpoint} is of another model: {error}; name its '
+                'config in teacher.config') from error
         if result.missing_keys or result.unexpected_keys:
             raise ValueError(
                 f'teacher {checkpoint} is of another model: missing '
@@ -83,7 +88,20 @@ class Teacher:
 
         It can if it is frozen and all of its weights and statistics are the
         teacher's.
+
+        Raises:
+            ValueError: If the two cannot be compared proposal by proposal.
         """
+        for name, mine, yours in (
+            ('num_classes', self.model.bbox_head.num_classes,
+             student.bbox_head.num_classes),
+            ('box_codec.scale', self.model.box_codec.scale,
+             student.box_codec.scale),
+            ('box_codec.noise_sigma', self.model.box_codec.noise_sigma,
+             student.box_codec.noise_sigma)):
+            if mine != yours:
+                raise ValueError(f'teacher: {name} is {mine}, the student has '
+                                 f'{yours}; they must be the same')
         frozen = not student.backbone.training and not any(
             p.requires_grad for p in student.backbone.parameters())
         self.shares_backbone = frozen and _equal(student.backbone,
@@ -102,8 +120,10 @@ class Teacher:
         model = self.model
         with torch.inference_mode(), autocast(
                 enabled=dtype is not None, dtype=dtype or torch.bfloat16):
-            maps = student_maps if self.shares_backbone else \
-                model.backbone_maps(batch_inputs)
+            # under AMP the student's maps may be less precise than wanted
+            wanted = batch_inputs.dtype if dtype is None else dtype
+            share = self.shares_backbone and student_maps[0].dtype == wanted
+            maps = student_maps if share else model.backbone_maps(batch_inputs)
             return use(model, model.bbox_head.tabulate(model.neck(maps)))
 
 

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from ..registry import HOOKS
 
@@ -14,9 +14,9 @@ class CheckpointGuardHook(Hook):
     """Stop where mmengine would print a warning and go on.
 
     In testing and resuming, checkpoint and model must have the same weights.
-    When training starts from other weights (``load_from``), weights may be
-    missing whose names match ``may_start_fresh``; a weight of another shape
-    is then dropped if its name matches.
+    When training starts from other weights (``load_from``), weights whose
+    names match ``may_start_fresh`` may be missing, left over or of another
+    shape; the checkpoint's are then dropped.
 
     Args:
         may_start_fresh (Sequence[str]): Regular expressions, searched for in
@@ -60,12 +60,19 @@ class CheckpointGuardHook(Hook):
                     problems.append(
                         f'{name} is {tuple(weights[name].shape)}, the model '
                         f'has {tuple(value.shape)}')
-        problems += [f'left over {k}' for k in weights if k not in expected]
+        for name in [k for k in weights if k not in expected]:
+            if begins and any(
+                    re.search(p, name) for p in self.may_start_fresh):
+                del weights[name]  # of a part that this model does without
+            else:
+                problems.append(f'left over {name}')
         if problems:
+            source = runner._load_from or find_latest_checkpoint(
+                runner.work_dir)
             shown = '\n  '.join(problems[:8])
             more = len(problems) - 8
             raise ValueError(
-                f'checkpoint {runner._load_from} is of another model:\n  '
+                f'checkpoint {source} is of another model:\n  '
                 f'{shown}' + (f'\n  and {more} more' if more > 0 else '') +
                 '\nUse the config it was trained with. To start training '
                 'from part of it, list the names of the rest in '

@@ -40,7 +40,7 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f'config {args.config} does not exist')
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
-        cfg.merge_from_dict(_none_values(args.cfg_options))
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -78,11 +78,6 @@ def require_checkpoint(path: str, what: str) -> None:
         way = f'It is made by: python tools/train.py {config}'
     raise FileNotFoundError(
         f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')
-
-
-def _none_values(options: dict) -> dict:
-    """``key=None`` means None; mmengine would pass on the word."""
-    return {k: None if v == 'None' else v for k, v in options.items()}
 
 
 def _use_cpu_processes(cfg: Config) -> None:

@@ -86,7 +86,15 @@ class FederatedFrequencyHook(Hook):
 
 
 def count_images(dataset: Sequence, num_classes: int) -> list:
-    """Number of images of an MMDetection data set with each class."""
+    """Number of images of an MMDetection data set with each class.
+
+    Raises:
+        ValueError: If it is a wrapper that cannot tell.
+    """
+    if not hasattr(dataset, 'get_cat_ids'):
+        raise ValueError(
+            f'FederatedFrequencyHook: {type(dataset).__name__} has no '
+            'get_cat_ids; give class_frequency in the config')
     counts = [0] * num_classes
     for index in range(len(dataset)):
         for label in set(dataset.get_cat_ids(index)):

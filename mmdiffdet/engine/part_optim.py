@@ -14,17 +14,25 @@ from torch import nn
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
-# part -> what its parameters' names contain; the first that fits
-_PARTS = dict(
-    backbone='backbone.',
-    geometry='_parts.geometry_',
-    quality='_parts.quality.')
+_PARTS = ('backbone', 'geometry', 'quality')
 _OPTIONS = tuple(f'{part}_lr_mult' for part in _PARTS)
 
 
-def part_of(name: str) -> str:
-    """``backbone``, ``geometry``, ``quality`` or, for the rest, ``base``."""
-    return next((part for part, key in _PARTS.items() if key in name), 'base')
+def parts_of(model: nn.Module) -> Dict[str, str]:
+    """``backbone``, ``geometry``, ``quality`` or ``base`` by parameter name.
+
+    Modules say by an attribute ``optim_part`` what they belong to.
+    """
+    parts = {
+        name: 'backbone' if name.startswith('backbone.') else 'base'
+        for name, _ in model.named_parameters()
+    }
+    for prefix, module in model.named_modules():
+        part = getattr(module, 'optim_part', None)
+        if part is not None:
+            parts.update((f'{prefix}.{name}', part)
+                         for name, _ in module.named_parameters())
+    return parts
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -67,8 +75,9 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             part for part in _PARTS
             if self.paramwise_cfg.get(f'{part}_lr_mult', 1.0) == 0
         ]
+        parts = parts_of(bare)
         for name, parameter in bare.named_parameters():
-            if part_of(name) in frozen:
+            if parts[name] in frozen:
                 parameter.requires_grad_(False)
         if 'backbone' in frozen:
             bare.freeze_backbone()
@@ -82,7 +91,7 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for name, parameter in bare.named_parameters():
             if not parameter.requires_grad:
                 continue
-            part = part_of(name)
+            part = parts[name]
             mult = self.paramwise_cfg.get(f'{part}_lr_mult', 1.0)
             group = groups.setdefault(part, dict(params=[], part=part))
             if self.base_lr is not None:

@@ -59,23 +59,40 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                              for name, value in zip(STATS, evaluation.stats))
         if self.classwise:
             precision = evaluation.eval['precision'][..., 0, -1]
-            for i, name in enumerate(self.dataset_meta['classes']):
+            # evaluate() has sorted the categories
+            order = list(evaluation.params.catIds)
+            for name, category in zip(self.dataset_meta['classes'],
+                                      self.cat_ids):
+                i = order.index(category)
                 known = precision[..., i][precision[..., i] > -1]
                 values[f'{name}_precision'] = float(
                     np.mean(known)) if len(known) else -1.0
         return values
 
     def _prepare(self, truths: List[dict], prefix: str) -> None:
-        """Ground truth from the data set if there was no file."""
+        """Ground truth, from the data set if there was no file.
+
+        Raises:
+            ValueError: If the file is of other images or classes.
+        """
         if self._coco_api is None:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._coco_api = COCO(
                     self.gt_to_coco_json(truths, outfile_prefix=prefix))
-        self.cat_ids = [
-            self._coco_api.get_cat_ids(cat_names=[name])[0]
-            for name in self.dataset_meta['classes']
-        ]
-        self.img_ids = self._coco_api.get_img_ids()
+        api = self._coco_api
+        by_name = {c['name']: c['id'] for c in api.dataset['categories']}
+        classes = self.dataset_meta['classes']
+        absent = [name for name in classes if name not in by_name]
+        self.img_ids = api.get_img_ids()
+        known = set(self.img_ids)
+        other = [t['img_id'] for t in truths if t['img_id'] not in known]
+        if absent or other:
+            raise ValueError(
+                'CocoMetric: its annotation file is not that of the data set: '
+                f'it lacks categories {absent} and image ids {other[:3]}. Set '
+                'ann_file of val_evaluator and test_evaluator to the file of '
+                'val_dataloader and test_dataloader')
+        self.cat_ids = [by_name[name] for name in classes]
 
     def _as_coco(self, found: List[dict]) -> COCO:
         if found:

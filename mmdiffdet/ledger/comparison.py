@@ -168,7 +168,10 @@ def _check(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
     if across is not None and across not in differs:
         raise ValueError(f'--across {across}: {a.label} and {b.label} do not '
                          'differ in it')
-    refused = {k: v for k, v in differs.items() if k != across}
+    studied = {across}
+    if across == 'scheduler' and None in differs.get('eta', ()):
+        studied.add('eta')  # which not every scheduler has
+    refused = {k: v for k, v in differs.items() if k not in studied}
     if refused:
         raise ValueError(
             f'{a.label} and {b.label} were tested by different protocols: '

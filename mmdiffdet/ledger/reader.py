@@ -59,7 +59,8 @@ def _files(paths: Iterable) -> List[Tuple[Path, bool]]:
         tables = [p for p in sorted(path.glob('*.tsv'))
                   if not p.name.startswith('.')]
         if not tables:
-            raise FileNotFoundError(f'{path} holds no .tsv file')
+            raise FileNotFoundError(f'{path} holds no .tsv file; folders '
+                                    'in it are not searched, name them')
         files += [(table, True) for table in tables]
     return files
 

@@ -21,12 +21,24 @@ class FederatedClasses:
             ``FederatedFrequencyHook``.
         num_sampled (int): Classes in all. Defaults to 50.
         power (float): Defaults to 0.5.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     def __init__(self,
                  class_frequency: Optional[Sequence[float]] = None,
                  num_sampled: int = 50,
                  power: float = 0.5) -> None:
+        if class_frequency is not None:
+            class_frequency = [float(f) for f in class_frequency]
+            if min(class_frequency) < 0 or max(class_frequency) == 0:
+                raise ValueError('FederatedClasses: class_frequency must be '
+                                 '>= 0, and not all zero')
+        if num_sampled < 1 or power < 0:
+            raise ValueError(
+                'FederatedClasses: num_sampled must be at least 1 and power '
+                f'>= 0; got {num_sampled} and {power}')
         self.class_frequency = class_frequency
         self.num_sampled = num_sampled
         self.power = power
@@ -53,7 +65,9 @@ class FederatedClasses:
         self.check(num_classes)
         present = labels.unique()
         weight = torch.as_tensor(
-            self.class_frequency, dtype=torch.float64)**self.power
+            self.class_frequency, dtype=torch.float64)
+        # a class that never occurs is not drawn, at power 0 either
+        weight = torch.where(weight > 0, weight**self.power, 0.0)
         weight[present.cpu()] = 0
         wanted = min(self.num_sampled - len(present),
                      int((weight > 0).sum()))

@@ -16,7 +16,7 @@ class QualityLoss(nn.Module):
         loss_weight (float): Defaults to 1.
 
     Raises:
-        ValueError: If ``loss_type`` is unknown or the weight negative.
+        ValueError: If ``loss_type`` is unknown.
     """
 
     def __init__(self,
@@ -27,6 +27,9 @@ class QualityLoss(nn.Module):
             raise ValueError(f'QualityLoss: unknown loss_type {loss_type!r}; '
                              f'choose from {list(LOSS_TYPES)}')
         self.loss_type = loss_type
+        if loss_weight < 0:
+            raise ValueError('QualityLoss: loss_weight must be >= 0, got '
+                             f'{loss_weight}')
         self.loss_weight = loss_weight
 
     def forward(self, logits: Tensor, iou: Tensor,

@@ -40,6 +40,9 @@ class TopologyLoss(nn.Module):
                              f'choose from {list(NORMS)}')
         self.iou_thr = iou_thr
         self.norm = norm
+        if loss_weight < 0:
+            raise ValueError('TopologyLoss: loss_weight must be >= 0, got '
+                             f'{loss_weight}')
         self.loss_weight = loss_weight
 
     def forward(self, attention: Tensor, matches: List[Match],

@@ -27,7 +27,7 @@ from ..diffusion.sampling import Denoise, SamplingStep
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
 from .interaction import NoInteraction
 from .parts import LabelEmbedding
-from .postprocess import merge_steps
+from .postprocess import check_nms, merge_steps
 from .roi_gather import FeatureTable
 from .structures import TrainingStep
 
@@ -119,6 +119,7 @@ class DiffusionDet(BaseDetector):
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
+        check_nms(self.test_cfg['nms'])
         if self.test_cfg['images_per_pass'] < 1:
             raise ValueError('model.test_cfg.images_per_pass must be at least '
                              f'1, got {self.test_cfg["images_per_pass"]}')
@@ -139,6 +140,17 @@ class DiffusionDet(BaseDetector):
                 raise ValueError(
                     f"model.{key} needs dict(type='QualityHead') in "
                     'model.bbox_head.stage.output_parts')
+        total = self.sampler.scheduler.config.num_train_timesteps
+        others = [self.label_scheduler.config.num_train_timesteps
+                  ] if self.label_scheduler else []
+        for module in self.bbox_head.modules():
+            for owner in (module, getattr(module, 'schedule', None)):
+                others.append(getattr(owner, 'num_train_timesteps', total))
+        if set(others) - {total}:
+            raise ValueError(
+                'num_train_timesteps of model.sampler.scheduler is '
+                f'{total}, elsewhere (label_scheduler, parts, schedules) '
+                f'{sorted(set(others) - {total})}; they must be the same')
         embeds = any(
             isinstance(m, LabelEmbedding) for m in self.bbox_head.modules())
         if embeds != (self.label_scheduler is not None):
@@ -374,7 +386,8 @@ class DiffusionDet(BaseDetector):
 
     def _forward(self,
                  batch_inputs: Tensor,
-                 batch_data_samples: OptSampleList = None) -> Tensor:
+                 batch_data_samples: OptSampleList = None
+                 ) -> Tuple[Tensor, Tensor]:
         """One pass of the head over whole-image boxes, e.g. to count FLOPs.
 
         Returns:

@@ -22,7 +22,8 @@ def reset_by_name(module: nn.Module, seed: int) -> None:
     layers = reversed(list(module.named_modules()))
     with torch.random.fork_rng(devices=[]):
         for name, layer in layers:
-            torch.manual_seed(stable_seed(seed, name))
+            # the CPU's alone; torch.manual_seed would reset GPUs too
+            torch.default_generator.manual_seed(stable_seed(seed, name))
             if isinstance(layer, nn.MultiheadAttention):
                 layer._reset_parameters()
             elif hasattr(layer, 'reset_parameters'):

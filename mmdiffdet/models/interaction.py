@@ -1,5 +1,6 @@
 """How proposals see each other."""
 import math
+from contextlib import nullcontext
 from typing import Optional, Tuple
 
 import torch
@@ -54,9 +55,10 @@ class SelfAttention(nn.MultiheadAttention):
             attended = weights @ v
             weights = weights.mean(1)
         else:
-            # always this kernel: others would compute a bias of zeros with
-            # another rounding than no bias
-            with sdpa_kernel(SDPBackend.MATH):
+            # on CPUs always this kernel: others would compute a bias of zeros
+            # with another rounding than no bias
+            with nullcontext() if q.is_cuda else sdpa_kernel(
+                    SDPBackend.MATH):
                 attended = F.scaled_dot_product_attention(q, k, v, bias)
         return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
 

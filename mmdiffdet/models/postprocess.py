@@ -2,11 +2,14 @@
 from typing import List, Optional, Tuple
 
 import torch
-from mmcv.ops import batched_nms
+from mmcv.ops import nms as hard_nms
+from mmcv.ops import soft_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..diffusion.prediction import Prediction
+
+_NMS = dict(nms=hard_nms, soft_nms=soft_nms)
 
 
 def candidates(prediction: Prediction,
@@ -53,8 +56,8 @@ def merge(boxes: Tensor,
         scores (Tensor): (M,).
         labels (Tensor): (M,) long.
         img_meta (dict): With ``img_shape`` and, to rescale, ``scale_factor``.
-        nms (dict, optional): Of ``mmcv.ops.batched_nms``; None merges
-            nothing.
+        nms (dict, optional): ``type`` ``nms`` or ``soft_nms`` of MMCV and
+            its arguments; None merges nothing.
         score_thr (float): Only scores above it stay; 0 keeps all.
         max_per_img (int): Most detections, the best ones; -1 for all.
         rescale (bool): Whether boxes are returned in the original image.
@@ -66,10 +69,9 @@ def merge(boxes: Tensor,
         keep = scores > score_thr
         boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
     if nms is not None:
-        _, keep = batched_nms(boxes, scores, labels, nms)
-    else:
-        keep = scores.argsort(descending=True, stable=True)
-    boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+        boxes, scores, labels = _class_wise_nms(boxes, scores, labels, nms)
+    order = scores.argsort(descending=True, stable=True)
+    boxes, scores, labels = boxes[order], scores[order], labels[order]
     height, width = img_meta['img_shape'][:2]
     boxes = torch.stack([
         boxes[:, 0].clamp(0, width), boxes[:, 1].clamp(0, height),
@@ -83,6 +85,35 @@ def merge(boxes: Tensor,
         bboxes=boxes[visible][:limit],
         scores=scores[visible][:limit],
         labels=labels[visible][:limit])
+
+
+def check_nms(nms: Optional[dict]) -> None:
+    """Raise ValueError unless :func:`merge` knows this NMS."""
+    if nms is None:
+        return
+    if nms.get('type', 'nms') not in _NMS or 'class_agnostic' in nms:
+        raise ValueError(
+            f'model.test_cfg.nms: {dict(nms)} is not supported; type must be '
+            f'one of {list(_NMS)}, and NMS is within a class')
+
+
+def _class_wise_nms(boxes: Tensor, scores: Tensor, labels: Tensor,
+                    nms: dict) -> Tuple[Tensor, Tensor, Tensor]:
+    """NMS of each class on its own.
+
+    Not ``batched_nms``: its offsets by class take boxes for non-negative and
+    cost precision, and ours reach over the image's border.
+    """
+    nms = dict(nms)
+    operator = _NMS[nms.pop('type', 'nms')]
+    kept = []
+    for label in labels.unique():
+        index = (labels == label).nonzero().squeeze(1)
+        found, keep = operator(boxes[index], scores[index], **nms)
+        kept.append((found[:, :4], found[:, 4], labels[index][keep]))
+    if not kept:
+        return boxes, scores, labels
+    return tuple(torch.cat(parts) for parts in zip(*kept))
 
 
 def merge_steps(steps: List[Prediction], img_metas: List[dict],

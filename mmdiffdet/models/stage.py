@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .dynamic_conv import DynamicConv
+from .interaction import NoInteraction
 from .roi_gather import FeatureTable
 from .structures import StageContext, StageOutput
 
@@ -67,6 +68,10 @@ class DiffusionDetStage(BaseModule):
         output_parts (Sequence[dict]): Each is called with the modulated
             features, the new boxes and t, and returns one more output that
             is known under the part's ``name``.
+
+    Raises:
+        ValueError: If two parts of a list have one name, or parts that act
+            through attention do not fit the interaction.
     """
 
     def __init__(self,
@@ -111,6 +116,21 @@ class DiffusionDetStage(BaseModule):
         self.attention_parts = _build_parts(attention_parts, d, num_classes)
         self.regression_parts = _build_parts(regression_parts, d, num_classes)
         self.output_parts = _build_parts(output_parts, d, num_classes)
+        self._check_interaction()
+
+    def _check_interaction(self) -> None:
+        acting = [*self.position_parts, *self.attention_parts]
+        if isinstance(self.self_attn, NoInteraction) and acting:
+            raise ValueError(
+                f'{acting} act through attention, which NoInteraction has not:'
+                " leave them out or use interaction=dict(type='SelfAttention')"
+            )
+        for name, part in self.attention_parts.items():
+            scale = getattr(part, 'head_scale', None)
+            if scale is not None and len(scale) != self.self_attn.num_heads:
+                raise ValueError(
+                    f'{name}: learnable_heads is {len(scale)}, interaction.'
+                    f'num_heads is {self.self_attn.num_heads}')
 
     def init_weights(self) -> None:
         """Set what does not start from Xavier's matrices; no random draw."""

@@ -52,13 +52,14 @@ train_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='SeededInfiniteSampler', shuffle=True),
+    # no grouping by aspect ratio: a resumed run sees the same batches
     batch_sampler=None,
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        filter_cfg=dict(filter_empty_gt=False, min_size=1),
         pipeline=train_pipeline,
         backend_args=backend_args))
 val_dataloader = dict(

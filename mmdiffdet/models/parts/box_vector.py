@@ -6,6 +6,11 @@ from torch import Tensor
 _UNIT = 1000.0  # pixels; keeps inputs near 1 at the usual image sizes
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """No autocast: in bfloat16 a coordinate of 800 px is off by pixels."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def box_sides(boxes: Tensor) -> Tensor:
     """(..., 4) xyxy to (..., 2) width and height, at least 1e-6 pixels."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ...diffusion.time_schedule import TimeSchedule
 from ...registry import MODELS
 from ..structures import StageContext
-from .box_vector import box_sides, pair_vector, pairwise_iou
+from .box_vector import box_sides, full_precision, pair_vector, pairwise_iou
 
 MODES = ('distance', 'iou', 'mlp')
 
@@ -42,6 +42,8 @@ class GeometryBias(nn.Module):
     Raises:
         ValueError: If ``mode`` is unknown or a number out of its range.
     """
+
+    optim_part = 'geometry'
 
     def __init__(self,
                  feat_channels: int,
@@ -118,8 +120,9 @@ class GeometryBias(nn.Module):
 
     def _mlp(self, boxes: Tensor) -> Tensor:
         pairs = pair_vector(boxes, self.use_log_wh, self.include_iou)
-        return _zero_diagonal(
-            self.mlp(pairs.clamp(-10, 10)).squeeze(-1).tanh())
+        with full_precision(boxes):
+            return _zero_diagonal(
+                self.mlp(pairs.clamp(-10, 10)).squeeze(-1).tanh())
 
     def _far(self, bias: Tensor) -> Tensor:
         """(B, N, N) bool, True for pairs that do not attend."""

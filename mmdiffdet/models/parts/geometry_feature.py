@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ...diffusion.time_schedule import TimeSchedule
 from ...registry import MODELS
 from ..structures import StageContext
-from .box_vector import box_vector, pair_vector
+from .box_vector import box_vector, full_precision, pair_vector
 
 ENCODERS = ('mlp', 'linear')
 RELATIVE_NORMS = ('softmax', 'mean', 'none')
@@ -52,6 +52,8 @@ class GeometryFeature(nn.Module):
     Raises:
         ValueError: If a name is unknown.
     """
+
+    optim_part = 'geometry'
 
     def __init__(self,
                  feat_channels: int,
@@ -102,7 +104,8 @@ class GeometryFeature(nn.Module):
         time = context.t.float() / (self.num_train_timesteps - 1)
         time = time[:, None, None].expand(-1, vector.size(1), 1)
         inputs = torch.cat([vector, time], -1).clamp(-10, 10)
-        term = self.absolute(inputs).tanh()
+        with full_precision(boxes):
+            term = self.absolute(inputs).tanh()
         if self.relative is not None:
             term = term + self._messages(boxes, context.features)
         weight = self.schedule(context.t)[:, None, None]
@@ -112,11 +115,12 @@ class GeometryFeature(nn.Module):
 
     def _messages(self, boxes: Tensor, features: Tensor) -> Tensor:
         pairs = pair_vector(boxes, self.use_log_wh, self.include_iou)
-        a = self.relative(pairs.clamp(-10, 10)).squeeze(-1).tanh()
+        with full_precision(boxes):
+            a = self.relative(pairs.clamp(-10, 10)).squeeze(-1).tanh()
         num = a.size(-1)
         eye = torch.eye(num, dtype=torch.bool, device=a.device)
         if self.relative_norm == 'softmax':
             a = a.masked_fill(eye, -torch.inf if num > 1 else 0).softmax(-1)
         elif self.relative_norm == 'mean':
             a = a / max(num - 1, 1)
-        return a.masked_fill(eye, 0) @ features
+        return a.masked_fill(eye, 0) @ features.to(a.dtype)

@@ -20,17 +20,16 @@ class LabelEmbedding(nn.Module):
         num_classes (int): K; the state K is "unknown".
         scale (float): Defaults to 0.1.
         relative_to_unk (bool): Subtract the same for "unknown".
-        name (str): Key of the part in its stage.
     """
+
+    name = 'label_state'
 
     def __init__(self,
                  feat_channels: int,
                  num_classes: int,
                  scale: float = 0.1,
-                 relative_to_unk: bool = False,
-                 name: str = 'label_state') -> None:
+                 relative_to_unk: bool = False) -> None:
         super().__init__()
-        self.name = name
         self.scale = scale
         self.relative_to_unk = relative_to_unk
         self.embed = nn.Embedding(num_classes + 1, feat_channels)

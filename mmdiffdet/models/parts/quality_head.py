@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from .box_vector import box_vector
+from .box_vector import box_vector, full_precision
 
 
 @MODELS.register_module()
@@ -20,8 +20,9 @@ class QualityHead(nn.Module):
         include_t (bool): Whether t is an input.
         use_log_wh (bool): Whether the box vector has log sides.
         num_train_timesteps (int): T.
-        name (str): Key of the part and of its output.
     """
+
+    name = optim_part = 'quality'
 
     def __init__(self,
                  feat_channels: int,
@@ -29,10 +30,8 @@ class QualityHead(nn.Module):
                  hidden_dim: int = 256,
                  include_t: bool = True,
                  use_log_wh: bool = True,
-                 num_train_timesteps: int = 1000,
-                 name: str = 'quality') -> None:
+                 num_train_timesteps: int = 1000) -> None:
         super().__init__()
-        self.name = name
         self.include_t = include_t
         self.use_log_wh = use_log_wh
         self.num_train_timesteps = num_train_timesteps
@@ -49,8 +48,12 @@ class QualityHead(nn.Module):
         """(B, N, d), (B, N, 4) xyxy in pixels and (B,) to (B, N) logits."""
         if self.training:
             modulated, boxes = modulated.detach(), boxes.detach()
-        inputs = [modulated, box_vector(boxes, self.use_log_wh)]
+        inputs = [
+            modulated.float(),
+            box_vector(boxes.float(), self.use_log_wh)
+        ]
         if self.include_t:
             time = t.float() / (self.num_train_timesteps - 1)
             inputs.append(time[:, None, None].expand(-1, boxes.size(1), 1))
-        return self.mlp(torch.cat(inputs, -1)).squeeze(-1)
+        with full_precision(boxes):
+            return self.mlp(torch.cat(inputs, -1)).squeeze(-1)
