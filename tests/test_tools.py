@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +14,11 @@ import torch
 from mmengine.config import Config
 from tiny import ROOT, runner_config, write_coco
 
-ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1')
+# the scripts call "python": the one that runs the tests
+ENVIRONMENT = dict(
+    os.environ,
+    OMP_NUM_THREADS='1',
+    PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}')
 
 
 def run(*args, check=True):
