@@ -1,6 +1,5 @@
 # make demo, make test: each creates .venv when it is missing
 PY := .venv/bin/python
-DEMO := configs/demo/demo.py
 
 .PHONY: demo test lint venv
 
@@ -8,7 +7,7 @@ venv:
 	@tools/setup_venv.sh
 
 demo: venv
-	@$(PY) tools/demo.py $(DEMO)
+	@$(PY) tools/demo.py
 
 test: venv
 	@$(PY) -m pytest

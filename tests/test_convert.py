@@ -302,3 +302,23 @@ def test_yaml_is_plain(tmp_path):
     (tmp_path / 'x.yaml').write_text('a: !!python/object/apply:os.getcwd []')
     with pytest.raises(ValueError, match='not YAML'):
         read_yaml(tmp_path / 'x.yaml')
+
+
+def test_distillation_options_become_the_hook(tmp_path):
+    name = 'MODEL.DiffusionDet.SAMPLER_DISTILL_'
+    found = convert_config(
+        {
+            f'{name}TEACHER_WEIGHTS': 'checkpoints/teacher.pth',
+            f'{name}TOPK': 50,
+            f'{name}STUDENT_SAMPLE_STEP': 4,
+            f'{name}ANOTHER': 1,
+        }, tmp_path / 'student.py')
+    hook, = found.config['custom_hooks']
+    assert hook == dict(
+        type='SamplerDistillHook',
+        teacher=dict(checkpoint='checkpoints/teacher.safetensors'),
+        topk=50, student_steps=4, box_weight=1.0, cls_weight=0.0)
+    assert list(found.unknown) == [
+        f'{name}ANOTHER', 'DATASETS.TRAIN', 'DATASETS.TEST']
+    assert any('checkpoints/teacher.pth' in note for note in found.notes)
+    assert 'custom_hooks' not in convert_config({}, tmp_path / 'a.py').config

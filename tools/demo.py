@@ -1,110 +1,110 @@
-"""Train a small detector on composed photographs and look at what it does.
+"""The whole chain on composed photographs, from data to a page of results.
 
-    python tools/demo.py [CONFIG]
+    python tools/demo.py [--eval-seeds 0 1 2] [--steps 1 20]
 
-Runs the tools one after another, printing each command, and skips what is
-done: data, ImageNet weights, training (resumes), tests, pictures.
+Trains a small detector, warm-starts label diffusion and the quality head,
+distils twenty sampling steps into one, tests all three, compares them and
+leaves a report page. Each command is printed; what is done is skipped.
 """
 import argparse
-import re
-import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import fmean, pstdev
 from typing import List
 
-from mmengine.config import Config
+import torch
 
-from mmdiffdet.ledger import Ledger, sha256_of_file
+from mmdiffdet.engine.recipe import Stage, recipe, run, train
 
-STEPS = (4, 1)  # pictures are of the first
-EVAL_SEEDS = (0, 1, 2)
+STAGES = ('baseline', 'warmstart', '20to1')
+FOLDER = Path('work_dirs/demo_report')
 
 
-def run(command: List[str], log: Path, show: str = '') -> None:
-    """Run one of the tools; its output goes to ``log``.
+def tool(name: str, *arguments: str, show: bool = True) -> None:
+    """Run one of the tools and print its output, or keep it in a log."""
+    print(f'$ python tools/{name} {" ".join(arguments)}', flush=True)
+    run([sys.executable, f'tools/{name}', *arguments],
+        FOLDER / f'{Path(name).stem}.log',
+        (lambda line: print(f'  {line}', flush=True)) if show else None)
 
-    Args:
-        command (list[str]): Script and arguments.
-        log (Path): All output.
-        show (str): Of lines that match this regular expression, the groups
-            (the match, if there are none) are printed.
-    """
-    print(f'$ python {" ".join(command)}', flush=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, 'w') as file:
-        process = subprocess.Popen([sys.executable, *command],
-                                   stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT,
-                                   text=True)
-        for line in process.stdout:
-            file.write(line)
-            found = re.search(show, line) if show else None
-            if found:
-                print('  ' + '  '.join(found.groups() or found[:1]),
-                      flush=True)
-    if process.wait():
-        print(''.join(log.read_text().splitlines(True)[-15:]))
-        sys.exit(f'failed; all output is in {log}')
+
+class Progress:
+    """Prints a line of the training every half a minute."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def __call__(self, line: str) -> None:
+        """See the class."""
+        if time.time() - self.last > 30:
+            self.last = time.time()
+            parts = line.split('  ')
+            kept = [p.strip() for p in parts
+                    if p.strip().startswith(('Iter', 'eta', 'loss:'))]
+            print('  ' + '  '.join(kept), flush=True)
+
+
+def fast_bf16() -> bool:
+    """Whether bfloat16 is faster than float32 here."""
+    return torch.cuda.is_available() or \
+        torch.cpu._is_avx512_bf16_supported()
+
+
+def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str],
+         precision: str) -> None:
+    tool('test.py', stage.config, stage.checkpoint, *stage.seed_arguments,
+         '--eval-seeds', *seeds, '--steps', *steps, '--ledger', str(ledger),
+         '--exp-name', stage.name, '--work-dir', str(FOLDER / stage.name),
+         '--cfg-options', f'test_cfg.precision={precision}', show=False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'config',
-        nargs='?',
-        default='configs/demo/demo.py')
-    config = parser.parse_args().config
-    cfg = Config.fromfile(config)
-    work_dir = Path('work_dirs') / Path(config).stem
-    checkpoint = work_dir / f'iter_{cfg.train_cfg.max_iters}.pth'
-
-    run(['tools/fetch_mobilenet_v2.py'], work_dir / 'fetch.log', r'.*')
-    run(['tools/dataset_converters/compose_demo.py',
-         cfg.data_root.rstrip('/')], work_dir / 'compose.log', r'.*')
-    if checkpoint.exists():
-        print(f'{checkpoint} is there')
-    else:
-        start = time.time()
-        run(['tools/train.py', config, '--work-dir', str(work_dir),
-             '--resume'], work_dir / 'train.log',
-            r'(Iter\(train\) \[ *\d+/\d+\]).*?(eta: \S+).*?(loss: \S+)')
-        print(f'trained in {(time.time() - start) / 60:.1f} minutes')
-
-    print('testing with '
-          f'{len(EVAL_SEEDS)} eval seeds, {STEPS} steps: about two minutes')
-    ledger = work_dir / 'ledger.tsv'
-    folder = work_dir / 'test'
-    run(['tools/test.py', config, str(checkpoint), '--work-dir', str(folder),
-         '--steps', *map(str, STEPS), '--eval-seeds', *map(str, EVAL_SEEDS),
-         '--ledger', str(ledger), '--exp-name', 'demo', '--show-dir',
-         'pictures'], work_dir / 'test.log', r'step \d+, eval seed .*image')
-    print('looking at one image on its way from noise')
-    picture = work_dir / 'trajectory.png'
-    run(['tools/analysis_tools/plot_trajectory.py', config, str(checkpoint),
-         str(picture), '--steps', '7', '--image-index', '3'],
-        work_dir / 'plot.log')
-
-    sha256 = sha256_of_file(checkpoint)
-    rows = [row for row in Ledger(ledger).read()
-            if row.checkpoint_sha256 == sha256]
-    print('\nsteps  eval seeds     AP   (std)   AP50   AP75   ms an image')
-    for steps in sorted(STEPS):
-        same = [row for row in rows if row.sample_step == steps]
-        mean = {k: fmean(getattr(row, k) for row in same)
-                for k in ('AP', 'AP50', 'AP75', 'seconds_per_image')}
-        spread = pstdev(row.AP for row in same)
-        print(f'{steps:5d}{len(same):12d}{mean["AP"]:7.1f}{spread:8.2f}'
-              f'{mean["AP50"]:7.1f}{mean["AP75"]:7.1f}'
-              f'{1000 * mean["seconds_per_image"]:14.0f}')
-    pictures = sorted(folder.glob('*/pictures'))
-    print(f'\ntruth and detections side by side: {pictures[-1]}\n'
-          f'boxes on their way from noise:     {picture}\n'
-          f'every test, a row each:            {ledger}')
+    parser.add_argument('--eval-seeds', nargs='+', default=['0', '1', '2'])
+    parser.add_argument('--steps', nargs=2, default=['1', '20'])
+    args = parser.parse_args()
+    started = time.time()
+    few, many = args.steps
+    tool('fetch_mobilenet_v2.py')
+    tool('dataset_converters/compose_demo.py', 'data/demo')
+    amp = ['--amp'] if fast_bf16() else []
+    stages = [s for s in recipe('demo', 0) if s.name in STAGES]
+    for stage in stages:
+        print(f'$ python tools/train.py {stage.config} --train-seed 0 '
+              f'--resume {" ".join(amp)}'.rstrip(), flush=True)
+        train(stage, amp, progress=Progress())
+    ledger = FOLDER / 'ledger.tsv'
+    for stage in stages:
+        test(stage, ledger, args.eval_seeds, args.steps,
+             'bf16' if amp else 'fp32')
+    student, teacher = (f'{name}@sample_step=' for name in ('20to1',
+                                                            'warmstart'))
+    pairs = [[teacher + few, student + few],
+             [teacher + many, student + few, 'sample_step'],
+             ['baseline@sample_step=' + few, student + few]]
+    tool('summarize.py', str(ledger))
+    for a, b, *across in pairs:
+        tool('summarize.py', str(ledger), '--compare', a, b,
+             *(['--across', *across] if across else []))
+    pictures = [FOLDER / f'{name}.png' for name in ('teacher', 'student')]
+    for stage, picture in zip(stages[1:], pictures):
+        tool('analysis_tools/plot_trajectory.py', stage.config,
+             stage.checkpoint, str(picture), '--steps', '7',
+             '--image-index', '3', show=False)
+    tool('analysis_tools/result_page.py', str(ledger), '--out',
+         str(FOLDER / 'index.html'), '--title', 'mmdiffdet: demo',
+         *(part for pair in pairs for part in ('--compare', *pair)),
+         '--pictures', *map(str, pictures))
+    print(f'{(time.time() - started) / 60:.1f} minutes\n\n'
+          f'report:                   {FOLDER / "index.html"}\n'
+          f'every test, a row each:   {ledger}\n'
+          f'boxes on their way:       {pictures[0]}')
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except RuntimeError as error:
+        sys.exit(str(error))

@@ -53,7 +53,7 @@ def main() -> None:
         elif find_latest_checkpoint(cfg.work_dir):
             cfg.resume, cfg.load_from = True, None
         # else the first start, from where the config says
-    if cfg.load_from:
+    if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, 'load_from')
     Runner.from_cfg(cfg).train()
 

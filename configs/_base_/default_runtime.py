@@ -20,8 +20,9 @@ env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
-# train_seed; the second seed, of testing, is model.test_cfg.eval_seed
-randomness = dict(seed=0)
+# of training, tools/train.py --train-seed; the second seed, of testing, is
+# model.test_cfg.eval_seed
+randomness = dict(seed={{'$TRAIN_SEED:0'}})
 
 visualizer = dict(
     type='DetLocalVisualizer',

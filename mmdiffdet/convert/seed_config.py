@@ -125,7 +125,7 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
     model = model_config({
         k: v
         for k, v in known.items() if '.' not in k and k.isupper()
-        and OPTIONS[k].section not in ('schedule', 'fixed', 'unused')
+        and OPTIONS[k].section not in ('schedule', 'fixed', 'unused', 'distill')
     })
     bases = ['default_runtime.py']
     dataset = _dataset(s['data'], result)
@@ -146,7 +146,7 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
                 in_channels=[256, 512, 1024, 2048],
                 num_outs=4,
                 **s['neck'])),
-        **_schedule(s),
+        **_schedule(s, result),
         **_data(s['data'], dataset))
     return result
 
@@ -211,7 +211,8 @@ def _backbone(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
     return backbone
 
 
-def _schedule(s: Dict[str, Any]) -> Dict[str, Any]:
+def _schedule(s: Dict[str, Any],
+              result: ConvertedConfig) -> Dict[str, Any]:
     t = s['schedule']
     iters = t['SOLVER.MAX_ITER']
     wrapper = dict(
@@ -277,6 +278,17 @@ def _schedule(s: Dict[str, Any]) -> Dict[str, Any]:
         hooks.append(dict(type='GeometryWarmupHook', **s['geometry_warmup']))
     if s['switch']['USE_FED_LOSS']:
         hooks.append(dict(type='FederatedFrequencyHook'))
+    distill = dict(s['distill'])
+    weights = distill.pop('teacher')
+    if weights:
+        checkpoint = str(Path(weights).with_suffix('.safetensors'))
+        hooks.append(
+            dict(
+                type='SamplerDistillHook',
+                teacher=dict(checkpoint=checkpoint),
+                **distill))
+        result.notes.append(f'convert the teacher: python tools/'
+                            f'convert_checkpoint.py {weights} {checkpoint}')
     if hooks:
         config['custom_hooks'] = hooks
     return config

@@ -247,6 +247,13 @@ OPTIONS: Dict[str, Option] = {
             'SOLVER.WARMUP_METHOD': 'linear',
             'SOLVER.CLIP_GRADIENTS.CLIP_TYPE': 'full_model',
         }),
+    # distillation, as far as the record names its options
+    'SAMPLER_DISTILL_TEACHER_WEIGHTS': Option('', 'distill', 'teacher'),
+    'SAMPLER_DISTILL_STUDENT_SAMPLE_STEP': Option(1, 'distill',
+                                                  'student_steps'),
+    'SAMPLER_DISTILL_TOPK': Option(100, 'distill', 'topk'),
+    'SAMPLER_DISTILL_BOX_WEIGHT': Option(1.0, 'distill', 'box_weight'),
+    'SAMPLER_DISTILL_CLS_WEIGHT': Option(0.0, 'distill', 'cls_weight'),
     'MODEL_EMA.USE_EMA_WEIGHTS_FOR_EVAL_ONLY': Option(False, 'unused'),
     'MODEL_EMA.DEVICE': Option('', 'unused'),
     'CUDNN_BENCHMARK': Option(False, 'unused'),

@@ -3,6 +3,7 @@ import argparse
 import os
 import os.path as osp
 from pathlib import Path
+from typing import Optional
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,11 @@ from mmengine.config import Config, DictAction
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MMDetection's arguments that both commands take."""
+    parser.add_argument(
+        '--train-seed',
+        type=int,
+        help='of the training; outputs and the stages before are in '
+        'work_dirs/<name>_seed<train seed>')
     parser.add_argument(
         '--work-dir', help='where logs and models go, by default '
         'work_dirs/<config name>')
@@ -29,25 +35,47 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def read_config(path: str, train_seed: Optional[int] = None) -> Config:
+    """Read a config file and give it its seed and work directory.
+
+    Args:
+        path (str): The file.
+        train_seed (int, optional): Of a training; config files read it as
+            ``TRAIN_SEED``. Outputs go to ``work_dirs/<name>_seed<train_seed>``
+            unless the file says where, without a seed to ``work_dirs/<name>``.
+
+    Raises:
+        FileNotFoundError: If the config does not exist.
+        ValueError: If it sets another train seed.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'config {path} does not exist')
+    name = osp.splitext(osp.basename(path))[0]
+    if train_seed is not None:
+        os.environ['TRAIN_SEED'] = str(train_seed)
+        name += f'_seed{train_seed}'
+    cfg = Config.fromfile(path)
+    if train_seed is not None and cfg.randomness.get('seed') != train_seed:
+        raise ValueError(f'train seed {train_seed}: {path} sets '
+                         f'randomness.seed={cfg.randomness.get("seed")}')
+    if cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', name)
+    return cfg
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config`` and apply the common arguments.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
+        FileNotFoundError, ValueError: See :func:`read_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, args.train_seed)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join(
-            'work_dirs',
-            osp.splitext(osp.basename(args.config))[0])
     if args.launcher != 'none':
         multipliers = cfg.get('optim_wrapper', {}).get('paramwise_cfg') or {}
         if 0 in multipliers.values():
@@ -69,13 +97,16 @@ def require_checkpoint(path: str, what: str) -> None:
     """
     if '://' in path or osp.isfile(path):
         return
-    name = osp.basename(osp.dirname(path))
-    configs = (Path(__file__).parents[2] / 'configs').rglob(f'{name}.py')
-    found = sorted(p for p in configs if '_base_' not in p.parts)
+    folder = osp.basename(osp.dirname(path))
+    plain, _, seed = folder.rpartition('_seed')
     way = 'Give the path of one that exists'
-    if found:
-        config = osp.relpath(found[0])
-        way = f'It is made by: python tools/train.py {config}'
+    for name, option in ((folder, ''), (plain, f' --train-seed {seed}')):
+        configs = (Path(__file__).parents[2] / 'configs').rglob(f'{name}.py')
+        found = sorted(p for p in configs if '_base_' not in p.parts)
+        if found:
+            way = ('It is made by: python tools/train.py '
+                   f'{osp.relpath(found[0])}{option}')
+            break
     raise FileNotFoundError(
         f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')
 

@@ -1,0 +1,62 @@
+"""Put results, comparisons and pictures on one self-contained HTML page.
+
+    python tools/analysis_tools/result_page.py FILES-or-FOLDERS --out PAGE.html
+        [--compare A B [FIELD]] [--pictures A.png B.png] [--title TEXT]
+        [--metric AP]
+
+--compare can be given several times; A and B are labels as
+tools/summarize.py prints them, FIELD is the protocol field that is studied.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.experiments import group, select
+from mmdiffdet.ledger.page import render_page
+from mmdiffdet.ledger.problems import find_problems
+from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.row import METRICS
+from mmdiffdet.utils import atomic_path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('paths', nargs='+', help='ledgers, or their folders')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--title', default='mmdiffdet: results')
+    parser.add_argument('--metric', choices=METRICS, default='AP')
+    parser.add_argument(
+        '--compare', nargs='+', action='append', default=[],
+        metavar=('A', 'B'))
+    parser.add_argument('--pictures', nargs='+', type=Path, default=[])
+    args = parser.parse_args()
+    for names in args.compare:
+        if len(names) not in (2, 3):
+            parser.error('--compare takes A, B and perhaps a field')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        results = read_results(args.paths)
+        experiments = group(results.runs)
+        comparisons = [
+            compare(select(experiments, a), select(experiments, b),
+                    args.metric, *across)
+            for a, b, *across in args.compare
+        ]
+        page = render_page(args.title, experiments, comparisons,
+                           find_problems(results), args.pictures, args.metric)
+        with atomic_path(args.out) as path:
+            path.write_text(page)
+    except (OSError, ValueError) as error:
+        sys.exit(f'result_page: {error}')
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()
