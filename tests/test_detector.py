@@ -340,6 +340,8 @@ def test_stages_can_share_features_between_rows():
     (dict(model=dict(test_cfg=dict(nms=dict(type='bogus')))),
      "'nms', 'soft_nms'"),
     (dict(model=dict(test_cfg=dict(score_threshold=0.1))), 'score_thr'),
+    (dict(model=dict(train_cfg=dict(timesteps='last'))),
+     "'all' or 'sampling'"),
     (dict(options=dict(QUALITY_GUIDANCE_SCALE=1.0)), 'sampler.guidance'),
     (dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=1.0, DISABLE_SELF_ATTN=True)),
      'interaction.type'),
@@ -399,6 +401,19 @@ def test_classes_do_not_suppress_each_other():
         boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]),
         dict(img_shape=(800, 800)), nms=dict(type='nms', iou_threshold=0.5))
     assert found.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('steps', [1, 3])
+def test_training_at_the_timesteps_of_sampling(steps):
+    config = tiny_config(SAMPLE_STEP=steps)
+    config.train_cfg.timesteps = 'sampling'
+    model, seen = build(config).train(), set()
+    model.bbox_head.register_forward_pre_hook(
+        lambda head, args: seen.update(args[2].tolist()))
+    for _ in range(12):
+        losses_of(model, batch())
+    assert seen == set(model.sampler.timesteps.tolist())
+    assert len(seen) == steps and max(seen) == 999
 
 
 def merge(config, change):

@@ -15,6 +15,7 @@ from mmdiffdet.engine.launch import read_config, require_checkpoint
 from mmdiffdet.engine.recipe import STAGES, recipe, run_chain, train
 
 D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
+CHAIN = ['baseline', 'warmstart', '20to1']
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
 
 
@@ -44,6 +45,7 @@ def folder(tmp_path, monkeypatch):
 
     write('mini')
     write('mini_warmstart', 'work_dirs/mini', **D3PM)
+    write('mini_no_teacher', 'work_dirs/mini_warmstart', **D3PM)
     write('mini_20to1', 'work_dirs/mini_warmstart', teacher=True, **D3PM)
     write('mini_geo_feat', 'work_dirs/mini_20to1', **D3PM, GEO_FEAT=True)
     return folder
@@ -56,9 +58,9 @@ def weights(path):
 def test_a_chain_trains_tests_and_skips(folder):
     lines = []
     tests = ['--eval-seeds', '0', '1', '--ledger', 'rows.tsv']
-    done = run_chain('mini', 3, STAGES[:3], test_arguments=tests,
+    done = run_chain('mini', 3, CHAIN, test_arguments=tests,
                      say=lines.append)
-    assert list(done) == list(STAGES[:3])
+    assert list(done) == CHAIN
     assert done['20to1'] == 'work_dirs/mini_20to1_seed3/iter_2.pth'
     assert sum('trained in' in line for line in lines) == 3
     rows = (folder.parent / 'rows.tsv').read_text().splitlines()
@@ -69,7 +71,7 @@ def test_a_chain_trains_tests_and_skips(folder):
         'mini_warmstart_seed3/iter_2.pth')
 
     lines.clear()
-    run_chain('mini', 3, STAGES[:3], say=lines.append)
+    run_chain('mini', 3, CHAIN, say=lines.append)
     assert sum('is there' in line for line in lines) == 3
 
     # a new baseline under an old student is told, not overlooked
@@ -117,10 +119,15 @@ def test_recipes_of_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
     for name in ('demo', 'bccd', 'repro10k'):
         before = None
-        for stage in recipe(name, 2):
+        stages = recipe(name, 2)
+        assert [stage.name for stage in stages] == list(STAGES)
+        for stage in stages:
             cfg = stage.read()
             assert cfg.randomness.seed == 2
             assert cfg.load_from == before
+            if stage.name == 'no_teacher':  # a branch
+                assert not cfg.custom_hooks
+                continue
             if stage.name == '20to1':
                 assert cfg.custom_hooks[0].teacher.checkpoint == before
             before = stage.checkpoint
@@ -143,7 +150,7 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
     (folder.parent / 'work_dirs/mini_warmstart_seed0').mkdir(parents=True)
     torch.save(dict(state_dict=teacher.state_dict()),
                'work_dirs/mini_warmstart_seed0/iter_2.pth')
-    stage = recipe('mini', 0)[2]
+    stage = recipe('mini', 0)[3]
     train(stage, ['--work-dir', 'whole'], say=lambda line: None)
     command = [sys.executable, str(ROOT / 'tools/train.py'), stage.config,
                '--train-seed', '0', '--resume']

@@ -3,8 +3,9 @@
     python tools/demo.py [--eval-seeds 0 1 2] [--steps 1 20]
 
 Trains a small detector, warm-starts label diffusion and the quality head,
-distils twenty sampling steps into one, tests all three, compares them and
-leaves a report page. Each command is printed; what is done is skipped.
+distils twenty sampling steps into one (and trains a control without the
+teacher), tests them, compares them and leaves a report page. Each command is
+printed; what is done is skipped.
 """
 import argparse
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from mmdiffdet.engine.recipe import Stage, recipe, run, train
 
-STAGES = ('baseline', 'warmstart', '20to1')
+STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
 
 
@@ -77,19 +78,20 @@ def main() -> None:
         train(stage, amp, progress=Progress())
     ledger = FOLDER / 'ledger.tsv'
     for stage in stages:
-        test(stage, ledger, args.eval_seeds, args.steps,
+        test(stage, ledger, args.eval_seeds,
+             [few] if stage.name == 'no_teacher' else args.steps,
              'bf16' if amp else 'fp32')
     student, teacher = (f'{name}@sample_step=' for name in ('20to1',
                                                             'warmstart'))
     pairs = [[teacher + few, student + few],
              [teacher + many, student + few, 'sample_step'],
-             ['baseline@sample_step=' + few, student + few]]
+             ['no_teacher@sample_step=' + few, student + few]]
     tool('summarize.py', str(ledger))
     for a, b, *across in pairs:
         tool('summarize.py', str(ledger), '--compare', a, b,
              *(['--across', *across] if across else []))
     pictures = [FOLDER / f'{name}.png' for name in ('teacher', 'student')]
-    for stage, picture in zip(stages[1:], pictures):
+    for stage, picture in zip((stages[1], stages[-1]), pictures):
         tool('analysis_tools/plot_trajectory.py', stage.config,
              stage.checkpoint, str(picture), '--steps', '7',
              '--image-index', '3', show=False)

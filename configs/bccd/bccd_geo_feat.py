@@ -4,6 +4,7 @@ model = dict(
     bbox_head=dict(
         stage=dict(position_parts=[
             dict(type='GeometryFeature', schedule=dict(type='constant'))
-        ])))
-load_from = 'work_dirs/bccd_20to1_seed{{$TRAIN_SEED:0}}/iter_100.pth'
+        ])),
+    train_cfg=dict(timesteps='sampling'))
+load_from = 'work_dirs/bccd_20to1_seed{{$TRAIN_SEED:0}}/iter_50.pth'
 optim_wrapper = dict(paramwise_cfg=dict(geometry_lr_mult=25))

@@ -125,7 +125,8 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
     model = model_config({
         k: v
         for k, v in known.items() if '.' not in k and k.isupper()
-        and OPTIONS[k].section not in ('schedule', 'fixed', 'unused', 'distill')
+        and OPTIONS[k].section not in
+        ('schedule', 'fixed', 'unused', 'distill')
     })
     bases = ['default_runtime.py']
     dataset = _dataset(s['data'], result)

@@ -34,7 +34,8 @@ def corrupt(gt_instances: List[InstanceData],
             num_proposals: int,
             codec: BoxCodec,
             scheduler: diffusers.DDPMScheduler,
-            label_scheduler: Optional[D3PMScheduler] = None) -> NoisyProposals:
+            label_scheduler: Optional[D3PMScheduler] = None,
+            timesteps: Optional[Tensor] = None) -> NoisyProposals:
     """Pad the objects of each image to N proposals and add noise.
 
     Places that objects leave are filled with boxes drawn from N(0.5, 1/6) in
@@ -51,11 +52,16 @@ def corrupt(gt_instances: List[InstanceData],
         scheduler (DDPMScheduler): Its ``add_noise`` is the forward process.
         label_scheduler (D3PMScheduler, optional): For the label state, which
             is sampled. Its draws leave the global generator as it was.
+        timesteps (Tensor, optional): (n,) long, those that an image's is
+            drawn from; all of them by default.
     """
     device = image_sizes.device
     batch = len(gt_instances)
-    t = torch.randint(
-        scheduler.config.num_train_timesteps, (batch, ), device=device)
+    total = scheduler.config.num_train_timesteps if timesteps is None else \
+        len(timesteps)
+    t = torch.randint(total, (batch, ), device=device)
+    if timesteps is not None:
+        t = timesteps.to(t)[t]
     unknown = -1 if label_scheduler is None else \
         label_scheduler.config.num_classes
     clean, labels = [], []

@@ -58,6 +58,12 @@ class DiffusionSampler:
         self.ensemble = ensemble and TASK_UTILS.build(ensemble)
         self.guidance = guidance and TASK_UTILS.build(guidance)
 
+    @property
+    def timesteps(self) -> Tensor:
+        """The timesteps that it visits, in their order."""
+        self.scheduler.set_timesteps(self.sampling_timesteps)
+        return self.scheduler.timesteps
+
     def __call__(self,
                  denoise: Denoise,
                  codec: BoxCodec,

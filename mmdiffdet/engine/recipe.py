@@ -17,10 +17,10 @@ from mmengine.config import Config
 from .launch import read_config
 
 ROOT = Path(__file__).parents[2]
-STAGES = ('baseline', 'warmstart', '20to1', 'geo_feat')
+STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1', 'geo_feat')
 _BY_NAME = {
-    'repro10k': ('baseline/repro10k', 'warmstart/warmstart', 'distill/20to1',
-                 'geo_feat/geo_feat')
+    'repro10k': ('baseline/repro10k', 'warmstart/warmstart',
+                 'distill/no_teacher', 'distill/20to1', 'geo_feat/geo_feat')
 }
 Say = Callable[[str], None]
 
@@ -68,8 +68,10 @@ def recipe(name: str, seed: int) -> List[Stage]:
 
     Args:
         name (str): ``repro10k``, or a folder (by itself or in ``configs``)
-            NAME with ``NAME.py``, ``NAME_warmstart.py``, ``NAME_20to1.py``
-            and ``NAME_geo_feat.py``.
+            NAME with ``NAME.py``, ``NAME_warmstart.py``,
+            ``NAME_no_teacher.py`` (the control of distillation),
+            ``NAME_20to1.py`` and ``NAME_geo_feat.py``. A file may be for one
+            seed alone, ``..._seed3.py``.
         seed (int): The train seed.
 
     Raises:
@@ -78,22 +80,26 @@ def recipe(name: str, seed: int) -> List[Stage]:
     """
     configs = ROOT / 'configs'
     if name in _BY_NAME:
-        files = [configs / f'{stem}_seed{seed}.py' for stem in _BY_NAME[name]]
+        stems = [configs / stem for stem in _BY_NAME[name]]
     else:
         folder = Path(name) if Path(name).is_dir() else configs / name
-        files = [folder / f'{folder.name}{suffix}.py'
-                 for suffix in ('', *(f'_{s}' for s in STAGES[1:]))]
-        if not folder.is_dir() or not any(file.is_file() for file in files):
-            known = {p.parent.name for p in configs.glob('*/*_20to1.py')}
+        known = {p.parent.name for p in configs.glob('*/*_20to1.py')}
+        if not folder.is_dir() or not any(folder.glob('*_20to1*.py')):
             raise ValueError(f'there is no recipe {name!r}; choose from '
                              f'{sorted(known | set(_BY_NAME))}, or give a '
                              'folder of configs')
-    for file in files:
-        if not file.is_file():
+        stems = [folder / f'{folder.name}{suffix}'
+                 for suffix in ('', *(f'_{s}' for s in STAGES[1:]))]
+    stages = []
+    for stage, stem in zip(STAGES, stems):
+        own = stem.with_name(f'{stem.name}_seed{seed}.py')
+        file = own if own.is_file() else stem.with_suffix('.py')
+        if not file.is_file() or (file != own and any(
+                stem.parent.glob(f'{stem.name}_seed*.py'))):
             raise FileNotFoundError(f'recipe {name}, train seed {seed}: '
-                                    f'{osp.relpath(file)} does not exist')
-    return [Stage(stage, osp.relpath(file), seed, name not in _BY_NAME)
-            for stage, file in zip(STAGES, files)]
+                                    f'{osp.relpath(own)} does not exist')
+        stages.append(Stage(stage, osp.relpath(file), seed, file != own))
+    return stages
 
 
 def train(stage: Stage,

@@ -31,7 +31,7 @@ from .postprocess import check_nms, merge_steps
 from .roi_gather import FeatureTable
 from .structures import TrainingStep
 
-_TRAIN_CFG = dict(num_proposals=500)
+_TRAIN_CFG = dict(num_proposals=500, timesteps='all')
 _TEST_CFG = dict(
     num_proposals=500,
     eval_seed=0,
@@ -73,7 +73,9 @@ class DiffusionDet(BaseDetector):
         box_codec (dict): Boxes to signal and back.
         label_scheduler (dict, optional): ``D3PMScheduler``, for stages with a
             ``LabelEmbedding``.
-        train_cfg (dict, optional): ``num_proposals`` (500).
+        train_cfg (dict, optional): ``num_proposals`` (500); ``timesteps``,
+            ``all`` (default) or ``sampling``: only those that the sampler
+            visits, for a student of few steps.
         test_cfg (dict, optional): ``num_proposals`` (500), ``eval_seed`` (0),
             ``images_per_pass`` (1; more may be faster on a GPU and rounds
             differently), ``quality_power`` (0), ``nms`` (IoU 0.5 within a
@@ -120,6 +122,9 @@ class DiffusionDet(BaseDetector):
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
         check_nms(self.test_cfg['nms'])
+        if self.train_cfg['timesteps'] not in ('all', 'sampling'):
+            raise ValueError("model.train_cfg.timesteps must be 'all' or "
+                             f"'sampling', got {self.train_cfg['timesteps']}")
         if self.test_cfg['images_per_pass'] < 1:
             raise ValueError('model.test_cfg.images_per_pass must be at least '
                              f'1, got {self.test_cfg["images_per_pass"]}')
@@ -195,7 +200,8 @@ class DiffusionDet(BaseDetector):
         image_sizes = _image_sizes(metas, batch_inputs.device)
         noisy = corrupt(objects, image_sizes,
                         self.train_cfg['num_proposals'], self.box_codec,
-                        self.forward_process, self.label_scheduler)
+                        self.forward_process, self.label_scheduler,
+                        self._training_timesteps())
         output = self.bbox_head(
             table,
             noisy.boxes,
@@ -212,6 +218,12 @@ class DiffusionDet(BaseDetector):
                     TrainingStep(batch_inputs, maps, table, noisy, output,
                                  image_sizes)))
         return losses
+
+    def _training_timesteps(self) -> Optional[Tensor]:
+        """Those that noise is added at; None for all."""
+        if self.train_cfg['timesteps'] == 'all':
+            return None
+        return self.sampler.timesteps.round().long()
 
     def _label_statistics(self, noisy: NoisyProposals) -> Dict[str, Tensor]:
         """Mean keep(t), and the share of objects whose label is known."""
