@@ -32,8 +32,11 @@ setup(
     ],
     extras_require={
         'demo': ['scikit-image>=0.25,<0.27', 'scikit-learn>=1.5,<2'],
+        'lvis': ['lvis>=0.5.3,<0.6'],
+        'slurm': ['submitit>=1.5,<2'],
         'test': ['pytest>=8,<10', 'scikit-image>=0.25,<0.27',
-                 'scikit-learn>=1.5,<2'],
+                 'scikit-learn>=1.5,<2', 'lvis>=0.5.3,<0.6',
+                 'submitit>=1.5,<2'],
         'lint': ['ruff>=0.14,<0.18'],
     },
     classifiers=[

@@ -169,3 +169,44 @@ def runner_config(root: Path, work_dir: Path, **options: Any) -> Config:
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.logger.interval = 1
     return cfg
+
+
+def shrink_model(model: ConfigDict, num_classes: int = 3) -> None:
+    """The same architecture, a few thousand weights."""
+    backbone = model.backbone
+    backbone.init_cfg = None
+    if backbone.type == 'ResNet':
+        backbone.base_channels = 4
+    elif backbone.type == 'SwinTransformer':
+        backbone.update(
+            embed_dims=8, depths=[1] * 4, num_heads=[2] * 4, window_size=4)
+    elif backbone.type == 'MobileNetV2':
+        backbone.widen_factor = 0.25
+    maps = MODELS.build(backbone)(torch.zeros(1, 3, 64, 64))
+    model.neck.update(
+        in_channels=[m.size(1) for m in maps], out_channels=16)
+    head = model.bbox_head
+    head.update(num_classes=num_classes, feat_channels=16, num_stages=2)
+    head.roi_extractor.out_channels = 16
+    head.stage.update(feedforward_channels=32, dynamic_dim=8)
+    for part in head.stage.get('attention_parts', []):
+        if part.get('topk'):
+            part.topk = 4
+    if head.stage.interaction.type == 'SelfAttention':
+        head.stage.interaction.num_heads = 4
+    model.train_cfg.num_proposals = model.test_cfg.num_proposals = 12
+
+
+def shrink_scales(transforms: List[dict]) -> None:
+    """A tenth of every scale of a pipeline."""
+    for transform in transforms:
+        if isinstance(transform, list):
+            shrink_scales(transform)
+            continue
+        for key in ('scale', 'crop_size'):
+            if key in transform:
+                transform[key] = tuple(s // 10 for s in transform[key])
+        if 'scales' in transform:
+            transform['scales'] = [(w // 10, h // 10)
+                                   for w, h in transform['scales']]
+        shrink_scales(transform.get('transforms', []))

@@ -5,13 +5,13 @@
 """
 import argparse
 
-import torch
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
     load_config,
     require_checkpoint,
+    use_amp,
 )
 
 
@@ -36,12 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    if args.amp:
-        if torch.cuda.is_available():
-            cfg.optim_wrapper.type = 'PartAmpOptimWrapper'
-            cfg.optim_wrapper.loss_scale = 'dynamic'
-        else:  # mmengine's wrapper with loss scaling asks for a GPU
-            cfg.optim_wrapper.type = 'PartBf16OptimWrapper'
+    use_amp(cfg, args.amp)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(f'--auto-scale-lr: {args.config} has no '

@@ -1,10 +1,16 @@
 """MMDetection's data sets and loading with errors that name the file."""
 from .coco import CocoDataset
+from .crowdhuman import CrowdHumanDataset
 from .loading import LoadImageFromFile
+from .lvis import LVISV1Dataset
+from .objects365 import Objects365V1Dataset, Objects365V2Dataset
 from .seeding import SeedAugmentation, SeededInfiniteSampler
 from .voc import VOCDataset
+from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 __all__ = [
-    'CocoDataset', 'LoadImageFromFile', 'SeedAugmentation',
-    'SeededInfiniteSampler', 'VOCDataset'
+    'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
+    'CrowdHumanDataset', 'LVISV1Dataset', 'LoadImageFromFile',
+    'Objects365V1Dataset', 'Objects365V2Dataset', 'RepeatDataset',
+    'SeedAugmentation', 'SeededInfiniteSampler', 'VOCDataset'
 ]

@@ -86,6 +86,24 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def use_amp(cfg: Config, on: bool) -> None:
+    """Mixed precision, as this machine does it.
+
+    float16 with loss scaling on GPUs (``PartAmpOptimWrapper``); mmengine's
+    wrapper asks for a GPU, so on CPUs bfloat16 (``PartBf16OptimWrapper``).
+
+    Args:
+        cfg (Config): Changed in place.
+        on (bool): Whether to switch it on; a config that has it on is kept.
+    """
+    wrapper = cfg.optim_wrapper
+    if on and wrapper.type == 'PartOptimWrapper':
+        wrapper.update(type='PartAmpOptimWrapper', loss_scale='dynamic')
+    if wrapper.type == 'PartAmpOptimWrapper' and not torch.cuda.is_available():
+        wrapper.type = 'PartBf16OptimWrapper'
+        wrapper.pop('loss_scale', None)
+
+
 def require_checkpoint(path: str, what: str) -> None:
     """Raise FileNotFoundError, with the command that makes it, if missing.
 

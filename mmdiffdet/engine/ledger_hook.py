@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from .. import __version__
+from ..datasets import LVISV1Dataset
 from ..ledger import (
     Ledger,
     Protocol,
@@ -25,9 +26,18 @@ from ..utils import atomic_path
 from .multi_seed_test_loop import MultiSeedTestLoop, TestCase
 from .stopwatch import device_name
 
-_METRICS = dict(
-    AP='mAP', AP50='mAP_50', AP75='mAP_75', APs='mAP_s', APm='mAP_m',
-    APl='mAP_l')
+# the first that a test reports is what the ledger holds
+_METRICS = (
+    dict(
+        AP='coco/bbox_mAP',
+        AP50='coco/bbox_mAP_50',
+        AP75='coco/bbox_mAP_75',
+        APs='coco/bbox_mAP_s',
+        APm='coco/bbox_mAP_m',
+        APl='coco/bbox_mAP_l'),
+    {name: f'lvis/bbox_{name}'
+     for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')},
+)
 # of the sampler, what the protocol says; of the test, what is data or seed
 _IN_PROTOCOL = ('type', 'sampling_timesteps', 'eta')
 
@@ -95,11 +105,12 @@ class LedgerHook(Hook):
             row = found[0].get(keys[case.name])
             if row is not None:
                 loop.cases.remove(case)
+                columns = _METRICS[isinstance(
+                    runner.test_dataloader.dataset, LVISV1Dataset)]
                 loop.metrics[case.name] = {
-                    f'coco/bbox_{key}':
-                    -1.0 if row.metrics[name] is None else
+                    key: -1.0 if row.metrics[name] is None else
                     row.metrics[name] / 100
-                    for name, key in _METRICS.items()
+                    for name, key in columns.items()
                 }
                 runner.logger.info(
                     f'{case.name}: in {self.ledger.path} since {row.time}, AP '
@@ -113,7 +124,7 @@ class LedgerHook(Hook):
         loop = runner.test_loop
         rows = [
             self._row(runner, case) for case in loop.cases
-            if f'coco/bbox_{_METRICS["AP"]}' in loop.metrics[case.name]
+            if _keys(loop.metrics[case.name])
         ]
         done = self.ledger.append(rows, force=self.force)
         for row in done.written:
@@ -201,8 +212,8 @@ class LedgerHook(Hook):
             eval_seed=case.variant.eval_seed,
             **{k: getattr(protocol, k)
                for k in ('sample_step', 'scheduler', 'eta', 'precision')},
-            **{name: _percent(found[f'coco/bbox_{key}'])
-               for name, key in _METRICS.items()},
+            **{name: _percent(found[key])
+               for name, key in _keys(found).items()},
             seconds_per_image=seconds,
             images_per_second=get_world_size() / seconds)
 
@@ -223,6 +234,11 @@ def experiment_of(checkpoint: str, name: Optional[str] = None) -> str:
         stem = osp.splitext(osp.basename(checkpoint))[0]
         name = f'{folder}@{stem}'
     return re.sub(r'_?seed\d+', '', name)
+
+
+def _keys(metrics: Dict[str, float]) -> Dict[str, str]:
+    """Where the ledger's columns are; empty if they are not there."""
+    return next((keys for keys in _METRICS if keys['AP'] in metrics), {})
 
 
 def _percent(value: float) -> Optional[float]:

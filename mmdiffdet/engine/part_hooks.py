@@ -1,6 +1,11 @@
 """Hooks that tell parts of the model what they cannot know."""
 from typing import Optional, Sequence
 
+from mmengine.dataset import (
+    ClassBalancedDataset,
+    ConcatDataset,
+    RepeatDataset,
+)
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -91,6 +96,11 @@ def count_images(dataset: Sequence, num_classes: int) -> list:
     Raises:
         ValueError: If it is a wrapper that cannot tell.
     """
+    if isinstance(dataset, (ClassBalancedDataset, RepeatDataset)):
+        return count_images(dataset.dataset, num_classes)  # of the images
+    if isinstance(dataset, ConcatDataset):
+        parts = [count_images(d, num_classes) for d in dataset.datasets]
+        return [sum(counts) for counts in zip(*parts)]
     if not hasattr(dataset, 'get_cat_ids'):
         raise ValueError(
             f'FederatedFrequencyHook: {type(dataset).__name__} has no '

@@ -1,4 +1,5 @@
 """Metrics, not rounded."""
 from .coco_metric import CocoMetric
+from .lvis_metric import LVISMetric
 
-__all__ = ['CocoMetric']
+__all__ = ['CocoMetric', 'LVISMetric']

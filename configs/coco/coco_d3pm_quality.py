@@ -1,0 +1,2 @@
+_base_ = ['./coco.py', '../_base_/parts/d3pm_quality.py']
+model = {{_base_.part}}
