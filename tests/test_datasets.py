@@ -1,13 +1,18 @@
 """Each data set in its own format: read, trained on, tested, recorded."""
 import json
+import runpy
+import sys
+import warnings
 
+import cv2
+import numpy as np
 import pytest
 import samples
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from tiny import ROOT, shrink_model, shrink_scales
+from tiny import ROOT, shrink_model, shrink_scales, write_coco
 
 from mmdiffdet.datasets.seeding import SeededIndex
 from mmdiffdet.engine.launch import use_amp
@@ -138,3 +143,99 @@ def test_bad_odgt_names_its_line(change, message, tmp_path, monkeypatch):
     path.write_text('\n'.join(lines))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         DATASETS.build(cfg.val_dataloader.dataset)
+
+
+def coco(folder, **changes):
+    """The COCO-format squares with a changed annotation file."""
+    write_coco(folder)
+    path = folder / 'train.json'
+    content = json.loads(path.read_text())
+    for key, change in changes.items():
+        change(content[key])
+    path.write_text(json.dumps(content))
+    return dict(
+        type='CocoDataset', data_root=f'{folder}/', ann_file='train.json',
+        data_prefix=dict(img='images/'),
+        metainfo=dict(classes=('red', 'green', 'blue')),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32), pipeline=[])
+
+
+def test_losses_of_coco_annotations_are_counted(tmp_path):
+    def spoil(annotations):
+        annotations[0]['bbox'] = [5, 5, 0, 9]
+        annotations[1]['bbox'] = [500, 5, 9, 9]
+        annotations[2]['image_id'] = 77
+
+    init_default_scope('mmdiffdet')
+    with pytest.warns(UserWarning) as told:
+        dataset = DATASETS.build(coco(tmp_path, annotations=spoil))
+    text = ' '.join(str(w.message) for w in told)
+    assert 'left out 1 annotation(s) of images that are not listed' in text
+    assert 'left out 2 box(es) without area' in text
+    assert sum(len(dataset.get_cat_ids(i)) for i in range(len(dataset))) == 3
+
+
+def test_category_ids_with_holes(tmp_path):
+    def spread(items, key):
+        for item in items:
+            item[key] *= 7
+
+    init_default_scope('mmdiffdet')
+    dataset = DATASETS.build(coco(
+        tmp_path, categories=lambda c: spread(c, 'id'),
+        annotations=lambda a: spread(a, 'category_id')))
+    assert [dataset.get_cat_ids(i) for i in range(3)] == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (lambda path: path.write_text('{\n"images": [\n}'),
+     'train.json:3: not JSON'),
+    (lambda path: path.write_text('[1]'), 'train.json: not in COCO format'),
+    (lambda path: path.write_text(
+        path.read_text().replace('"width": 64', '"width": 1')),
+     'no image is left after filter_cfg'),
+])
+def test_bad_coco_files(spoil, message, tmp_path):
+    init_default_scope('mmdiffdet')
+    cfg = coco(tmp_path)
+    spoil(tmp_path / 'train.json')
+    with pytest.raises(ValueError, match=message), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        DATASETS.build(cfg)
+
+
+def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / 'data'
+
+    def spoil(annotations):
+        annotations[1]['bbox'] = [40, 5, 30, 20]  # over the border
+        annotations.append(dict(annotations[2], id=99))
+
+    cfg = coco(folder, annotations=spoil)
+    cfg['metainfo']['classes'] += ('grey', )
+    content = json.loads((folder / 'train.json').read_text())
+    content['categories'].append(dict(id=4, name='grey'))
+    (folder / 'train.json').write_text(json.dumps(content))
+    (folder / 'images/3.png').write_bytes(b'no image')
+    cv2.imwrite(str(folder / 'images/4.png'), np.zeros((20, 30, 3), np.uint8))
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'train_dataloader = dict(dataset=dict(type="RepeatDataset", times=2, '
+        f'dataset={cfg!r}))\n')
+    monkeypatch.setattr(sys, 'argv', [
+        'check_dataset.py', str(config), '--splits', 'train', '--sheet',
+        str(tmp_path / 'sheet.jpg')])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools/check_dataset.py'),
+                       run_name='__main__')
+    text = capsys.readouterr().out
+    assert end.value.code == 1
+    for line in ('6 images, 7 objects, 0 ignored',
+                 'ERROR: unreadable image: 1 (3.png',
+                 'ERROR: image of another size than annotated: 1 (4.png: '
+                 '30x20 instead of 64x48)',
+                 'warning: box out of the image: 1 (1.png [40',
+                 'warning: box that stands twice: 1 (2.png',
+                 '1 classes without objects (their AP is n/a): grey'):
+        assert line in text, text
+    assert cv2.imread(str(tmp_path / 'sheet.jpg')).shape == (480, 1280, 3)

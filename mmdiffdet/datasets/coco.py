@@ -1,5 +1,7 @@
 """COCO format with strict classes."""
-from typing import List
+import json
+import warnings
+from typing import Any, List
 
 import mmdet.datasets
 from mmengine.fileio import get_local_path
@@ -15,15 +17,17 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
     def load_data_list(self) -> List[dict]:
         """Read the annotation file.
 
+        Annotations of images that are not listed and boxes that the parent
+        leaves out (without area, below a pixel, outside of the image) are
+        counted in a warning.
+
         Raises:
             FileNotFoundError: If it does not exist.
-            ValueError: If its categories are not those of
-                ``metainfo.classes``.
+            ValueError: If it is not COCO's JSON, or its categories are not
+                those of ``metainfo.classes``.
         """
         require_file(self.ann_file, type(self).__name__)
-        with get_local_path(
-                self.ann_file, backend_args=self.backend_args) as local_path:
-            api = self.COCOAPI(local_path)
+        api = self._read()
         found = [category['name'] for category in api.dataset['categories']]
         classes = list(self.metainfo['classes'])
         self._check_classes(found, classes)
@@ -39,7 +43,42 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         order = sorted(range(len(to_class)), key=to_class.__getitem__)
         self.cat_ids = [self.cat_ids[i] for i in order]
         self.cat2label = {c: i for i, c in enumerate(self.cat_ids)}
+        self._warn_of_losses(api, data_list)
         return data_list
+
+    def _read(self) -> Any:
+        """COCO's interface to the file."""
+        with get_local_path(
+                self.ann_file, backend_args=self.backend_args) as local_path:
+            try:
+                return self.COCOAPI(local_path)
+            except json.JSONDecodeError as error:
+                raise ValueError(f'{self.ann_file}:{error.lineno}: not JSON '
+                                 f'({error.msg})') from error
+            except (KeyError, TypeError, AssertionError) as error:
+                raise ValueError(
+                    f'{self.ann_file}: not in COCO format '
+                    f'({type(error).__name__} {error}); it needs images, '
+                    'annotations and categories') from error
+
+    def _warn_of_losses(self, api: Any, data_list: List[dict]) -> None:
+        wanted = set(self.cat_ids)
+        annotations = [
+            a for a in api.dataset.get('annotations', ())
+            if a['category_id'] in wanted and not a.get('ignore')
+        ]
+        absent = [a['id'] for a in annotations
+                  if a['image_id'] not in api.imgs]
+        kept = sum(len(info['instances']) for info in data_list)
+        lost = len(annotations) - len(absent) - kept
+        for count, what in (
+            (len(absent), 'annotation(s) of images that are not listed, '
+             f'ids {absent[:3]}'),
+            (lost, 'box(es) without area, below a pixel or outside of '
+             'their image')):
+            if count > 0:
+                warnings.warn(
+                    f'{self.ann_file}: left out {count} {what}', stacklevel=2)
 
     def _check_classes(self, found: List[str], classes: List[str]) -> None:
         absent = [name for name in classes if name not in found]

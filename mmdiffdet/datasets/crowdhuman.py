@@ -8,13 +8,29 @@ from mmengine.fileio import get_text
 from PIL import Image
 
 from ..registry import DATASETS
-from .loading import require_file
+from .loading import NeverEmpty, require_file
 
 _ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap the sides
 
 
+class _Filtered(mmdet.datasets.BaseDetDataset):
+    """With ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
+
+    def filter_data(self) -> List[dict]:
+        """What is left of the data for training."""
+        cfg = self.filter_cfg or {}
+        if self.test_mode:
+            return self.data_list
+        return [
+            info for info in self.data_list
+            if min(info['width'], info['height']) >= cfg.get('min_size', 0)
+            and not (cfg.get('filter_empty_gt') and all(
+                i['ignore_flag'] for i in info['instances']))
+        ]
+
+
 @DATASETS.register_module()
-class CrowdHumanDataset(mmdet.datasets.BaseDetDataset):
+class CrowdHumanDataset(NeverEmpty, _Filtered):
     """CrowdHuman (arXiv 1805.00123) from its ``.odgt`` file: full bodies.
 
     Persons marked to be ignored and masks are ``ignored_instances``. Sizes
@@ -81,16 +97,3 @@ class CrowdHumanDataset(mmdet.datasets.BaseDetDataset):
         return [instance['bbox_label']
                 for instance in self.get_data_info(idx)['instances']
                 if not instance['ignore_flag']]
-
-    def filter_data(self) -> List[dict]:
-        """Leave out images as ``filter_cfg`` says: ``filter_empty_gt``,
-        ``min_size``."""
-        cfg = self.filter_cfg or {}
-        if self.test_mode:
-            return self.data_list
-        return [
-            info for info in self.data_list
-            if min(info['width'], info['height']) >= cfg.get('min_size', 0)
-            and not (cfg.get('filter_empty_gt') and all(
-                i['ignore_flag'] for i in info['instances']))
-        ]

@@ -1,6 +1,6 @@
 """Reading of files that the user may have got wrong."""
 import os.path as osp
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable, List, Optional
 
 import mmcv.transforms
 
@@ -16,7 +16,26 @@ def require_file(path: str, owner: str) -> None:
             'environment variable that the config reads its root from')
 
 
-class StrictClasses:
+class NeverEmpty:
+    """For data sets of MMDetection: no image at all is an error."""
+
+    def filter_data(self) -> List[dict]:
+        """What is left after ``filter_cfg``.
+
+        Raises:
+            ValueError: If that is nothing; sampling would wait for ever.
+        """
+        kept = super().filter_data()
+        if not kept:
+            raise ValueError(
+                f'{self.ann_file}: no image is left'
+                + ('' if self.test_mode else ' after filter_cfg='
+                   f'{self.filter_cfg}: are there objects of the classes '
+                   f'{self.metainfo["classes"][:5]}?'))
+        return kept
+
+
+class StrictClasses(NeverEmpty):
     """For data sets of MMDetection: no class is dropped without a word.
 
     Args:

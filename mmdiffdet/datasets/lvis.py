@@ -4,11 +4,11 @@ from typing import List
 import mmdet.datasets
 
 from ..registry import DATASETS
-from .loading import require_file
+from .loading import NeverEmpty, require_file
 
 
 @DATASETS.register_module()
-class LVISV1Dataset(mmdet.datasets.LVISV1Dataset):
+class LVISV1Dataset(NeverEmpty, mmdet.datasets.LVISV1Dataset):
     """MMDetection's; needs ``pip install lvis``."""
 
     def load_data_list(self) -> List[dict]:
@@ -24,7 +24,8 @@ class LVISV1Dataset(mmdet.datasets.LVISV1Dataset):
         try:
             data_list = super().load_data_list()
         except ImportError as error:
-            raise ImportError('LVIS needs its package: pip install lvis') from error
+            raise ImportError(
+                'LVIS needs its package: pip install lvis') from error
         if len(self.cat_ids) != len(self.metainfo['classes']):
             raise ValueError(
                 f'{self.ann_file} has {len(self.cat_ids)} categories, metainfo'

@@ -1,0 +1,139 @@
+"""What is wrong with a data set, before a training finds out."""
+import os.path as osp
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Dict, List, Sequence
+
+import mmcv
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+MAX_EXAMPLES = 3
+
+
+@dataclass
+class DatasetReport:
+    """Counts and findings of one data set.
+
+    Args:
+        images (int): After filtering.
+        objects (int): Boxes that are trained on or looked for.
+        ignored (int): Boxes that are neither.
+        by_class (dict[str, int]): Objects of each class.
+        found (dict[str, list[str]]): Where, by kind of finding.
+    """
+
+    images: int = 0
+    objects: int = 0
+    ignored: int = 0
+    by_class: Dict[str, int] = field(default_factory=dict)
+    found: Dict[str, List[str]] = field(default_factory=dict)
+
+    ERRORS = ('unreadable image', 'image of another size than annotated')
+
+    def note(self, kind: str, where: str) -> None:
+        """Add a finding."""
+        self.found.setdefault(kind, []).append(where)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a training would stop or learn from wrong places."""
+        return any(kind in self.found for kind in self.ERRORS)
+
+    def text(self) -> str:
+        """All of it, a line a fact."""
+        lines = [f'{self.images} images, {self.objects} objects, '
+                 f'{self.ignored} ignored']
+        width = max(map(len, self.by_class), default=0)
+        shown = self.by_class.items()
+        if len(self.by_class) > 30:
+            shown = Counter(self.by_class).most_common(10)
+            lines.append(f'{len(self.by_class)} classes, the most frequent:')
+        lines += [f'  {name:{width}} {count}' for name, count in shown]
+        absent = [name for name, n in self.by_class.items() if n == 0]
+        if absent:
+            names = ', '.join(absent[:MAX_EXAMPLES])
+            more = ', ...' if len(absent) > MAX_EXAMPLES else ''
+            lines.append(f'{len(absent)} classes without objects (their AP is '
+                         f'n/a): {names}{more}')
+        for kind, places in self.found.items():
+            label = 'ERROR' if kind in self.ERRORS else 'warning'
+            shown = ', '.join(places[:MAX_EXAMPLES])
+            more = ', ...' if len(places) > MAX_EXAMPLES else ''
+            lines.append(f'{label}: {kind}: {len(places)} ({shown}{more})')
+        return '\n'.join(lines)
+
+
+def check_dataset(dataset: BaseDataset) -> DatasetReport:
+    """Read all annotations and images of a data set.
+
+    Args:
+        dataset (BaseDataset): Of MMDetection, without a wrapper.
+    """
+    classes = dataset.metainfo['classes']
+    report = DatasetReport(by_class=dict.fromkeys(classes, 0))
+    paths: Counter = Counter()
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        name = osp.basename(info['img_path'])
+        report.images += 1
+        paths[info['img_path']] += 1
+        try:
+            image = mmcv.imread(info['img_path'])
+            if image is None:
+                raise ValueError('not an image')
+        except Exception as error:  # depends on the decoder
+            report.note('unreadable image', f'{name}: {error}')
+            image = None
+        height, width = info['height'], info['width']
+        if image is not None and image.shape[:2] != (height, width):
+            report.note(
+                'image of another size than annotated',
+                f'{name}: {image.shape[1]}x{image.shape[0]} instead of '
+                f'{width}x{height}')
+        if min(height, width) < 32:
+            report.note('image with a side below 32 pixels', name)
+        _check_boxes(report, info['instances'], classes, name, height, width)
+    for path, count in paths.items():
+        if count > 1:
+            report.note('image that stands twice', osp.basename(path))
+    return report
+
+
+def _check_boxes(report: DatasetReport, instances: Sequence[dict],
+                 classes: Sequence[str], name: str, height: int,
+                 width: int) -> None:
+    seen = set()
+    for instance in instances:
+        if instance.get('ignore_flag'):
+            report.ignored += 1
+            continue
+        report.objects += 1
+        label, box = instance['bbox_label'], np.asarray(instance['bbox'])
+        report.by_class[classes[label]] += 1
+        place = f'{name} {np.round(box, 1).tolist()}'
+        if (box[2:] <= box[:2]).any():
+            report.note('box without area', place)
+        elif (box[2:] - box[:2] < 1).any():
+            report.note('box below a pixel', place)
+        # VOC's boxes may end a pixel outside
+        if (box[:2] < -1).any() or box[2] > width + 1 or box[3] > height + 1:
+            report.note('box out of the image', place)
+        key = (label, *box.tolist())
+        if key in seen:
+            report.note('box that stands twice', place)
+        seen.add(key)
+    if not instances:
+        report.note('image without objects', name)
+
+
+def leaf_datasets(cfg: dict) -> List[dict]:
+    """Configs of the data sets within wrappers.
+
+    Args:
+        cfg (dict): Of a data set or of a wrapper.
+    """
+    if 'datasets' in cfg:
+        return [leaf for part in cfg['datasets']
+                for leaf in leaf_datasets(part)]
+    return leaf_datasets(cfg['dataset']) if 'dataset' in cfg else [cfg]
