@@ -321,4 +321,7 @@ def test_distillation_options_become_the_hook(tmp_path):
     assert list(found.unknown) == [
         f'{name}ANOTHER', 'DATASETS.TRAIN', 'DATASETS.TEST']
     assert any('checkpoints/teacher.pth' in note for note in found.notes)
-    assert 'custom_hooks' not in convert_config({}, tmp_path / 'a.py').config
+    alone = convert_config({f'{name}TOPK': 50}, tmp_path / 'a.py')
+    assert 'custom_hooks' not in alone.config
+    assert f'{name}TOPK' in alone.unknown
+    assert f'{name}BOX_WEIGHT' not in alone.unknown

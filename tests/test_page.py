@@ -1,16 +1,22 @@
 """The page of results; needs no torch."""
 import re
+import runpy
+import sys
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from ledger_rows import ROW
 
+from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import group
 from mmdiffdet.ledger.page import render_page
 from mmdiffdet.ledger.runs import Run
 
+TOOL = str(
+    Path(__file__).parents[1] / 'tools/analysis_tools/result_page.py')
 PNG = bytes.fromhex(
     '89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de'
     '0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082')
@@ -48,6 +54,37 @@ def test_page_holds_tables_charts_and_pictures(experiments, tmp_path):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert page == render_page('A & B', experiments, [compare(a, b)],
                                ['odd <row>'], [picture])
+
+
+def test_one_run_has_a_page(tmp_path, monkeypatch, capsys):
+    """And so has a metric that no run has."""
+    Ledger(tmp_path / 'rows.tsv').append([ROW])
+    for metric in ('AP', 'APs'):
+        out = tmp_path / f'{metric}.html'
+        monkeypatch.setattr(sys, 'argv', [
+            'result_page.py', str(tmp_path / 'rows.tsv'), '--out', str(out),
+            '--metric', metric])
+        runpy.run_path(TOOL, run_name='__main__')
+        assert 'wrote' in capsys.readouterr().out
+        assert out.read_text().count('<svg') == 2
+
+
+def test_the_tool_compares_and_refuses(tmp_path, monkeypatch):
+    rows = [replace(ROW, eval_seed=e, sample_step=s, AP=40 + s + e / (9 + s))
+            for e in (0, 1, 2) for s in (1, 4)]
+    Ledger(tmp_path / 'rows.tsv').append(rows)
+    pair = ['base@sample_step=1', 'base@sample_step=4']
+    for more, message in (([], 'sample_step'), (['sample_step'], None)):
+        monkeypatch.setattr(sys, 'argv', [
+            'result_page.py', str(tmp_path / 'rows.tsv'), '--out',
+            str(tmp_path / 'page.html'), '--compare', *pair, *more])
+        if message:
+            with pytest.raises(SystemExit, match=message):
+                runpy.run_path(TOOL, run_name='__main__')
+            assert not (tmp_path / 'page.html').exists()
+        else:
+            runpy.run_path(TOOL, run_name='__main__')
+            assert 'B is better than A' in (tmp_path / 'page.html').read_text()
 
 
 def test_bad_pages(experiments, tmp_path):

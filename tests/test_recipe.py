@@ -1,17 +1,24 @@
 """The chain of trainings: order, resuming, seeds, jobs."""
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.launch import read_config, require_checkpoint
+from mmdiffdet.engine.launch import (
+    read_config,
+    require_checkpoint,
+    training_lock,
+)
+from mmdiffdet.engine.provenance import finished
 from mmdiffdet.engine.recipe import STAGES, recipe, run_chain, train
 
 D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
@@ -74,10 +81,18 @@ def test_a_chain_trains_tests_and_skips(folder):
     run_chain('mini', 3, CHAIN, say=lines.append)
     assert sum('is there' in line for line in lines) == 3
 
-    # a new baseline under an old student is told, not overlooked
-    os.utime('work_dirs/mini_seed3/iter_2.pth')
-    with pytest.raises(RuntimeError, match='older than .*mini_seed3'):
-        run_chain('mini', 3, say=lines.append)
+    # another baseline under an old student is told, not overlooked; also if
+    # the stage in between was not asked for
+    path = Path('work_dirs/mini_seed3/iter_2.pth')
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['message_hub'] = None
+    torch.save(checkpoint, path)
+    for stages in (CHAIN, ['20to1']):
+        with pytest.raises(
+                RuntimeError, match='mini_warmstart_seed3/iter_2.pth is not '
+                'of this config: it was started from another '
+                'work_dirs/mini_seed3/iter_2.pth'):
+            run_chain('mini', 3, stages, say=lines.append)
 
 
 def test_seeds_are_jobs_of_submitit(folder):
@@ -97,6 +112,56 @@ def test_seeds_are_jobs_of_submitit(folder):
                      found.stdout)
 
 
+def test_what_is_there_must_be_of_the_config(folder):
+    stage = recipe('mini', 0)[0]
+    train(stage, say=lambda line: None)
+    done = Path(stage.checkpoint)
+    plain = (folder / 'mini.py').read_text()
+    (folder / 'mini.py').write_text(
+        plain + 'optim_wrapper["optimizer"]["lr"] = 1\n')
+    with pytest.raises(RuntimeError, match='optimizer is another.*Remove'):
+        train(stage, say=lambda line: None)
+    (folder / 'mini.py').write_text(plain)
+    other = recipe('mini', 1)[0]
+    shutil.copytree(done.parent, other.work_dir)
+    with pytest.raises(RuntimeError, match='its train seed is 0'):
+        train(other, say=lambda line: None)
+    # a kill in the middle of the last save: the file is there, not its mark
+    mark = done.with_name('last_checkpoint')
+    assert finished(str(done))
+    mark.unlink()
+    done.write_bytes(done.read_bytes()[:1000])
+    assert not finished(str(done))
+    lines = []
+    train(stage, say=lines.append)
+    assert 'trained in' in lines[0] and finished(str(done))
+    # nobody else trains there meanwhile
+    with training_lock(stage.work_dir):
+        mark.unlink()
+        with pytest.raises(RuntimeError, match='another process is training'):
+            train(stage, say=lambda line: None)
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--work-dir', 'x'], ['--amp', '--train-seed', '3'],
+    ['--cfg-options', 'train_cfg.max_iters=5'],
+    ['--cfg-options', 'randomness.seed=5']])
+def test_arguments_that_lead_elsewhere_are_refused(folder, arguments):
+    with pytest.raises(ValueError, match='cannot be given to a chain'):
+        train(recipe('mini', 0)[0], arguments, say=lambda line: None)
+
+
+def test_train_seeds_are_told_to_the_config_alone(folder, monkeypatch):
+    monkeypatch.setenv('TRAIN_SEED', '7')
+    plain = read_config('mini/mini.py')
+    assert plain.randomness.seed == 0 and plain.work_dir == 'work_dirs/mini'
+    assert read_config('mini/mini.py', 4).work_dir == 'work_dirs/mini_seed4'
+    assert os.environ['TRAIN_SEED'] == '7'
+    text = (folder / 'mini.py').read_text()
+    (folder / 'mini.py').write_text(text + "work_dir = 'elsewhere'\n")
+    assert read_config('mini/mini.py', 4).work_dir == 'elsewhere_seed4'
+
+
 def test_a_stage_that_fails_names_its_log_and_stops_the_chain(folder):
     path = folder / 'mini.py'
     path.write_text(path.read_text() + "model['nonsense'] = 1\n")
@@ -110,6 +175,9 @@ def test_missing_start_names_the_command(folder, monkeypatch):
     with pytest.raises(RuntimeError, match='mini_seed0/iter_2.pth does not'):
         train(stage, say=lambda line: None)
     monkeypatch.chdir(ROOT)
+    with pytest.raises(FileNotFoundError, match='no configs/warmstart/'
+                       'warmstart_seed7.py'):
+        require_checkpoint('work_dirs/warmstart_seed7/no.pth', 'load_from')
     with pytest.raises(FileNotFoundError, match='tools/train.py configs/bccd/'
                        'bccd_warmstart.py --train-seed 4'):
         require_checkpoint('work_dirs/bccd_warmstart_seed4/no.pth', 'teacher')
@@ -132,12 +200,16 @@ def test_recipes_of_the_repository(monkeypatch):
                 assert cfg.custom_hooks[0].teacher.checkpoint == before
             before = stage.checkpoint
             assert '_seed2/' in before
-    with pytest.raises(ValueError, match="'bccd', 'demo', 'repro10k'"):
+    with pytest.raises(ValueError, match="'bccd', 'demo', 'demo_models'"):
         recipe('coco2', 0)
     with pytest.raises(FileNotFoundError, match='repro10k_seed7.py'):
         recipe('repro10k', 7)
     with pytest.raises(ValueError, match='train seed 3: .*seed=0'):
         read_config('configs/distill/20to1_seed0.py', 3)
+    assert read_config('configs/distill/20to1_seed0.py', 0).work_dir == \
+        'work_dirs/20to1_seed0'
+    with pytest.raises(ValueError, match="no stages .'warm'"):
+        recipe('demo', 0, ['warm'])
 
 
 def test_a_killed_training_ends_at_the_same_weights(folder):
@@ -151,9 +223,10 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
     torch.save(dict(state_dict=teacher.state_dict()),
                'work_dirs/mini_warmstart_seed0/iter_2.pth')
     stage = recipe('mini', 0)[3]
-    train(stage, ['--work-dir', 'whole'], say=lambda line: None)
     command = [sys.executable, str(ROOT / 'tools/train.py'), stage.config,
                '--train-seed', '0', '--resume']
+    subprocess.run([*command, '--work-dir', 'whole'], env=ENVIRONMENT,
+                   check=True, capture_output=True)
     for iteration in (1, 3, 6):
         process = subprocess.Popen(
             command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The whole chain on composed photographs, from data to a page of results.
+"""From nothing to a page of results, on composed photographs.
 
     python tools/demo.py [--eval-seeds 0 1 2] [--steps 1 20]
 
@@ -26,7 +26,8 @@ def tool(name: str, *arguments: str, show: bool = True) -> None:
     print(f'$ python tools/{name} {" ".join(arguments)}', flush=True)
     run([sys.executable, f'tools/{name}', *arguments],
         FOLDER / f'{Path(name).stem}.log',
-        (lambda line: print(f'  {line}', flush=True)) if show else None)
+        (lambda line: print(f'  {line}', flush=True)) if show else None,
+        r'\S.*')
 
 
 class Progress:
@@ -47,8 +48,10 @@ class Progress:
 
 def fast_bf16() -> bool:
     """Whether bfloat16 is faster than float32 here."""
-    return torch.cuda.is_available() or \
-        torch.cpu._is_avx512_bf16_supported()
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
+    return bool(probe and probe())
 
 
 def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str],

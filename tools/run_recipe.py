@@ -1,38 +1,53 @@
-"""Train the chain baseline, warm start, distillation, geometry features.
+"""Train the stages of a recipe for several train seeds, and test them.
 
     python tools/run_recipe.py RECIPE [--train-seeds 0 1 2]
-        [--stages baseline warmstart 20to1 geo_feat]
+        [--stages baseline warmstart no_teacher 20to1 geo_feat]
         [--eval-seeds 0 1 2 --steps 1 4 20 [--ledger FILE.tsv]]
-        [--processes N] [--executor local|slurm [--slurm KEY=VALUE ...]]
+        [--processes N] [--executor local|slurm [--submitit KEY=VALUE ...]]
         [--train-args ...]
 
-RECIPE is a data set: demo, bccd or repro10k. Finished stages are skipped and a
-stage that was killed goes on, so the same command is repeated until it is
-done. With --eval-seeds each stage is tested when it is trained. Seeds are
-independent: one after the other here, or a job each through submitit.
+RECIPE: demo, bccd and repro10k are chains of baseline, warm start, control
+without teacher, distillation and geometry features; demo_models and
+repro10k_models train DiffusionDet, D3PM + quality and DETR next to each
+other; or a folder of yours with NAME.py, NAME_warmstart.py, ... in it.
+Finished stages are skipped and a stage that was killed goes on: repeat the
+command until it is done. With --eval-seeds each stage is tested when it is
+trained, and all are summarised. Train seeds are independent: one after the
+other here, or a job each through submitit.
 """
 import argparse
+import os.path as osp
+import subprocess
 import sys
 from typing import Any, List, Optional
 
+import torch
 from mmengine.config import DictAction
 
-from mmdiffdet.engine.recipe import STAGES, recipe, run_chain
+from mmdiffdet.engine.recipe import (
+    ROOT,
+    check_train_arguments,
+    recipe,
+    run_chain,
+)
+
+LEDGER = 'work_dirs/ledger/results.tsv'
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('recipe', help='demo, bccd, repro10k')
+    parser.add_argument('recipe', help='its name, or a folder')
     parser.add_argument('--train-seeds', nargs='+', type=int, default=[0])
     parser.add_argument(
-        '--stages', nargs='+', choices=STAGES, default=list(STAGES))
+        '--stages', nargs='+', help='all by default')
     parser.add_argument(
         '--eval-seeds', nargs='+', help='test each stage with these')
     parser.add_argument(
         '--steps', nargs='+', help='numbers of sampling steps of the tests')
-    parser.add_argument('--ledger', help='where the tests append their rows')
+    parser.add_argument(
+        '--ledger', default=LEDGER, help='where the tests append their rows')
     parser.add_argument(
         '--processes', type=int, default=1, help='GPUs of a training')
     parser.add_argument(
@@ -40,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         choices=['local', 'slurm'],
         help='submit a job for each train seed through submitit')
     parser.add_argument(
-        '--slurm',
+        '--submitit',
         nargs='+',
         action=DictAction,
         default={},
@@ -52,20 +67,32 @@ def parse_args() -> argparse.Namespace:
         default=[],
         help='the rest goes to tools/train.py')
     args = parser.parse_args()
-    if not args.eval_seeds and (args.steps or args.ledger):
-        parser.error('--steps and --ledger need --eval-seeds')
+    if not args.eval_seeds and args.steps:
+        parser.error('--steps needs --eval-seeds')
     return args
 
 
 def test_arguments(args: argparse.Namespace) -> Optional[List[str]]:
     if not args.eval_seeds:
         return None
-    found = ['--eval-seeds', *args.eval_seeds]
-    if args.steps:
-        found += ['--steps', *args.steps]
-    if args.ledger:
-        found += ['--ledger', args.ledger]
-    return found
+    steps = ['--steps', *args.steps] if args.steps else []
+    return ['--eval-seeds', *args.eval_seeds, *steps, '--ledger', args.ledger]
+
+
+class Job:
+    """A chain that a Slurm job, when its time is over, goes on with."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __call__(self) -> Any:
+        """Run the chain."""
+        return run_chain(*self.call)
+
+    def checkpoint(self, *_: Any) -> Any:
+        """What submitit submits again."""
+        import submitit
+        return submitit.helpers.DelayedSubmission(self)
 
 
 def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
@@ -77,16 +104,23 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
                           'submitit') from error
     executor = submitit.AutoExecutor(
         folder='work_dirs/jobs/%j', cluster=args.executor)
+    # without it submitit hides the GPUs from local jobs
+    gpus = args.processes if torch.cuda.is_available() else 0
     executor.update_parameters(
-        **{'timeout_min': 24 * 60, 'name': args.recipe, **args.slurm})
-    return [executor.submit(run_chain, *call) for call in calls]
+        **{'timeout_min': 24 * 60, 'name': osp.basename(args.recipe),
+           'gpus_per_node': gpus, **args.submitit})
+    jobs = [executor.submit(Job(*call)) for call in calls]
+    for seed, job in zip(args.train_seeds, jobs):
+        print(f'seed {seed}  job {job.job_id}: {job.paths.stdout}', flush=True)
+    return jobs
 
 
 def main() -> None:
     args = parse_args()
     try:
+        check_train_arguments(args.train_args)
         for seed in args.train_seeds:
-            recipe(args.recipe, seed)
+            recipe(args.recipe, seed, args.stages)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'run_recipe: {error}')
     calls = [(args.recipe, seed, args.stages, args.train_args,
@@ -99,13 +133,15 @@ def main() -> None:
             if job is None:
                 run_chain(*call)
             else:
-                print(f'seed {seed}  job {job.job_id}: {job.paths.stdout}',
-                      flush=True)
                 for stage, path in job.result().items():
-                    print(f'seed {seed}  {stage:9}  {path}', flush=True)
+                    print(f'seed {seed}  {stage:10}  {path}', flush=True)
         except Exception as error:  # the other seeds go on
             print(f'seed {seed}  FAILED: {error}', file=sys.stderr)
             failed.append(seed)
+    if args.eval_seeds and osp.exists(args.ledger):
+        subprocess.run(
+            [sys.executable, str(ROOT / 'tools/summarize.py'), args.ledger],
+            check=True)
     if failed:
         sys.exit(f'run_recipe: train seeds {failed} failed; the same command '
                  'goes on where they stopped')

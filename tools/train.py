@@ -11,6 +11,7 @@ from mmdiffdet.engine.launch import (
     add_common_arguments,
     load_config,
     require_checkpoint,
+    training_lock,
     use_amp,
 )
 
@@ -50,7 +51,8 @@ def main() -> None:
         # else the first start, from where the config says
     if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, 'load_from')
-    Runner.from_cfg(cfg).train()
+    with training_lock(cfg.work_dir):
+        Runner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':

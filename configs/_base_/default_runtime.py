@@ -12,6 +12,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
     checkpoint_guard=dict(type='CheckpointGuardHook'),
+    origin=dict(type='OriginHook'),
     num_classes=dict(type='NumClassCheckHook'),  # of data set and model
     iteration_seed=dict(type='IterationSeedHook'))
 custom_hooks = []

@@ -282,7 +282,8 @@ def _schedule(s: Dict[str, Any],
     distill = dict(s['distill'])
     weights = distill.pop('teacher')
     if weights:
-        checkpoint = str(Path(weights).with_suffix('.safetensors'))
+        checkpoint = weights if '://' in weights else str(
+            Path(weights).with_suffix('.safetensors'))
         hooks.append(
             dict(
                 type='SamplerDistillHook',
@@ -290,6 +291,15 @@ def _schedule(s: Dict[str, Any],
                 **distill))
         result.notes.append(f'convert the teacher: python tools/'
                             f'convert_checkpoint.py {weights} {checkpoint}')
+        result.notes.append(
+            f'compare {distill} of SamplerDistillHook with the seed: what the '
+            'YAML does not set has the values of the "stable" recipe')
+    else:
+        result.unknown.update({
+            f'{_PREFIX}{name}': 'there is no SAMPLER_DISTILL_TEACHER_WEIGHTS'
+            for name, option in OPTIONS.items() if option.section == 'distill'
+            and not _equal(distill.get(option.key, ''), option.default)
+            and option.key != 'teacher'})
     if hooks:
         config['custom_hooks'] = hooks
     return config

@@ -4,6 +4,7 @@ from .checkpoint_guard_hook import CheckpointGuardHook
 from .iteration_seed_hook import IterationSeedHook
 from .ledger_hook import LedgerHook
 from .multi_seed_test_loop import MultiSeedTestLoop
+from .origin_hook import OriginHook
 from .part_hooks import FederatedFrequencyHook, GeometryWarmupHook
 from .part_optim import (
     PartAmpOptimWrapper,
@@ -14,7 +15,7 @@ from .part_optim import (
 
 __all__ = [
     'CheckpointGuardHook', 'FederatedFrequencyHook', 'GeometryWarmupHook',
-    'IterationSeedHook', 'LedgerHook', 'MultiSeedTestLoop',
+    'IterationSeedHook', 'LedgerHook', 'MultiSeedTestLoop', 'OriginHook',
     'PartAmpOptimWrapper', 'PartBf16OptimWrapper', 'PartOptimWrapper',
     'PartOptimWrapperConstructor', 'load_checkpoint_file'
 ]

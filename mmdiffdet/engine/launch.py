@@ -1,9 +1,11 @@
 """What the command lines of training and testing share."""
 import argparse
+import fcntl
 import os
 import os.path as osp
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 import torch
 import torch.distributed as dist
@@ -42,7 +44,7 @@ def read_config(path: str, train_seed: Optional[int] = None) -> Config:
         path (str): The file.
         train_seed (int, optional): Of a training; config files read it as
             ``TRAIN_SEED``. Outputs go to ``work_dirs/<name>_seed<train_seed>``
-            unless the file says where, without a seed to ``work_dirs/<name>``.
+            (``work_dirs/<name>`` without a seed, or where the file says).
 
     Raises:
         FileNotFoundError: If the config does not exist.
@@ -50,17 +52,38 @@ def read_config(path: str, train_seed: Optional[int] = None) -> Config:
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'config {path} does not exist')
-    name = osp.splitext(osp.basename(path))[0]
-    if train_seed is not None:
-        os.environ['TRAIN_SEED'] = str(train_seed)
-        name += f'_seed{train_seed}'
-    cfg = Config.fromfile(path)
-    if train_seed is not None and cfg.randomness.get('seed') != train_seed:
-        raise ValueError(f'train seed {train_seed}: {path} sets '
-                         f'randomness.seed={cfg.randomness.get("seed")}')
+    with _train_seed(train_seed):
+        cfg = Config.fromfile(path)
     if cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', name)
+        cfg.work_dir = osp.join('work_dirs',
+                                osp.splitext(osp.basename(path))[0])
+    if train_seed is not None:
+        check_train_seed(cfg, train_seed)
+        if not cfg.work_dir.endswith(f'_seed{train_seed}'):
+            cfg.work_dir += f'_seed{train_seed}'
     return cfg
+
+
+def check_train_seed(cfg: Config, train_seed: int) -> None:
+    """Raise ValueError if a config has another train seed."""
+    found = cfg.get('randomness', {}).get('seed')
+    if found != train_seed:
+        raise ValueError(f'train seed {train_seed}: {cfg.filename} or '
+                         f'--cfg-options set randomness.seed={found}')
+
+
+@contextmanager
+def _train_seed(seed: Optional[int]) -> Iterator[None]:
+    """Tell config files, and nobody else."""
+    before = os.environ.pop('TRAIN_SEED', None)
+    if seed is not None:
+        os.environ['TRAIN_SEED'] = str(seed)
+    try:
+        yield
+    finally:
+        os.environ.pop('TRAIN_SEED', None)
+        if before is not None:
+            os.environ['TRAIN_SEED'] = before
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -73,6 +96,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config, args.train_seed)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+        if args.train_seed is not None:
+            check_train_seed(cfg, args.train_seed)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -90,18 +115,49 @@ def use_amp(cfg: Config, on: bool) -> None:
     """Mixed precision, as this machine does it.
 
     float16 with loss scaling on GPUs (``PartAmpOptimWrapper``); mmengine's
-    wrapper asks for a GPU, so on CPUs bfloat16 (``PartBf16OptimWrapper``).
+    wrapper asks for a GPU, so on CPUs bfloat16 (``PartBf16OptimWrapper``). A
+    teacher whose precision is not given takes part where bfloat16 is there.
 
     Args:
         cfg (Config): Changed in place.
         on (bool): Whether to switch it on; a config that has it on is kept.
     """
+    gpu = torch.cuda.is_available()
     wrapper = cfg.optim_wrapper
     if on and wrapper.type == 'PartOptimWrapper':
         wrapper.update(type='PartAmpOptimWrapper', loss_scale='dynamic')
-    if wrapper.type == 'PartAmpOptimWrapper' and not torch.cuda.is_available():
-        wrapper.type = 'PartBf16OptimWrapper'
-        wrapper.pop('loss_scale', None)
+    if wrapper.type == 'PartAmpOptimWrapper':
+        if not gpu or torch.cuda.is_bf16_supported():
+            for hook in cfg.get('custom_hooks', []):
+                if 'teacher' in hook:
+                    hook.teacher.setdefault('precision', 'bf16')
+        if not gpu:
+            wrapper.type = 'PartBf16OptimWrapper'
+            wrapper.pop('loss_scale', None)
+
+
+@contextmanager
+def training_lock(work_dir: str) -> Iterator[None]:
+    """Hold a work directory, so that no second training writes to it.
+
+    Args:
+        work_dir (str): Of the training; made if missing.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    if int(os.environ.get('RANK', 0)) > 0:
+        yield
+        return
+    os.makedirs(work_dir, exist_ok=True)
+    with open(osp.join(work_dir, '.lock'), 'a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f'{work_dir}: another process is training there; wait for it '
+                'or choose another --work-dir') from error
+        yield
 
 
 def require_checkpoint(path: str, what: str) -> None:
@@ -119,8 +175,12 @@ def require_checkpoint(path: str, what: str) -> None:
     plain, _, seed = folder.rpartition('_seed')
     way = 'Give the path of one that exists'
     for name, option in ((folder, ''), (plain, f' --train-seed {seed}')):
-        configs = (Path(__file__).parents[2] / 'configs').rglob(f'{name}.py')
-        found = sorted(p for p in configs if '_base_' not in p.parts)
+        files = (Path(__file__).parents[2] / 'configs').rglob(f'{name}.py')
+        found = sorted(p for p in files if '_base_' not in p.parts)
+        if found and option and any(found[0].parent.glob(f'{name}_seed*.py')):
+            way = (f'There is no {osp.relpath(found[0].parent)}/{folder}.py '
+                   'that would make it')
+            break
         if found:
             way = ('It is made by: python tools/train.py '
                    f'{osp.relpath(found[0])}{option}')

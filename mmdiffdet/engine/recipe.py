@@ -1,10 +1,12 @@
 """Trainings that build on each other, as one resumable chain.
 
-A recipe is a list of configs; each names in ``load_from`` the checkpoint that
-the one before leaves behind. Seeds are independent of each other.
+A recipe names configs; each names in ``load_from`` the checkpoint that the one
+before leaves behind. Train seeds are independent of each other.
 """
+import os
 import os.path as osp
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -15,14 +17,38 @@ from typing import Callable, Dict, List, Optional, Sequence
 from mmengine.config import Config
 
 from .launch import read_config
+from .provenance import check_origin, finished
 
 ROOT = Path(__file__).parents[2]
 STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1', 'geo_feat')
-_BY_NAME = {
-    'repro10k': ('baseline/repro10k', 'warmstart/warmstart',
-                 'distill/no_teacher', 'distill/20to1', 'geo_feat/geo_feat')
+_RECIPES = {
+    'repro10k':
+    dict(
+        baseline='baseline/repro10k',
+        warmstart='warmstart/warmstart',
+        no_teacher='distill/no_teacher',
+        **{'20to1': 'distill/20to1'},
+        geo_feat='geo_feat/geo_feat'),
+    # trainings from scratch, next to each other
+    'repro10k_models':
+    dict(
+        diffusiondet='repro10k/diffusiondet_r50_fpn_500-proposals_10k',
+        d3pm_quality='repro10k/d3pm_quality_10k',
+        detr='detr/detr_r50_repro10k'),
+    'demo_models':
+    dict(
+        diffusiondet='demo/demo',
+        d3pm_quality='parts/d3pm_quality',
+        detr='detr/detr_demo'),
 }
+# of tools/train.py, but they would lead away from where a chain looks
+_RESERVED = ('--work-dir', '--train-seed', '--resume', 'work_dir', 'load_from',
+             'train_cfg.max_iters', 'randomness')
 Say = Callable[[str], None]
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 @dataclass(frozen=True)
@@ -30,7 +56,7 @@ class Stage:
     """One training of a chain.
 
     Args:
-        name (str): One of ``STAGES``.
+        name (str): Of the stage.
         config (str): Path of the config file.
         seed (int): The train seed.
         option (bool): Whether the config is told its seed (``--train-seed``);
@@ -63,49 +89,75 @@ class Stage:
         return osp.join(cfg.work_dir, f'iter_{cfg.train_cfg.max_iters}.pth')
 
 
-def recipe(name: str, seed: int) -> List[Stage]:
+def recipe(name: str,
+           seed: int,
+           stages: Optional[Sequence[str]] = None) -> List[Stage]:
     """The chain of a data set.
 
     Args:
-        name (str): ``repro10k``, or a folder (by itself or in ``configs``)
-            NAME with ``NAME.py``, ``NAME_warmstart.py``,
+        name (str): A recipe of this file, or a folder (by itself or in
+            ``configs``) NAME with ``NAME.py``, ``NAME_warmstart.py``,
             ``NAME_no_teacher.py`` (the control of distillation),
             ``NAME_20to1.py`` and ``NAME_geo_feat.py``. A file may be for one
             seed alone, ``..._seed3.py``.
         seed (int): The train seed.
+        stages (Sequence[str], optional): Which; by default all that there
+            are.
 
     Raises:
-        ValueError: If there is no such recipe; names those that there are.
-        FileNotFoundError: If the recipe has no file for this seed.
+        ValueError: If there is no such recipe or stage; names those that
+            there are.
+        FileNotFoundError: If a stage has no file for this seed.
     """
     configs = ROOT / 'configs'
-    if name in _BY_NAME:
-        stems = [configs / stem for stem in _BY_NAME[name]]
+    if name in _RECIPES:
+        stems = {k: configs / v for k, v in _RECIPES[name].items()}
     else:
-        folder = Path(name) if Path(name).is_dir() else configs / name
-        known = {p.parent.name for p in configs.glob('*/*_20to1.py')}
-        if not folder.is_dir() or not any(folder.glob('*_20to1*.py')):
-            raise ValueError(f'there is no recipe {name!r}; choose from '
-                             f'{sorted(known | set(_BY_NAME))}, or give a '
-                             'folder of configs')
-        stems = [folder / f'{folder.name}{suffix}'
-                 for suffix in ('', *(f'_{s}' for s in STAGES[1:]))]
-    stages = []
-    for stage, stem in zip(STAGES, stems):
+        folder = configs / name
+        if not any(folder.glob('*_20to1*.py')):
+            folder = Path(name)
+        stems = {stage: folder / (folder.name + ('' if stage == 'baseline' else
+                                                 f'_{stage}'))
+                 for stage in STAGES}
+        if not any(folder.glob(f'{folder.name}*.py')):
+            known = {p.parent.name for p in configs.glob('*/*_20to1.py')}
+            raise ValueError(
+                f'there is no recipe {name!r}; choose from '
+                f'{sorted(known | set(_RECIPES))}, or give a folder of '
+                'configs')
+    unknown = sorted(set(stages or ()) - set(stems))
+    if unknown:
+        raise ValueError(f'recipe {name} has no stages {unknown}; it has '
+                         f'{list(stems)}')
+    found = []
+    for stage, stem in stems.items():
         own = stem.with_name(f'{stem.name}_seed{seed}.py')
-        file = own if own.is_file() else stem.with_suffix('.py')
-        if not file.is_file() or (file != own and any(
-                stem.parent.glob(f'{stem.name}_seed*.py'))):
-            raise FileNotFoundError(f'recipe {name}, train seed {seed}: '
-                                    f'{osp.relpath(own)} does not exist')
-        stages.append(Stage(stage, osp.relpath(file), seed, file != own))
-    return stages
+        file = own if own.is_file() else stem.with_name(f'{stem.name}.py')
+        seeded = any(stem.parent.glob(f'{stem.name}_seed*.py'))
+        if file.is_file() and (file == own or not seeded):
+            found.append(Stage(stage, osp.relpath(file), seed, file != own))
+        elif stages is None or stage in stages:
+            raise FileNotFoundError(
+                f'recipe {name}, train seed {seed}, stage {stage}: '
+                f'{osp.relpath(own if seeded else file)} does not exist')
+    return found
+
+
+def check_train_arguments(arguments: Sequence[str]) -> None:
+    """Raise ValueError if a chain would not find what they lead to."""
+    for argument in arguments:
+        name = argument.split('=')[0]
+        for reserved in _RESERVED:
+            if name == reserved or name.startswith(f'{reserved}.'):
+                raise ValueError(
+                    f'{name} cannot be given to a chain, which would not find '
+                    'its checkpoints: change the config')
 
 
 def train(stage: Stage,
           arguments: Sequence[str] = (),
           processes: int = 1,
-          say: Say = print,
+          say: Say = _print,
           progress: Optional[Say] = None) -> None:
     """Train a stage unless that is done; go on where a killed one stopped.
 
@@ -117,19 +169,14 @@ def train(stage: Stage,
         progress (Callable, optional): Told about every logged iteration.
 
     Raises:
-        RuntimeError: If the training fails; names its log. Also if it was
-            trained from a checkpoint that is older than the one that is
-            there now.
+        RuntimeError: If the training fails, names its log; or if what is
+            there was trained in another way or from another checkpoint.
+        ValueError: See :func:`check_train_arguments`.
     """
-    cfg = stage.read()
-    done, label = Path(stage.checkpoint), f'seed {stage.seed}  {stage.name:9}'
-    start = cfg.get('load_from')
-    if done.exists():
-        if start and osp.isfile(start) and \
-                osp.getmtime(start) > done.stat().st_mtime:
-            raise RuntimeError(
-                f'{done} is older than {start}, from which it starts: remove '
-                f'{done.parent} to train it anew')
+    check_train_arguments(arguments)
+    done, label = stage.checkpoint, f'seed {stage.seed}  {stage.name:10}'
+    check_origin(stage.read(), stage.seed)
+    if finished(done):
         say(f'{label}  is there: {done}')
         return
     started = time.time()
@@ -137,16 +184,18 @@ def train(stage: Stage,
     if processes > 1:
         command = ['bash', str(ROOT / 'tools/dist_train.sh'), stage.config,
                    str(processes)]
-    log = Path(cfg.work_dir) / 'train.log'
-    run([*command, *stage.seed_arguments, '--resume', *arguments], log,
-        progress, r'Iter\(train\) \[ *\d+/\d+\].*')
-    minutes = (time.time() - started) / 60
-    say(f'{label}  trained in {minutes:.1f} min: {done}')
+    run([*command, *stage.seed_arguments, '--resume', *arguments],
+        Path(stage.work_dir) / 'train.log', progress,
+        r'Iter\(train\) \[ *\d+/\d+\].*')
+    if not finished(done):
+        raise RuntimeError(f'{stage.config} was trained, but {done} is not '
+                           'there')
+    say(f'{label}  trained in {(time.time() - started) / 60:.1f} min: {done}')
 
 
 def test(stage: Stage,
          arguments: Sequence[str],
-         say: Say = print) -> None:
+         say: Say = _print) -> None:
     """Test a stage's checkpoint; rows that its ledger has are not repeated.
 
     Args:
@@ -163,18 +212,19 @@ def test(stage: Stage,
          stage.checkpoint, *stage.seed_arguments, '--work-dir',
          str(folder / 'test'), *arguments], folder / 'test.log')
     minutes = (time.time() - started) / 60
-    say(f'seed {stage.seed}  {stage.name:9}  tested in {minutes:.1f} min')
+    say(f'seed {stage.seed}  {stage.name:10}  tested in {minutes:.1f} min')
 
 
 def run(command: Sequence[str],
         log: Path,
         progress: Optional[Say] = None,
         pattern: str = '.*') -> None:
-    """Run a command; its output goes to a file.
+    """Run a command; its output is added to a file.
 
     Args:
         command (Sequence[str]): Program and arguments.
-        log (Path): All output; what it held is kept as ``<name>.old``.
+        log (Path): All output. The command writes to it by itself, so that
+            it is complete whatever happens to this process.
         progress (Callable, optional): Called with what ``pattern`` matches.
         pattern (str): Regular expression, searched line by line.
 
@@ -182,41 +232,57 @@ def run(command: Sequence[str],
         RuntimeError: If it fails, with the end of its output.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists():
-        log.replace(log.with_name(f'{log.name}.old'))
-    with open(log, 'w') as file:
+    environment = dict(os.environ)
+    # the same interpreter in shell scripts, and a port that nobody has
+    environment['PATH'] = osp.pathsep.join(
+        [osp.dirname(sys.executable), environment.get('PATH', '')])
+    environment.setdefault('PORT', str(_free_port()))
+    with open(log, 'ab') as out, open(log, errors='replace') as lines:
+        out.write(f'\n$ {" ".join(command)}\n'.encode())
+        out.flush()
+        lines.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True)
+            list(command), stdout=out, stderr=subprocess.STDOUT,
+            env=environment)
         try:
-            for line in process.stdout:
-                file.write(line)
-                file.flush()
-                found = re.search(pattern, line) if progress else None
-                if found:
-                    progress(found[0])
-        except BaseException:  # of the reader: nothing runs on unseen
+            while True:
+                ended = process.poll() is not None
+                for line in lines:
+                    found = re.search(pattern, line) if progress else None
+                    if found:
+                        progress(found[0])
+                if ended:
+                    break
+                time.sleep(0.2)
+        except BaseException:  # an interrupt: nothing runs on unseen
             process.terminate()
             process.wait()
             raise
-    if process.wait():
-        end = ''.join(log.read_text().splitlines(True)[-12:])
+    if process.returncode:
+        text = log.read_text(errors='replace')
+        end = ''.join(text.splitlines(True)[-12:])
         raise RuntimeError(f'{end}\nfailed; all output is in {log}')
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return found.getsockname()[1]
 
 
 def run_chain(name: str,
               seed: int,
-              stages: Sequence[str] = STAGES,
+              stages: Optional[Sequence[str]] = None,
               train_arguments: Sequence[str] = (),
               test_arguments: Optional[Sequence[str]] = None,
               processes: int = 1,
-              say: Say = print) -> Dict[str, str]:
+              say: Say = _print) -> Dict[str, str]:
     """Train, and perhaps test, the stages of a recipe for one train seed.
 
     Args:
         name (str): See :func:`recipe`.
         seed (int): The train seed.
-        stages (Sequence[str]): Which of ``STAGES``.
+        stages (Sequence[str], optional): Which; all by default.
         train_arguments (Sequence[str]): More of ``tools/train.py``.
         test_arguments (Sequence[str], optional): Of ``tools/test.py``; None
             tests nothing.
@@ -227,13 +293,16 @@ def run_chain(name: str,
         dict[str, str]: Checkpoints by stage.
 
     Raises:
-        RuntimeError: If a stage fails; later ones are not begun.
+        RuntimeError: If a stage fails; later ones are not begun. Also if an
+            earlier stage that was not asked for is not what it should be.
     """
     done = {}
-    for stage in recipe(name, seed):
-        if stage.name in stages:
+    for stage in recipe(name, seed, stages):
+        if stages is None or stage.name in stages:
             train(stage, train_arguments, processes, say)
             if test_arguments is not None:
                 test(stage, test_arguments, say)
             done[stage.name] = stage.checkpoint
+        else:
+            check_origin(stage.read(), seed)
     return done

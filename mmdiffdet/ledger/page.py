@@ -67,12 +67,14 @@ def render_page(title: str,
         parts += [
             f'<h2>{metric} against cost</h2>',
             _chart(_plot_cost, experiments, metric),
-            '<p>Mean and standard deviation over all runs.</p>'
+            '<p>Bars are the deviation between train seeds. An experiment '
+            'with one train seed (open mark) has that between its eval seeds: '
+            'it says nothing of another training.</p>'
         ]
     parts += [
         f'<h2>{metric} by seed</h2>',
         _chart(_plot_seeds, experiments, metric),
-        '<p>A column a train seed, a dot an eval seed, a bar their mean.</p>'
+        '<p>A dot is an eval seed, a bar the mean of a train seed.</p>'
     ]
     for comparison in comparisons:
         name = f'{comparison.b.label} against {comparison.a.label}'
@@ -93,7 +95,7 @@ def _chart(plot: Callable, experiments: Sequence[Experiment],
     figure = Figure(figsize=(9, 4.5), layout='constrained')
     plot(figure.add_subplot(), experiments, metric)
     text = io.StringIO()
-    # the same bytes twice, and no id that two charts share
+    # the same bytes twice
     with rc_context({'svg.hashsalt': plot.__name__}):
         figure.savefig(text, format='svg', metadata={'Date': None})
     return text.getvalue()[text.getvalue().index('<svg'):]
@@ -101,42 +103,63 @@ def _chart(plot: Callable, experiments: Sequence[Experiment],
 
 def _plot_cost(axes: Axes, experiments: Sequence[Experiment],
                metric: str) -> None:
-    lines: Dict[tuple, List[tuple]] = {}
+    devices = {r.device for e in experiments for r in e.runs}
+    lines: Dict[str, List[tuple]] = {}
     for e in experiments:
         s = summarise(e.runs, metric)
-        if s.seconds_per_image and s.mean is not None:
-            rest = {k: v for k, v in e.protocol.__dict__.items()
-                    if k != 'sample_step'}
-            lines.setdefault((e.name, str(rest)), []).append(
-                (1000 * s.seconds_per_image, s.mean, s.std,
-                 e.protocol.sample_step))
-    for (name, _), points in lines.items():
-        x, y, error, steps = zip(*sorted(points))
-        axes.errorbar(x, y, yerr=error, marker='o', capsize=3, label=name)
+        if not s.seconds_per_image or s.mean is None:
+            continue
+        name = _without_steps(e.label)
+        if len(devices) > 1:
+            name += f', {e.runs[0].device}'
+        one = s.across is None
+        error = s.within if one else s.across
+        lines.setdefault(name, []).append(
+            (1000 * s.seconds_per_image, s.mean, error or 0.0, one,
+             e.protocol.sample_step))
+    for color, (name, points) in enumerate(lines.items()):
+        x, y, error, one, steps = zip(*sorted(points))
+        axes.errorbar(
+            x, y, yerr=error, marker='o', capsize=3, label=name,
+            color=f'C{color % 10}', mfc='white' if one[0] else None)
         for at in zip(steps, x, y):
             axes.annotate(f' {at[0]}', at[1:], va='bottom')
     axes.set(xscale='log', xlabel='ms an image (numbers: sampling steps)',
              ylabel=metric)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if lines:
+        axes.legend()
+
+
+def _without_steps(label: str) -> str:
+    name, _, selected = label.partition('@sample_step=')
+    _, comma, rest = selected.partition(',')
+    return name + (f'@{rest}' if comma else '')
 
 
 def _plot_seeds(axes: Axes, experiments: Sequence[Experiment],
                 metric: str) -> None:
-    ticks = []
-    for place, e in enumerate(experiments):
-        values = values_by_train_seed(e.runs, metric)
-        ticks.append(e.label.replace('@', '\n'))
-        offsets = (np.arange(len(values)) - (len(values) - 1) / 2) * min(
-            0.2, 0.8 / len(values))
-        for i, (offset, found) in enumerate(zip(offsets, values.values())):
-            x, color = place + offset, f'C{i % 10}'
-            axes.plot([x] * len(found), found, 'o', color=color, alpha=0.5)
-            axes.plot(x, np.mean(found), '_', color=color, markersize=18)
+    found = {e.label: values_by_train_seed(e.runs, metric)
+             for e in experiments}
+    seeds = sorted({s for values in found.values() for s in values},
+                   key=lambda seed: -1 if seed is None else seed)
+    for place, values in enumerate(found.values()):
+        for i, seed in enumerate(seeds):
+            if not values.get(seed):
+                continue
+            x = place + (i - (len(seeds) - 1) / 2) * min(0.2, 0.8 / len(seeds))
+            color, dots = f'C{i % 10}', values[seed]
+            axes.plot([x] * len(dots), dots, 'o', color=color, alpha=0.5)
+            axes.plot(x, np.mean(dots), '_', color=color, markersize=18)
+    for i, seed in enumerate(seeds):
+        axes.plot([], [], 'o', color=f'C{i % 10}', label=f'train seed {seed}')
     axes.set(ylabel=metric)
     axes.set_xticks(
-        range(len(ticks)), ticks, rotation=20, ha='right', fontsize=8)
+        range(len(found)), [label.replace('@', '\n') for label in found],
+        rotation=20, ha='right', fontsize=8)
     axes.grid(axis='y', alpha=0.3)
+    if seeds:
+        axes.legend()
 
 
 def _picture(path: Path) -> str:

@@ -52,7 +52,7 @@ def main() -> None:
         page = render_page(args.title, experiments, comparisons,
                            find_problems(results), args.pictures, args.metric)
         with atomic_path(args.out) as path:
-            path.write_text(page)
+            path.write_text(page, encoding='utf-8')
     except (OSError, ValueError) as error:
         sys.exit(f'result_page: {error}')
     print(f'wrote {args.out}')

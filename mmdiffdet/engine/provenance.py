@@ -1,0 +1,108 @@
+"""Whether the checkpoints of a work directory are those of its config."""
+import ast
+import json
+import os.path as osp
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from ..ledger import sha256_of_file
+from .checkpoint import load_checkpoint_file
+
+
+def finished(checkpoint: str) -> bool:
+    """Whether a training's last checkpoint is there and whole.
+
+    mmengine names a checkpoint in ``last_checkpoint`` after it was written.
+    """
+    mark = Path(checkpoint).with_name('last_checkpoint')
+    return osp.isfile(checkpoint) and mark.is_file() and \
+        osp.basename(mark.read_text().strip()) == osp.basename(checkpoint)
+
+
+def check_origin(cfg: Config, seed: int) -> None:
+    """Compare a work directory's latest checkpoint with the config.
+
+    Compared are train seed, model, optimiser, schedule, distillation, and the
+    hash of ``load_from`` now and then. Nothing is compared if there is no
+    checkpoint yet, or with files that say nothing of themselves.
+
+    Args:
+        cfg (Config): With ``work_dir``.
+        seed (int): The train seed.
+
+    Raises:
+        RuntimeError: If something differs; names it and the way out.
+    """
+    if not osp.isdir(cfg.work_dir):
+        return
+    latest = find_latest_checkpoint(cfg.work_dir)
+    if latest is None or not osp.isfile(latest):
+        return
+    meta = load_checkpoint_file(latest).get('meta') or {}
+    differs = []
+    if meta.get('seed', seed) != seed:
+        differs.append(f'its train seed is {meta["seed"]}')
+    start, origin = cfg.get('load_from'), meta.get('origin')
+    if start and origin and osp.isfile(start) and \
+            sha256_of_file(start) != origin['sha256']:
+        differs.append(f'it was started from another {start}')
+    then = _read(meta.get('cfg', ''))
+    if then is not None:
+        mine, theirs = _essence(cfg.to_dict()), _essence(then)
+        differs += [f'{key} is another' for key in mine
+                    if mine[key] != theirs[key]]
+    if differs:
+        raise RuntimeError(
+            f'{latest} is not of this config: {"; ".join(differs)}. Remove '
+            f'{cfg.work_dir} to train it anew')
+
+
+def _essence(cfg: Dict[str, Any]) -> Dict[str, str]:
+    """What makes the weights, as text."""
+    wrapper = cfg.get('optim_wrapper', {})
+    # how a hook's teacher computes is not what it teaches
+    hooks = [
+        dict(hook, teacher={k: v for k, v in hook['teacher'].items()
+                            if k != 'precision'})
+        for hook in cfg.get('custom_hooks') or [] if 'teacher' in hook
+    ]
+    parts = dict(
+        model=cfg.get('model'),
+        optimizer=wrapper.get('optimizer'),
+        paramwise_cfg=wrapper.get('paramwise_cfg'),
+        param_scheduler=cfg.get('param_scheduler'),
+        max_iters=cfg.get('train_cfg', {}).get('max_iters'),
+        distillation=hooks)
+    return {k: json.dumps(v, sort_keys=True) for k, v in parts.items()}
+
+
+def _read(text: str) -> Optional[Dict[str, Any]]:
+    """A dumped config as data; unlike mmengine, without executing it."""
+    try:
+        return {
+            node.targets[0].id: _value(node.value)
+            for node in ast.parse(text).body
+        } or None
+    except (SyntaxError, AttributeError, ValueError):
+        return None
+
+
+def _value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call):
+        if node.func.id != 'dict' or node.args:
+            raise ValueError('not a dumped config')
+        found: Dict[str, Any] = {}
+        for keyword in node.keywords:
+            value = _value(keyword.value)
+            found.update(value if keyword.arg is None else
+                         {keyword.arg: value})
+        return found
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        return {ast.literal_eval(k): _value(v)
+                for k, v in zip(node.keys, node.values)}
+    return ast.literal_eval(node)
