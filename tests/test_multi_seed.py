@@ -3,8 +3,17 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from tiny import build, runner_config, tiny_config, write_coco
+from tiny import (
+    ROOT,
+    build,
+    runner_config,
+    shrink_model,
+    tiny_config,
+    write_coco,
+)
 
 from mmdiffdet.engine.ledger_hook import experiment_of
 from mmdiffdet.engine.stopwatch import Stopwatch, device_name
@@ -257,3 +266,27 @@ def test_coco_metric(data):
     assert evaluate(data, (0, 1, 2), names, boxes=False)['bbox_mAP'] == 0
     with pytest.raises(ValueError, match="categories .'mauve'.*ann_file"):
         evaluate(data, (0, 1, 2), ('red', 'green', 'mauve'))
+
+
+def test_a_detector_that_does_not_sample(tmp_path):
+    """Tested once, whatever is asked for, and recorded like the others."""
+    data = write_coco(tmp_path / 'coco')
+    cfg = runner_config(data, tmp_path / 'work')
+    cfg.model = Config.fromfile(ROOT / 'configs/detr/detr_demo.py').model
+    init_default_scope('mmdiffdet')
+    shrink_model(cfg.model)
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4))
+    cfg.experiment_name = 'detr_train'
+    Runner.from_cfg(cfg).train()
+    cfg.load_from = str(tmp_path / 'work/iter_2.pth')
+    cfg.test_cfg.update(eval_seeds=[0, 1, 2],
+                        variants=[dict(sampling_timesteps=s) for s in (1, 4)])
+    cfg.custom_hooks = [
+        dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
+    cfg.experiment_name = 'detr_test'
+    metrics = Runner.from_cfg(cfg).test()
+    row, = Ledger(tmp_path / 'rows.tsv').read()
+    assert (row.model_family, row.scheduler, row.eta) == ('DETR', 'none', None)
+    assert row.AP == pytest.approx(100 * metrics['coco/bbox_mAP'])
+    assert row.seconds_per_image > 0

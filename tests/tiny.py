@@ -183,6 +183,11 @@ def shrink_model(model: ConfigDict, num_classes: int = 3) -> None:
     elif backbone.type == 'MobileNetV2':
         backbone.widen_factor = 0.25
     maps = MODELS.build(backbone)(torch.zeros(1, 3, 64, 64))
+    if model.type == 'mmdet.DETR':
+        model.neck.in_channels = [m.size(1) for m in maps]
+        model.encoder.num_layers = model.decoder.num_layers = 1
+        model.bbox_head.num_classes = num_classes
+        return
     model.neck.update(
         in_channels=[m.size(1) for m in maps], out_channels=16)
     head = model.bbox_head

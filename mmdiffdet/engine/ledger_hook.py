@@ -157,7 +157,7 @@ class LedgerHook(Hook):
             osp.relpath(dataset.ann_file, dataset.data_root or '.'),
             annotation_sha256=hashes[0] if len(hashes) == 1 else
             sha256_of_config(dict(files=hashes)),
-            model_family=runner.cfg.model.type,
+            model_family=runner.cfg.model.type.split('.')[-1],
             device=device_name(next(runner.model.parameters()).device),
             torch=torch.__version__,
             mmdet=mmdet.__version__,
@@ -167,14 +167,10 @@ class LedgerHook(Hook):
         self._model_cfg = runner.cfg.to_dict()
 
     def _protocol(self, case: TestCase) -> Protocol:
-        sampler = case.variant.sampler
-        name = type(sampler.scheduler).__name__
         return Protocol(
             **{k: self._shared[k]
                for k in ('model_family', 'dataset', 'annotation_sha256')},
-            sample_step=sampler.sampling_timesteps,
-            scheduler=name,
-            eta=float(sampler.eta) if name == 'DDIMScheduler' else None,
+            **case.protocol,
             precision=self._model_cfg['test_cfg'].get('precision', 'fp32'))
 
     def _config_sha256(self, case: TestCase) -> str:
@@ -187,17 +183,18 @@ class LedgerHook(Hook):
             k: v for k, v in (model.get('test_cfg') or {}).items()
             if k != 'eval_seed'}
         sampler = case.sampler_cfg.to_dict()
-        model['sampler'] = {
-            k: v for k, v in sampler.items() if k not in _IN_PROTOCOL}
-        model['sampler']['scheduler'] = {
-            k: v for k, v in sampler['scheduler'].items() if k != 'type'}
+        if sampler:
+            model['sampler'] = {
+                k: v for k, v in sampler.items() if k not in _IN_PROTOCOL}
+            model['sampler']['scheduler'] = {
+                k: v for k, v in sampler['scheduler'].items() if k != 'type'}
         pipeline = cfg['test_dataloader']['dataset'].get('pipeline', [])
         return sha256_of_config(dict(model=model, pipeline=pipeline))
 
     def _key(self, case: TestCase) -> RunKey:
         return RunKey(self._shared['checkpoint_sha256'],
                       self._config_sha256(case), self._protocol(case),
-                      case.variant.eval_seed)
+                      case.eval_seed)
 
     def _row(self, runner: Runner, case: TestCase) -> Row:
         loop = runner.test_loop
@@ -209,7 +206,7 @@ class LedgerHook(Hook):
         return Row(
             **self._shared,
             config_sha256=self._config_sha256(case),
-            eval_seed=case.variant.eval_seed,
+            eval_seed=case.eval_seed,
             **{k: getattr(protocol, k)
                for k in ('sample_step', 'scheduler', 'eta', 'precision')},
             **{name: _percent(found[key])

@@ -1,5 +1,6 @@
 """One pass over the data for every way to sample."""
 import copy
+import logging
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -7,6 +8,7 @@ import torch
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, autocast
 
@@ -23,14 +25,32 @@ class TestCase(NamedTuple):
     Args:
         name (str): E.g. ``seed0_step4``.
         sampler_cfg (ConfigDict): Of the sampler.
-        variant (SamplingVariant): What the detector is given.
+        variant (SamplingVariant, optional): What the detector is given; None
+            for one that does not sample.
     """
 
     name: str
     sampler_cfg: ConfigDict
-    variant: SamplingVariant
+    variant: Optional[SamplingVariant] = None
 
     __test__ = False  # no test, whatever its name says
+
+    @property
+    def eval_seed(self) -> int:
+        """Of the noise."""
+        return 0 if self.variant is None else self.variant.eval_seed
+
+    @property
+    def protocol(self) -> Dict[str, Any]:
+        """``sample_step``, ``scheduler`` and ``eta`` for the ledger."""
+        if self.variant is None:
+            return dict(sample_step=1, scheduler='none', eta=None)
+        sampler = self.variant.sampler
+        name = type(sampler.scheduler).__name__
+        return dict(
+            sample_step=sampler.sampling_timesteps,
+            scheduler=name,
+            eta=float(sampler.eta) if name == 'DDIMScheduler' else None)
 
 
 @LOOPS.register_module()
@@ -40,7 +60,7 @@ class MultiSeedTestLoop(TestLoop):
     Images are decoded and the backbone runs once; each case samples from the
     same features with the noise that it would have alone, so that its
     detections are those of a test of its own. Without arguments it is the
-    ordinary test.
+    ordinary test; so it is for detectors that do not sample.
 
     Args:
         runner (Runner): The runner.
@@ -86,6 +106,11 @@ class MultiSeedTestLoop(TestLoop):
 
     def _make_cases(self, eval_seeds: Optional[Sequence[int]],
                     variants: Sequence[dict]) -> List[TestCase]:
+        if not hasattr(self.model, 'test_variants'):
+            if len(variants) > 1 or len(eval_seeds or ()) > 1:
+                print_log(f'{type(self.model).__name__} does not sample: it '
+                          'is tested once', 'current', logging.WARNING)
+            return [TestCase('seed0_step1', ConfigDict())]
         if eval_seeds is None:
             eval_seeds = [self.model.test_cfg['eval_seed']]
         cases = []
@@ -142,9 +167,15 @@ class MultiSeedTestLoop(TestLoop):
             'before_test_iter', batch_idx=idx, data_batch=data_batch)
         dtype = PRECISIONS[self.precision]
         with autocast(enabled=dtype is not None, dtype=dtype):
-            outputs = self.model.test_variants(
-                data_batch, [case.variant for case in self.cases],
-                self.stopwatch)
+            if self.cases[0].variant is None:
+                count = len(data_batch['inputs'])
+                with self.stopwatch('features', count):  # and all the rest
+                    outputs = [self.model.test_step(data_batch)]
+                self.stopwatch.add(0, 0.0, count)
+            else:
+                outputs = self.model.test_variants(
+                    data_batch, [case.variant for case in self.cases],
+                    self.stopwatch)
         for evaluator, samples in zip(evaluators, outputs):
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(
