@@ -10,7 +10,7 @@ demo: venv
 	@$(PY) tools/demo.py
 
 test: venv
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lint: venv
 	@$(PY) -m ruff check .

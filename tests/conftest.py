@@ -1,8 +1,11 @@
+import os
+
 import pytest
 import torch
 
 # tiny models gain nothing from threads, and lose much on a busy machine
 torch.set_num_threads(1)
+os.environ['OMP_NUM_THREADS'] = '1'  # and so do the commands that they start
 
 
 @pytest.fixture(autouse=True)

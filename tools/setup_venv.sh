@@ -56,5 +56,6 @@ step build 'build tools' \
 # no debug symbols and light optimisation build in three quarters of the time
 step mmcv 'mmcv, compiled from source: 10 to 15 minutes on 2 cores, once' \
     env CFLAGS='-g0 -O1' "${pip[@]}" --no-build-isolation onedl-mmcv==2.3.6
-step project 'MMDetection, Diffusers and mmdiffdet (2 minutes)' \
+# again when what setup.py asks for has changed
+step "project-$(cksum <setup.py | cut -d' ' -f1)" 'MMDetection, Diffusers and mmdiffdet (2 minutes)' \
     "${pip[@]}" --no-build-isolation -e '.[test,lint]'
