@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tiny import ROOT, shrink_model, shrink_scales, write_coco
 
+from mmdiffdet.datasets.checks import leaf_datasets
 from mmdiffdet.engine.launch import use_amp
 from mmdiffdet.registry import MODELS
 
@@ -29,7 +30,7 @@ def shrink(cfg, data):
     for loader in (cfg.train_dataloader, cfg.val_dataloader,
                    cfg.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-        pipeline = loader.dataset.pipeline
+        pipeline = leaf_datasets(loader.dataset)[0].pipeline
         shrink_scales(pipeline)
         loader.dataset = dict(
             type='CocoDataset',

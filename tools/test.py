@@ -16,7 +16,11 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdiffdet.engine.launch import add_common_arguments, load_config
+from mmdiffdet.engine.launch import (
+    add_common_arguments,
+    leave_processes,
+    load_config,
+)
 from mmdiffdet.utils import atomic_path
 
 
@@ -102,6 +106,7 @@ def main() -> None:
     if args.metrics and runner.rank == 0:
         with atomic_path(Path(args.metrics)) as path:
             path.write_text(json.dumps(metrics, indent=2) + '\n')
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
+    leave_processes,
     load_config,
     require_checkpoint,
     training_lock,
@@ -53,6 +54,7 @@ def main() -> None:
         require_checkpoint(cfg.load_from, 'load_from')
     with training_lock(cfg.work_dir):
         Runner.from_cfg(cfg).train()
+    leave_processes()
 
 
 if __name__ == '__main__':

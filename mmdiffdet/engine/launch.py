@@ -189,6 +189,13 @@ def require_checkpoint(path: str, what: str) -> None:
         f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')
 
 
+def leave_processes() -> None:
+    """Part in order; a process that just ends can abort in a thread of its
+    process group, and torch's launcher then calls the run a failure."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _use_cpu_processes(cfg: Config) -> None:
     """Processes without GPUs talk through gloo.
 
