@@ -38,7 +38,7 @@ GUIDED = dict(
     LABEL_D3PM=True,
     LABEL_STATE_SCALE=2.0,
     QUALITY_HEAD=True,
-    QUALITY_GUIDANCE_SCALE=4.0,
+    QUALITY_GUIDANCE_SCALE=0.5,
     QUALITY_GUIDANCE_TOPK=6,
     QUALITY_GUIDANCE_MODE='all')
 LOSSES = dict(
@@ -124,7 +124,7 @@ def main() -> None:
             torch.randn(2, 12, 4)
         }, dict(knobs=json.dumps(GUIDED), image_hw='48,64;40,52'))
     model = golden.model()
-    model.sampler.scheduler.set_timesteps(4)
+    model.sampler.scheduler.set_timesteps(2)
     with torch.no_grad():
         prediction = sample(
             model.denoiser(model.bbox_head.tabulate(golden.features())),
@@ -133,10 +133,10 @@ def main() -> None:
             golden.image_sizes(2), eta=0.0,
             label_scheduler=model.label_scheduler,
             guidance=model.sampler.guidance)
-    write('sample_guided_4', {
+    write('sample_guided_2', {
         **golden.tensors, 'out.boxes': prediction.boxes, 'out.logits':
         prediction.logits, 'out.quality': prediction.quality
-    }, knobs=GUIDED, steps='4', eta='0.0',
+    }, knobs=GUIDED, steps='2', eta='0.0',
         image_hw=golden.metadata['image_hw'])
 
     criterion = MODELS.build(tiny_config(**LOSSES).criterion)

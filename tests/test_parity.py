@@ -35,7 +35,7 @@ def test_files_of_the_seed(path):
 
 @pytest.mark.parametrize('name, key', [
     ('head_parts', 'out.logits'), ('grad_parts', 'grad.feat0'),
-    ('sample_guided_4', 'out.boxes'), ('loss_mixed', 'out.loss_giou_0'),
+    ('sample_guided_2', 'out.boxes'), ('loss_mixed', 'out.loss_giou_0'),
     ('loss_mixed', 'out.assigned_gt1'), ('schedules', 'timesteps.4')])
 def test_a_changed_number_is_found(tmp_path, name, key):
     with safe_open(DATA / f'{name}.safetensors', 'pt') as file:

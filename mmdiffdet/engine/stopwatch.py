@@ -27,10 +27,10 @@ class Stopwatch:
     @contextmanager
     def __call__(self, name: Hashable, num_images: int) -> Iterator[None]:
         """Measure the body of a ``with`` statement."""
-        _wait()
+        wait_for_device()
         start = time.perf_counter()
         yield
-        _wait()
+        wait_for_device()
         self.add(name, time.perf_counter() - start, num_images)
 
     def add(self, name: Hashable, seconds: float, num_images: int) -> None:
@@ -50,7 +50,8 @@ class Stopwatch:
         return sum(s for s, _ in counted) / sum(n for _, n in counted)
 
 
-def _wait() -> None:
+def wait_for_device() -> None:
+    """Until a GPU has done what was queued; elsewhere nothing is."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -1,5 +1,6 @@
 """Dynamic convolution."""
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -29,9 +30,25 @@ class DynamicConv(nn.Module):
     def forward(self, features: Tensor, roi: Tensor) -> Tensor:
         """(M, d) features and (M, P, d) RoI features to (M, d)."""
         d, m = self.feat_channels, self.dynamic_dim
-        first, second = self.dynamic_layer(features).split(d * m, dim=1)
-        x = torch.bmm(roi, first.view(-1, d, m))
-        x = self.norm1(x).relu()
-        x = torch.bmm(x, second.view(-1, m, d))
-        x = self.norm2(x).relu()
-        return self.norm3(self.out_layer(x.flatten(1))).relu()
+        # a product for each matrix: halves of one would not be contiguous
+        weight = self.dynamic_layer.weight.split(d * m)
+        bias = self.dynamic_layer.bias.split(d * m)
+        first = F.linear(features, weight[0], bias[0]).view(-1, d, m)
+        x = _norm_relu(self.norm1, torch.bmm(roi, first))
+        del first  # memory for the second
+        second = F.linear(features, weight[1], bias[1]).view(-1, m, d)
+        x = _norm_relu(self.norm2, torch.bmm(x, second))
+        return _norm_relu(self.norm3, self.out_layer(x.flatten(1)))
+
+
+def _norm_relu(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Normalise and clip, in the precision of ``x``.
+
+    Autocast would go to float32 and back; the CPU's kernel computes in
+    float32 whatever it reads and writes.
+    """
+    if x.is_cuda:
+        return norm(x).relu()
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias,
+                            norm.eps).relu_()

@@ -1,12 +1,10 @@
 """How proposals see each other."""
 import math
-from contextlib import nullcontext
 from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..registry import MODELS
 
@@ -49,28 +47,19 @@ class SelfAttention(nn.MultiheadAttention):
         v = self._heads(F.linear(features, weight[2 * d:], offset[2 * d:]))
         if bias is not None:
             bias = bias.to(q.dtype)
-        weights = None
-        if need_weights:
-            weights = self._weights(q, k, bias)
-            attended = weights @ v
-            weights = weights.mean(1)
-        else:
-            # on CPUs always this kernel: others would compute a bias of zeros
-            # with another rounding than no bias
-            with nullcontext() if q.is_cuda else sdpa_kernel(
-                    SDPBackend.MATH):
-                attended = F.scaled_dot_product_attention(q, k, v, bias)
-        return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
+        if q.is_cuda and not need_weights:
+            attended = F.scaled_dot_product_attention(q, k, v, bias)
+            return self.out_proj(attended.transpose(1, 2).flatten(2)), None
+        # on CPUs in plain steps: the fused kernels round a bias of zeros
+        # otherwise than no bias, and look at every row for nothing but -inf
+        logits = (q / math.sqrt(self.head_dim)) @ k.transpose(-2, -1)
+        weights = (logits if bias is None else logits + bias).softmax(-1)
+        attended = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        return attended, weights.mean(1) if need_weights else None
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, N, heads * c) to (B, heads, N, c)."""
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-
-    def _weights(self, q: Tensor, k: Tensor, bias: Optional[Tensor]) -> Tensor:
-        """(B, heads, N, N), rounded as the kernel rounds them."""
-        scale = math.sqrt(1 / math.sqrt(self.head_dim))
-        logits = (q * scale) @ (k * scale).transpose(-2, -1)
-        return (logits if bias is None else logits + bias).softmax(-1)
 
 
 @MODELS.register_module()
