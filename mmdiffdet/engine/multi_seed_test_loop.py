@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, autocast
 
 from ..diffusion.sampler import SamplingVariant
+from ..models.dynamic_conv import matrices_in
 from ..registry import LOOPS, TASK_UTILS
 from .stopwatch import Stopwatch
 
@@ -131,6 +132,7 @@ class MultiSeedTestLoop(TestLoop):
                              'each eval seed and variant once')
         return cases
 
+    @torch.no_grad()
     def run(self) -> dict:
         """Test; gives the metrics, with the case's name if there are several.
         """
@@ -138,9 +140,13 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
         evaluators = [self._evaluator_of(case) for case in self.cases]
-        if self.cases:
+        dtype = PRECISIONS[self.precision]
+        # around all images: weights are cast once
+        with autocast(enabled=dtype is not None, dtype=dtype), matrices_in(
+                self.model, dtype):
             ready = time.perf_counter()
-            for idx, data_batch in enumerate(self.dataloader):
+            for idx, data_batch in enumerate(
+                    self.dataloader if self.cases else ()):
                 self.stopwatch.add('data', time.perf_counter() - ready,
                                    len(data_batch['inputs']))
                 self.run_iter(idx, data_batch, evaluators)
@@ -159,23 +165,20 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('after_test')
         return metrics
 
-    @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict,
                  evaluators: Sequence[Evaluator]) -> None:
         """Test a batch; hooks see the first case's detections."""
         self.runner.call_hook(
             'before_test_iter', batch_idx=idx, data_batch=data_batch)
-        dtype = PRECISIONS[self.precision]
-        with autocast(enabled=dtype is not None, dtype=dtype):
-            if self.cases[0].variant is None:
-                count = len(data_batch['inputs'])
-                with self.stopwatch('features', count):  # and all the rest
-                    outputs = [self.model.test_step(data_batch)]
-                self.stopwatch.add(0, 0.0, count)
-            else:
-                outputs = self.model.test_variants(
-                    data_batch, [case.variant for case in self.cases],
-                    self.stopwatch)
+        if self.cases[0].variant is None:
+            count = len(data_batch['inputs'])
+            with self.stopwatch('features', count):  # and all the rest
+                outputs = [self.model.test_step(data_batch)]
+            self.stopwatch.add(0, 0.0, count)
+        else:
+            outputs = self.model.test_variants(
+                data_batch, [case.variant for case in self.cases],
+                self.stopwatch)
         for evaluator, samples in zip(evaluators, outputs):
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(

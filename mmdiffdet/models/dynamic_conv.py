@@ -1,4 +1,7 @@
 """Dynamic convolution."""
+from contextlib import contextmanager
+from typing import Iterator, Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,3 +55,27 @@ def _norm_relu(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias,
                             norm.eps).relu_()
+
+
+@contextmanager
+def matrices_in(model: nn.Module,
+                dtype: Optional[torch.dtype]) -> Iterator[None]:
+    """Hold the weights that make the matrices in another precision.
+
+    Autocast keeps what it has cast for whole weights only, not for halves.
+    Afterwards the weights are what they were, to the last bit.
+
+    Args:
+        model (nn.Module): Whose :class:`DynamicConv` are meant.
+        dtype (torch.dtype, optional): That of autocast; None changes nothing.
+    """
+    layers = [m.dynamic_layer for m in model.modules()
+              if dtype is not None and isinstance(m, DynamicConv)]
+    kept = [(p, p.data) for layer in layers for p in layer.parameters()]
+    try:
+        for parameter, value in kept:
+            parameter.data = value.to(dtype)
+        yield
+    finally:
+        for parameter, value in kept:
+            parameter.data = value

@@ -1,6 +1,6 @@
 """RoI features as one gather over all levels."""
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple, Union
+from typing import Any, List, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,41 @@ class FeatureTable:
     rows: Tensor
     sizes: List[Tuple[int, int]]
     batch_size: int
+
+
+class _Gather(torch.autograd.Function):
+    """Weighted sums of rows, (L, C) by (M, taps) to (M, C).
+
+    The gradient of a row is a weighted sum as well, over the places that it
+    was gathered for: the same kernel on the transposed indices. PyTorch's own
+    gradient adds place by place, three times slower on CPUs and in bfloat16
+    without a longer accumulator.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor,
+                weight: Tensor) -> Tensor:
+        ctx.save_for_backward(index, weight)
+        ctx.num_rows = len(rows)
+        return F.embedding_bag(
+            index, rows, mode='sum', per_sample_weights=weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Tensor, None, None]:
+        index, weight = ctx.saved_tensors
+        # a stable order: the same sums, to the last bit, each time
+        row, place = index.flatten().sort(stable=True)
+        first = torch.searchsorted(
+            row,
+            torch.arange(
+                ctx.num_rows, dtype=torch.int32, device=row.device))
+        grad = F.embedding_bag(
+            place // index.size(1),
+            grad.contiguous(),
+            first,
+            mode='sum',
+            per_sample_weights=weight.flatten()[place])
+        return grad, None, None
 
 
 @MODELS.register_module()
@@ -79,19 +114,16 @@ class GatherRoIExtractor(BaseModule):
         table = feats if isinstance(feats, FeatureTable) else self.tabulate(
             feats)
         index, weight = self._taps(table, rois.float())
-        pooled = F.embedding_bag(
-            index,
-            table.rows,
-            mode='sum',
-            per_sample_weights=weight.to(table.rows.dtype))
+        pooled = _Gather.apply(table.rows, index,
+                               weight.to(table.rows.dtype))
         size = self.output_size
         pooled = pooled.view(len(rois), size, size, -1)
         return pooled.permute(0, 3, 1, 2)
 
     def _taps(self, table: FeatureTable,
               rois: Tensor) -> Tuple[Tensor, Tensor]:
-        """(M * bins, taps) rows of the table and their weights."""
-        image, boxes = rois[:, 0].long(), rois[:, 1:]
+        """(M * bins, taps) rows of the table, int32, and their weights."""
+        image, boxes = rois[:, 0].int(), rois[:, 1:]
         level = self._levels(boxes, len(table.sizes))
         geometry = rois.new_tensor([
             (h, w, 1 / stride)
@@ -99,14 +131,15 @@ class GatherRoIExtractor(BaseModule):
         ])[level]
         height, width, scale = geometry.unbind(1)
         areas = [h * w * table.batch_size for h, w in table.sizes]
-        offset = torch.tensor(areas, device=rois.device).cumsum(0)[level]
-        first = offset - (table.batch_size - image) * (height * width).long()
+        offset = torch.tensor(areas, device=rois.device).cumsum(
+            0, dtype=torch.int32)[level]
+        first = offset - (table.batch_size - image) * (height * width).int()
 
         x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
         row, row_weight = self._axis(y1, y2, height)
         col, col_weight = self._axis(x1, x2, width)
         # (M, bins y, bins x, taps y, taps x)
-        index = first[:, None, None] + row * width.long()[:, None, None]
+        index = first[:, None, None] + row * width.int()[:, None, None]
         index = index[:, :, None, :, None] + col[:, None, :, None, :]
         weight = row_weight[:, :, None, :, None] * col_weight[:, None, :,
                                                               None, :]
@@ -129,7 +162,7 @@ class GatherRoIExtractor(BaseModule):
         high = (low + 1).minimum(length[:, None] - 1)
         upper = x - low
         weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
-        position = torch.stack([low, high], -1).long()
+        position = torch.stack([low, high], -1).int()
         shape = (len(start), self.output_size, 2 * self.sampling_ratio)
         return position.view(shape), weight.view(
             shape) / self.sampling_ratio
