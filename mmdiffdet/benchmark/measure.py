@@ -1,10 +1,21 @@
 """Seconds, memory and floating-point operations of a call."""
+import ctypes
 import gc
 import statistics
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from types import MappingProxyType
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    List,
+    Mapping,
+    Sequence,
+)
 
 import torch
 from torch import nn
@@ -15,7 +26,11 @@ from ..engine.stopwatch import wait_for_device
 Way = Callable[[], Any]
 
 
-def interleave(ways: Mapping[str, Way], repeats: int) -> Dict[str, float]:
+def interleave(
+    ways: Mapping[str, Way],
+    repeats: int,
+    states: Mapping[str, Callable[[], ContextManager]] = MappingProxyType({})
+) -> Dict[str, float]:
     """Median seconds of each way; all of them take turns.
 
     What disturbs the machine then disturbs all ways alike. A round that is
@@ -24,15 +39,18 @@ def interleave(ways: Mapping[str, Way], repeats: int) -> Dict[str, float]:
     Args:
         ways (Mapping[str, Callable]): Calls by name.
         repeats (int): Rounds that are counted.
+        states (Mapping[str, Callable]): Context managers that are entered
+            before the call of the same name, and not timed.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in ways}
     for _ in range(repeats + 1):
         for name, way in ways.items():
-            wait_for_device()
-            start = time.perf_counter()
-            way()
-            wait_for_device()
-            seconds[name].append(time.perf_counter() - start)
+            with states.get(name, nullcontext)():
+                wait_for_device()
+                start = time.perf_counter()
+                way()
+                wait_for_device()
+                seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(found[1:])
             for name, found in seconds.items()}
 
@@ -122,22 +140,31 @@ def matrix_peak(dtype: torch.dtype, device: torch.device,
 
 
 def peak_memory(way: Way) -> int:
-    """Bytes at the highest point of a call, with all that was there before.
+    """Bytes that a call needs at its highest point, above what was there.
 
-    On a GPU what PyTorch has handed out; elsewhere the resident memory of
-    the process, as Linux counts it (0 where it does not).
+    On a GPU what PyTorch hands out; elsewhere the resident memory of the
+    process, as Linux counts it (0 where it does not).
     """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
         way()
-        return torch.cuda.max_memory_allocated()
-    status, reset = Path('/proc/self/status'), Path('/proc/self/clear_refs')
+        return torch.cuda.max_memory_allocated() - before
+    reset = Path('/proc/self/clear_refs')
     if not reset.exists():
         way()
         return 0
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:  # what was freed but kept would hide the need
+        trim(0)
     reset.write_text('5')  # the high-water mark, see proc(5)
+    before = _resident('VmRSS')
     way()
-    line = next(line for line in status.read_text().splitlines()
-                if line.startswith('VmHWM'))
+    return max(0, _resident('VmHWM') - before)
+
+
+def _resident(name: str) -> int:
+    lines = Path('/proc/self/status').read_text().splitlines()
+    line = next(line for line in lines if line.startswith(name))
     return int(line.split()[1]) * 1024

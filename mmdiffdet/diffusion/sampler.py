@@ -1,6 +1,7 @@
 """The reverse process as a config describes it."""
 from dataclasses import dataclass, replace
-from typing import Callable, List, Optional
+from itertools import chain, repeat
+from typing import Callable, List, Optional, Sequence
 
 from torch import Tensor
 
@@ -27,10 +28,13 @@ class DiffusionSampler:
         ensemble (dict, optional): Config of ``StepEnsemble``; None uses the
             last step alone.
         guidance (dict, optional): Config of ``QualityGuidance``.
+        stages_per_step (Sequence[int], optional): Stages of the head that
+            each step runs, counted from the cascade's first; the last number
+            holds for the steps that remain. None, the default, runs all.
 
     Raises:
         ValueError: If ``sampling_timesteps`` is not in 1..T, ``eta`` is
-            negative, or a multistep solver is combined with renewal: the
+            negative, ``stages_per_step`` is empty or has a number below 1, or a multistep solver is combined with renewal: the
             solver extrapolates from a proposal's earlier predictions, which
             renewal makes those of another box.
     """
@@ -41,12 +45,16 @@ class DiffusionSampler:
                  eta: float = 1.0,
                  renewal: Optional[dict] = None,
                  ensemble: Optional[dict] = None,
-                 guidance: Optional[dict] = None) -> None:
+                 guidance: Optional[dict] = None,
+                 stages_per_step: Optional[Sequence[int]] = None) -> None:
         self.scheduler = build_box_scheduler(scheduler)
         check_timesteps(sampling_timesteps,
                         self.scheduler.config.num_train_timesteps)
         if eta < 0:
             raise ValueError(f'sampler: eta must be >= 0, got {eta}')
+        if stages_per_step is not None and min(stages_per_step, default=0) < 1:
+            raise ValueError('sampler: stages_per_step must be numbers of at '
+                             f'least 1, got {stages_per_step}')
         if renewal is not None and has_history(self.scheduler):
             raise ValueError(
                 f'{type(self.scheduler).__name__} is a multistep solver and '
@@ -57,6 +65,7 @@ class DiffusionSampler:
         self.renewal = renewal and TASK_UTILS.build(renewal)
         self.ensemble = ensemble and TASK_UTILS.build(ensemble)
         self.guidance = guidance and TASK_UTILS.build(guidance)
+        self.stages_per_step = stages_per_step
 
     @property
     def timesteps(self) -> Tensor:
@@ -76,7 +85,8 @@ class DiffusionSampler:
         """Predictions to merge, one or one a step.
 
         Args:
-            denoise (Callable): See :func:`~mmdiffdet.diffusion.sample`.
+            denoise (Callable): See :func:`~mmdiffdet.diffusion.sample`; with
+                ``stages_per_step`` it is given a fourth argument.
             codec (BoxCodec): Signal to boxes and back.
             image_sizes (Tensor): (B, 2), height and width without padding.
             num_proposals (int): N.
@@ -94,8 +104,15 @@ class DiffusionSampler:
                 callback(step)
 
         self.scheduler.set_timesteps(self.sampling_timesteps)
+        stages = self.stages_per_step and chain(
+            self.stages_per_step, repeat(self.stages_per_step[-1]))
+
+        def staged(boxes: Tensor, label_state: Optional[Tensor],
+                   t: Tensor) -> Prediction:
+            return denoise(boxes, label_state, t, next(stages))
+
         last = sample(
-            denoise,
+            denoise if stages is None else staged,
             self.scheduler,
             noise(num_proposals, 4),
             noise,
@@ -116,7 +133,9 @@ class SamplingVariant:
     Args:
         sampler (DiffusionSampler): Scheduler, steps, renewal, guidance.
         eval_seed (int): Seeds the noise, together with the image id.
+        num_proposals (int, optional): Instead of ``test_cfg.num_proposals``.
     """
 
     sampler: DiffusionSampler
     eval_seed: int
+    num_proposals: Optional[int] = None

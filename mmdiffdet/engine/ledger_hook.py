@@ -182,6 +182,8 @@ class LedgerHook(Hook):
         model['test_cfg'] = {
             k: v for k, v in (model.get('test_cfg') or {}).items()
             if k != 'eval_seed'}
+        if case.variant and case.variant.num_proposals:
+            model['test_cfg']['num_proposals'] = case.variant.num_proposals
         sampler = case.sampler_cfg.to_dict()
         if sampler:
             model['sampler'] = {

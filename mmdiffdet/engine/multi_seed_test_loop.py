@@ -70,7 +70,9 @@ class MultiSeedTestLoop(TestLoop):
         eval_seeds (Sequence[int], optional): By default the one of
             ``model.test_cfg``.
         variants (Sequence[dict]): Each is merged into ``model.sampler``, e.g.
-            ``dict(sampling_timesteps=4)``. Defaults to one without changes.
+            ``dict(sampling_timesteps=4)``, but for ``num_proposals``, which
+            replaces that of ``model.test_cfg``. Defaults to one without
+            changes.
         precision (str): ``fp32``, ``bf16`` or ``fp16`` (autocast).
         warmup (int): Batches whose times are not counted. Defaults to 1.
         out (str, optional): Pickle file for the detections; with several
@@ -117,14 +119,20 @@ class MultiSeedTestLoop(TestLoop):
         cases = []
         for number, change in enumerate(variants):
             cfg = ConfigDict(copy.deepcopy(self.runner.cfg.model.sampler))
-            _merge(cfg, change)
+            sampler_change = dict(change)
+            num_proposals = sampler_change.pop('num_proposals', None)
+            if num_proposals is not None and num_proposals < 1:
+                raise ValueError('test_cfg.variants: num_proposals must be at '
+                                 f'least 1, got {num_proposals}')
+            _merge(cfg, sampler_change)
             sampler = TASK_UTILS.build(cfg)
             for seed in eval_seeds:
                 name = f'seed{seed}_step{sampler.sampling_timesteps}'
                 if set(change) - {'sampling_timesteps'}:
                     name += f'_variant{number}'
                 cases.append(
-                    TestCase(name, cfg, SamplingVariant(sampler, seed)))
+                    TestCase(name, cfg,
+                             SamplingVariant(sampler, seed, num_proposals)))
         names = [case.name for case in cases]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

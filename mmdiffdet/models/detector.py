@@ -348,8 +348,8 @@ class DiffusionDet(BaseDetector):
             callback (Callable, optional): Called with each sampling step.
         """
         variant = variant or self.default_variant
-        cfg = {k: v for k, v in self.test_cfg.items()
-               if k not in ('eval_seed', 'images_per_pass')}
+        cfg = {k: v for k, v in self.test_cfg.items() if k not in (
+            'eval_seed', 'images_per_pass', 'num_proposals')}
         device = next(self.bbox_head.parameters()).device
         noise = PerImageNoise.from_seed(
             variant.eval_seed, [m.get('img_id', 0) for m in img_metas], device)
@@ -357,7 +357,7 @@ class DiffusionDet(BaseDetector):
             self.denoiser(table),
             self.box_codec,
             _image_sizes(img_metas, device),
-            cfg.pop('num_proposals'),
+            variant.num_proposals or self.test_cfg['num_proposals'],
             noise,
             label_scheduler=self.label_scheduler,
             callback=callback)
@@ -367,12 +367,17 @@ class DiffusionDet(BaseDetector):
         """The head with its features, as the reverse process calls it."""
 
         def denoise(boxes: Tensor, label_state: Optional[Tensor],
-                    t: Tensor) -> Prediction:
+                    t: Tensor, num_stages: Optional[int] = None) -> Prediction:
             t = t.to(boxes.device).long().expand(len(boxes))
             output = self.bbox_head(
-                table, boxes, t, label_state, all_stages=False)
+                table,
+                boxes,
+                t,
+                label_state,
+                all_stages=False,
+                num_stages=num_stages)
             prediction = Prediction(output.boxes[-1], output.logits[-1])
-            quality_head = self.bbox_head.output_part('quality')
+            quality_head = self.bbox_head.output_part('quality', num_stages)
             if quality_head is not None:
                 prediction.quality = output.extras['quality'][-1]
                 prediction.quality_of = lambda moved: quality_head(

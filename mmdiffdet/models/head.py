@@ -85,9 +85,10 @@ class DiffusionDetHead(BaseModule):
             return [f.contiguous() for f in feats]
         return tabulate(feats)
 
-    def output_part(self, name: str) -> Optional[nn.Module]:
-        """The last stage's output part of that name, or None."""
-        parts = self.head_series[-1].output_parts
+    def output_part(self, name: str,
+                    num_stages: Optional[int] = None) -> Optional[nn.Module]:
+        """The output part of that name of the last of ``num_stages``."""
+        parts = self.head_series[:num_stages][-1].output_parts
         return parts[name] if name in parts else None
 
     def forward(self,
@@ -97,7 +98,8 @@ class DiffusionDetHead(BaseModule):
                 label_state: Optional[Tensor] = None,
                 image_index: Optional[Tensor] = None,
                 all_stages: bool = True,
-                need_attention: bool = False) -> HeadOutput:
+                need_attention: bool = False,
+                num_stages: Optional[int] = None) -> HeadOutput:
         """Refine noisy boxes.
 
         Args:
@@ -111,17 +113,24 @@ class DiffusionDetHead(BaseModule):
                 the last one's only.
             need_attention (bool): Whether the last stage's attention weights
                 are returned.
+            num_stages (int, optional): The cascade ends after so many; by
+                default after all.
 
         Raises:
-            ValueError: If ``need_attention`` and the stages do not interact.
+            ValueError: If ``need_attention`` and the stages do not interact,
+                or there are fewer than ``num_stages``.
         """
+        stages = self.head_series[:num_stages]
+        if num_stages is not None and num_stages > len(stages):
+            raise ValueError(f'model.sampler.stages_per_step: {num_stages} '
+                             f'stages of a head with {len(stages)}')
         if image_index is None:
             image_index = torch.arange(len(boxes), device=boxes.device)
         time_embedding = self.time_mlp(t)
         features = None
         outputs = []
-        for i, stage in enumerate(self.head_series):
-            is_last = i == len(self.head_series) - 1
+        for i, stage in enumerate(stages):
+            is_last = i == len(stages) - 1
             output = stage(
                 table,
                 self.roi_extractor,

@@ -1,0 +1,27 @@
+"""How fast, against the reference's way of computing the same numbers."""
+from .curves import Point, curve_variants, plot_curves, points_of
+from .detectors import build_pair, head_parts, random_batch
+from .measure import (
+    count_flops,
+    interleave,
+    matrix_peak,
+    median_parts,
+    peak_memory,
+)
+from .report import Measurement, render
+from .work import (
+    decoding_way,
+    image_way,
+    inference_parts,
+    sampling_variants,
+    testing,
+    training_way,
+)
+
+__all__ = [
+    'Measurement', 'Point', 'build_pair', 'count_flops', 'curve_variants',
+    'decoding_way', 'head_parts', 'image_way', 'inference_parts',
+    'interleave', 'matrix_peak', 'median_parts', 'peak_memory',
+    'plot_curves', 'points_of', 'random_batch', 'render',
+    'sampling_variants', 'testing', 'training_way'
+]

@@ -1,0 +1,148 @@
+"""The same detector in two ways: ours, and the reference's."""
+import copy
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from ..engine.checkpoint import load_checkpoint_file
+from ..models.detector import DiffusionDet
+from ..models.head import DiffusionDetHead
+from ..models.structures import HeadOutput
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class ReferenceDiffusionDet(DiffusionDet):
+    """Feature maps in the default memory format, channels first."""
+
+    def backbone_maps(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
+        """(B, 3, H, W) images to the maps of the backbone."""
+        return self.backbone(batch_inputs)
+
+
+@MODELS.register_module()
+class ReferenceDiffusionDetHead(DiffusionDetHead):
+    """Outputs of all stages are computed in testing too."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> HeadOutput:
+        """See the parent."""
+        return super().forward(*args, **{**kwargs, 'all_stages': True})
+
+
+def reference_config(model: ConfigDict) -> ConfigDict:
+    """The model as MMDetection's own DiffusionDet project computes it.
+
+    With its RoI extractor, which is RoIAlign of MMCV.
+
+    Raises:
+        ValueError: If the model's extractor is another than ours.
+    """
+    model = copy.deepcopy(model)
+    ours = model.bbox_head.roi_extractor
+    if ours.type.split('.')[-1] != 'GatherRoIExtractor':
+        raise ValueError('benchmark: model.bbox_head.roi_extractor is '
+                         f'{ours.type}; the reference is made from a '
+                         'GatherRoIExtractor')
+    model.bbox_head.roi_extractor = dict(
+        type='mmdet.SingleRoIExtractor',
+        roi_layer=dict(
+            type='RoIAlign',
+            output_size=ours.get('output_size', 7),
+            sampling_ratio=ours.get('sampling_ratio', 2),
+            aligned=True),
+        out_channels=ours.out_channels,
+        featmap_strides=ours.featmap_strides,
+        finest_scale=ours.get('finest_scale', 56))
+    model.type = 'ReferenceDiffusionDet'
+    model.bbox_head.type = 'ReferenceDiffusionDetHead'
+    return model
+
+
+def build_pair(cfg: Config,
+               checkpoint: Optional[str] = None,
+               reference: bool = True) -> Dict[str, DiffusionDet]:
+    """``ours`` and ``reference``, with the same weights.
+
+    Args:
+        cfg (Config): Of a DiffusionDet.
+        checkpoint (str, optional): Otherwise weights are random; time does
+            not depend on them, but for how many detections NMS sees.
+        reference (bool): Whether the reference is built too.
+
+    Raises:
+        ValueError: If the config is of another detector.
+    """
+    if cfg.model.type.split('.')[-1] != 'DiffusionDet':
+        raise ValueError(f'benchmark: {cfg.filename} has model.type='
+                         f'{cfg.model.type}; it times DiffusionDet')
+    model = copy.deepcopy(cfg.model)
+    model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    ours = MODELS.build(model)
+    ours.init_weights()
+    if checkpoint is not None:
+        weights = load_checkpoint_file(checkpoint)
+        ours.load_state_dict(weights.get('state_dict', weights))
+    pair = dict(ours=ours)
+    if reference:
+        pair['reference'] = MODELS.build(reference_config(model))
+        pair['reference'].load_state_dict(ours.state_dict())
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    return {name: m.to(device) for name, m in pair.items()}
+
+
+def random_batch(size: Tuple[int, int], batch_size: int, num_classes: int,
+                 num_objects: int = 8) -> Dict[str, List]:
+    """Images of noise with random objects, as a data loader gives them.
+
+    Args:
+        size (tuple[int, int]): Height and width in pixels.
+        batch_size (int): Images.
+        num_classes (int): Labels are below it.
+        num_objects (int): An image.
+    """
+    generator = torch.Generator().manual_seed(0)
+    height, width = size
+    scale = torch.tensor([width, height] * 2)
+    batch: Dict[str, List] = dict(inputs=[], data_samples=[])
+    for i in range(batch_size):
+        corner = torch.rand(num_objects, 2, generator=generator) * 0.6
+        side = torch.rand(num_objects, 2, generator=generator) * 0.3 + 0.05
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=i,
+                img_shape=size,
+                ori_shape=size,
+                scale_factor=(1.0, 1.0)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat([corner, corner + side], 1) * scale,
+            labels=torch.randint(
+                num_classes, (num_objects, ), generator=generator))
+        batch['inputs'].append(
+            torch.randint(256, (3, *size), generator=generator).byte())
+        batch['data_samples'].append(sample)
+    return batch
+
+
+def head_parts(model: DiffusionDet) -> Dict[str, List[nn.Module]]:
+    """The modules of the stages, by what they are for."""
+    parts: Dict[str, List[nn.Module]] = {
+        'RoI features': [model.bbox_head.roi_extractor]}
+    for stage in model.bbox_head.head_series:
+        for name, modules in (
+            ('attention', [stage.self_attn]),
+            ('dynamic convolution', [stage.inst_interact]),
+            ('feed-forward', [stage.linear1, stage.linear2]),
+            ('outputs', [stage.block_time_mlp, stage.reg_module,
+                         stage.bboxes_delta, stage.cls_module,
+                         stage.class_logits, *stage.output_parts.values()]),
+            ('parts', [*stage.feature_parts.values(),
+                       *stage.position_parts.values(),
+                       *stage.attention_parts.values(),
+                       *stage.regression_parts.values()])):
+            parts.setdefault(name, []).extend(modules)
+    return {name: modules for name, modules in parts.items() if modules}

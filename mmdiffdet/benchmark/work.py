@@ -1,0 +1,157 @@
+"""What the benchmark times: an image, its parts, a training iteration."""
+import copy
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import cv2
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import autocast
+
+from ..diffusion.noise import PerImageNoise
+from ..diffusion.sampler import SamplingVariant
+from ..distill import Teacher
+from ..engine.launch import use_amp
+from ..engine.multi_seed_test_loop import PRECISIONS
+from ..models.detector import DiffusionDet
+from ..models.dynamic_conv import matrices_in
+from ..models.postprocess import merge_steps
+from ..registry import HOOKS, TASK_UTILS
+from .measure import Way
+
+
+@contextmanager
+def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
+    """As the test loop calls a model: weights are cast once, before.
+
+    Args:
+        model (DiffusionDet): In evaluation mode from here on.
+        precision (str): ``fp32``, ``bf16`` or ``fp16``.
+    """
+    dtype = PRECISIONS[precision]
+    model.eval()
+    with torch.no_grad(), autocast(
+            enabled=dtype is not None, dtype=dtype), matrices_in(model, dtype):
+        if dtype is not None:  # autocast casts what it sees, and keeps it
+            image = next(model.parameters()).new_zeros(1, 3, 64, 64)
+            number = model.test_cfg['num_proposals']
+            model.test_cfg['num_proposals'] = 1
+            model(image, mode='tensor')
+            model.test_cfg['num_proposals'] = number
+        yield
+
+
+def sampling_variants(cfg: Config, steps: int,
+                      seeds: int = 1) -> List[SamplingVariant]:
+    """The config's sampler with so many steps, for eval seeds 0, 1, ..."""
+    sampler = TASK_UTILS.build(
+        dict(cfg.model.sampler, sampling_timesteps=steps))
+    return [SamplingVariant(sampler, seed) for seed in range(seeds)]
+
+
+def image_way(model: DiffusionDet, data: dict,
+              variants: List[SamplingVariant], one_pass: bool) -> Way:
+    """Detect in a batch for each variant.
+
+    Args:
+        model (DiffusionDet): See :func:`testing`.
+        data (dict): A batch of the data loader.
+        variants (list[SamplingVariant]): Ways to sample.
+        one_pass (bool): Whether all share the features, or each has a pass
+            of its own.
+    """
+    groups = [variants] if one_pass else [[v] for v in variants]
+    model.test_cfg['images_per_pass'] = len(data['inputs'])
+
+    def detect() -> None:
+        for group in groups:
+            model.test_variants(data, group)
+
+    return detect
+
+
+def inference_parts(model: DiffusionDet, data: dict) -> Dict[str, Way]:
+    """Backbone and neck, one step of the head, and post-processing.
+
+    Args:
+        model (DiffusionDet): See :func:`testing`.
+        data (dict): A batch of the data loader.
+    """
+    prepared = model.data_preprocessor(copy.deepcopy(data), False)
+    inputs = prepared['inputs']
+    metas = [sample.metainfo for sample in prepared['data_samples']]
+    sizes = torch.tensor([m['img_shape'] for m in metas], device=inputs.device)
+    num = model.test_cfg['num_proposals']
+    noise = PerImageNoise.from_seed(0, range(len(metas)), inputs.device)
+    boxes = model.box_codec.decode(noise(num, 4), sizes)
+    state = model.label_scheduler and model.label_scheduler.prior(
+        len(metas), num, inputs.device)
+    t = model.sampler.timesteps[0]
+    table = model.bbox_head.tabulate(model.extract_feat(inputs))
+    prediction = model.denoiser(table)(boxes, state, t)
+    options = {k: v for k, v in model.test_cfg.items()
+               if k in ('quality_power', 'nms', 'score_thr', 'max_per_img')}
+    return {
+        'backbone and neck': lambda: model.bbox_head.tabulate(
+            model.extract_feat(inputs)),
+        'head, one step': lambda: model.denoiser(table)(boxes, state, t),
+        'post-processing': lambda: merge_steps([prediction], metas, **options)
+    }
+
+
+@contextmanager
+def decoding_way(cfg: Config, size: Tuple[int, int]) -> Iterator[Way]:
+    """Read and resize a JPEG file of that size, as the config's test does."""
+    dataset = cfg.test_dataloader.dataset
+    pipeline = Compose([
+        step for step in dataset.pipeline
+        if not step['type'].split('.')[-1].startswith(('LoadAnn', 'Pack'))
+    ])
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(
+        256, (size[0] // 16, size[1] // 16, 3), generator=generator).byte()
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / 'image.jpg')
+        cv2.imwrite(path, cv2.resize(coarse.numpy(), size[::-1]))
+        yield lambda: pipeline(dict(img_path=path, instances=[]))
+
+
+def training_way(cfg: Config, model: DiffusionDet, data: dict,
+                 precision: str, share_backbone: bool = True) -> Way:
+    """A training iteration: losses, gradients, the optimiser's step.
+
+    A distillation hook of the config takes part; its teacher has the model's
+    own weights.
+
+    Args:
+        cfg (Config): With ``optim_wrapper``.
+        model (DiffusionDet): Trained a few iterations here.
+        data (dict): A batch of the data loader.
+        precision (str): ``fp32``, or ``bf16`` mixed precision.
+        share_backbone (bool): Whether a teacher may use the student's
+            features where its backbone is the same.
+    """
+    cfg = copy.deepcopy(cfg)
+    use_amp(cfg, precision != 'fp32')
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    model.train()
+    hook = next((h for h in cfg.get('custom_hooks', []) if 'teacher' in h),
+                None)
+    if hook is not None:
+        options = {k: v for k, v in hook.items()
+                   if k not in ('type', 'teacher')}
+        precision = hook.teacher.get('precision', 'fp32')
+        teacher = Teacher(copy.deepcopy(model), precision)
+        if share_backbone:
+            teacher.compare(model)
+        model.distiller = HOOKS.get(hook.type).distiller(teacher, **options)
+
+    def iteration() -> Dict[str, Any]:
+        torch.manual_seed(0)
+        return model.train_step(copy.deepcopy(data), optim_wrapper)
+
+    return iteration
