@@ -2,6 +2,7 @@
 from .curves import Point, curve_variants, plot_curves, points_of
 from .detectors import build_pair, head_parts, random_batch
 from .measure import (
+    Way,
     count_flops,
     interleave,
     matrix_peak,
@@ -19,9 +20,9 @@ from .work import (
 )
 
 __all__ = [
-    'Measurement', 'Point', 'build_pair', 'count_flops', 'curve_variants',
-    'decoding_way', 'head_parts', 'image_way', 'inference_parts',
-    'interleave', 'matrix_peak', 'median_parts', 'peak_memory',
-    'plot_curves', 'points_of', 'random_batch', 'render',
+    'Measurement', 'Point', 'Way', 'build_pair', 'count_flops',
+    'curve_variants', 'decoding_way', 'head_parts', 'image_way',
+    'inference_parts', 'interleave', 'matrix_peak', 'median_parts',
+    'peak_memory', 'plot_curves', 'points_of', 'random_batch', 'render',
     'sampling_variants', 'testing', 'training_way'
 ]

@@ -74,13 +74,15 @@ def build_pair(cfg: Config,
         reference (bool): Whether the reference is built too.
 
     Raises:
-        ValueError: If the config is of another detector.
+        ValueError: If the config is of another detector, or there is no
+            reference for it.
     """
     if cfg.model.type.split('.')[-1] != 'DiffusionDet':
         raise ValueError(f'benchmark: {cfg.filename} has model.type='
                          f'{cfg.model.type}; it times DiffusionDet')
     model = copy.deepcopy(cfg.model)
     model.backbone.init_cfg = None
+    other = reference_config(model) if reference else None
     torch.manual_seed(0)
     ours = MODELS.build(model)
     ours.init_weights()
@@ -88,8 +90,8 @@ def build_pair(cfg: Config,
         weights = load_checkpoint_file(checkpoint)
         ours.load_state_dict(weights.get('state_dict', weights))
     pair = dict(ours=ours)
-    if reference:
-        pair['reference'] = MODELS.build(reference_config(model))
+    if other is not None:
+        pair['reference'] = MODELS.build(other)
         pair['reference'].load_state_dict(ours.state_dict())
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     return {name: m.to(device) for name, m in pair.items()}

@@ -132,8 +132,8 @@ def count_flops(way: Way) -> int:
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device,
-                size: int = 2048, repeats: int = 5) -> float:
-    """The best of several square products, operations a second."""
+                size: int = 1024, repeats: int = 20) -> float:
+    """Operations a second of a square product, the best of several."""
     a, b = torch.rand(2, size, size, device=device).to(dtype)
     best = min(interleave({'': lambda: a @ b}, 1)[''] for _ in range(repeats))
     return 2 * size**3 / best

@@ -34,9 +34,10 @@ class DiffusionSampler:
 
     Raises:
         ValueError: If ``sampling_timesteps`` is not in 1..T, ``eta`` is
-            negative, ``stages_per_step`` is empty or has a number below 1, or a multistep solver is combined with renewal: the
-            solver extrapolates from a proposal's earlier predictions, which
-            renewal makes those of another box.
+            negative, ``stages_per_step`` is empty or has a number below 1, or
+            a multistep solver is combined with renewal: the solver
+            extrapolates from a proposal's earlier predictions, which renewal
+            makes those of another box.
     """
 
     def __init__(self,

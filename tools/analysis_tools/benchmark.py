@@ -20,7 +20,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Callable, Dict, List
 
 import torch
 from mmengine.config import Config
@@ -64,81 +64,100 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def inference(cfg: Config, args: argparse.Namespace,
-              found: List[bench.Measurement]) -> Dict[str, Dict[str, float]]:
-    """Fill in the measurements; gives the parts of a head's step."""
-    pair = bench.build_pair(cfg, args.checkpoint, args.reference)
-    ours, reference = pair['ours'], pair.get('reference')
-    device = next(ours.parameters()).device
-    peaks = {p: bench.matrix_peak(PRECISIONS[p] or torch.float32, device)
-             for p in args.precisions}
-    profile: Dict[str, Dict[str, float]] = {}
+class Inference:
+    """Times what happens to a batch of images.
 
-    def measure(work: str, images: int, make, flops: bool = False) -> None:
-        """``make(model, ours)`` gives a call for the state of testing."""
-        ways = dict.fromkeys(args.precisions, make(ours, True))
-        states = {p: partial(bench.testing, ours, p) for p in args.precisions}
-        if reference is not None:
-            ways['reference'] = make(reference, False)
-            states['reference'] = partial(bench.testing, reference, 'fp32')
-        seconds = bench.interleave(ways, args.repeats, states)
+    Args:
+        cfg (Config): Of the detector.
+        args (argparse.Namespace): Of the command line.
+    """
+
+    def __init__(self, cfg: Config, args: argparse.Namespace) -> None:
+        self.cfg = cfg
+        self.args = args
+        self.pair = bench.build_pair(cfg, args.checkpoint, args.reference)
+        self.ours = self.pair['ours']
+        # (name of the way, its model, precision)
+        self.ways = [(p, self.ours, p) for p in args.precisions]
+        if args.reference:
+            self.ways.append(('reference', self.pair['reference'], 'fp32'))
+        self.states = {name: partial(bench.testing, model, precision)
+                       for name, model, precision in self.ways}
+        device = next(self.ours.parameters()).device
+        self.peaks = {
+            p: bench.matrix_peak(PRECISIONS[p] or torch.float32, device)
+            for p in args.precisions}
+        self.measurements: List[bench.Measurement] = []
+        self.head_seconds: Dict[str, Dict[str, float]] = {}
+
+    def run(self) -> None:
+        """Measure everything."""
+        with bench.decoding_way(self.cfg, self.args.size) as decode:
+            seconds = bench.interleave({'': decode}, self.args.repeats)['']
+        self.measurements.append(
+            bench.Measurement('decode', 1, 'uint8', seconds))
+        for batch_size in self.args.batch_sizes or (1, 4):
+            self.run_batch(batch_size)
+
+    def run_batch(self, images: int) -> None:
+        """Measure a number of images at once."""
+        data = bench.random_batch(
+            tuple(self.args.size), images, self.ours.bbox_head.num_classes)
+        models = {id(m): m for m in self.pair.values()}
+        parts = {}
+        for key, model in models.items():
+            with bench.testing(model, 'fp32'):
+                parts[key] = bench.inference_parts(model, data)
+        for part in parts[id(self.ours)]:
+            self.measure(part, images, lambda m, part=part: parts[id(m)][part],
+                         flops=part != 'post-processing')
+        seeds = self.args.eval_seeds
+        for work, variants in [
+            (f'image, {steps} step(s)',
+             bench.sampling_variants(self.cfg, steps))
+                for steps in self.args.steps or (1, 4, 20)
+        ] + [(f'{seeds} eval seeds, 1 step',
+              bench.sampling_variants(self.cfg, 1, seeds))]:
+            self.measure(
+                work, images, lambda m, variants=variants: bench.image_way(
+                    m, data, variants, one_pass=m is self.ours))
+        for name, model, _ in self.ways:
+            with self.states[name]():
+                self.head_seconds[f'{name}, {images} image(s)'] = \
+                    bench.median_parts(
+                        bench.head_parts(model), 'head, one step',
+                        parts[id(model)]['head, one step'],
+                        self.args.repeats)
+
+    def measure(self, work: str, images: int, make: Callable[[Any], bench.Way],
+                flops: bool = False) -> None:
+        """Time ``make(model)``, and find its memory and operations."""
+        ways = {name: make(model) for name, model, _ in self.ways}
+        seconds = bench.interleave(ways, self.args.repeats, self.states)
         peak = {}
         for name, way in ways.items():
-            with states[name]():
+            with self.states[name]():
                 peak[name] = bench.peak_memory(way)
-        for p in args.precisions:
+        for p in self.args.precisions:
             count = None
             if flops:
-                with states[p]():
+                with self.states[p]():
                     count = bench.count_flops(ways[p])
-            found.append(
+            self.measurements.append(
                 bench.Measurement(
                     work, images, p, seconds[p], seconds.get('reference'),
                     peak[p], peak.get('reference'), count,
-                    count and count / seconds[p] / peaks[p]))
+                    count and count / seconds[p] / self.peaks[p]))
             print(f'{work}, {images} image(s), {p}: '
                   f'{1000 * seconds[p] / images:.1f} ms/image',
                   file=sys.stderr)
 
-    with bench.decoding_way(cfg, args.size) as decode:
-        seconds = bench.interleave({'': decode}, args.repeats)['']
-        found.append(bench.Measurement('decode', 1, 'uint8', seconds))
-    for batch_size in args.batch_sizes or (1, 4):
-        data = bench.random_batch(
-            tuple(args.size), batch_size, ours.bbox_head.num_classes)
-        for part in ('backbone and neck', 'head, one step',
-                     'post-processing'):
 
-            def make_part(model, ours, part=part):
-                with bench.testing(model, 'fp32'):
-                    return bench.inference_parts(model, data)[part]
-
-            measure(part, batch_size, make_part, 'post' not in part)
-        for steps in args.steps or (1, 4, 20):
-            variants = bench.sampling_variants(cfg, steps)
-            measure(
-                f'image, {steps} step(s)', batch_size, lambda model, ours:
-                bench.image_way(model, data, variants, True))
-        several = bench.sampling_variants(cfg, 1, args.eval_seeds)
-        measure(f'{args.eval_seeds} eval seeds, 1 step', batch_size,
-                lambda model, ours: bench.image_way(
-                    model, data, several, one_pass=ours))
-        for name, model, p in [(p, ours, p) for p in args.precisions] + (
-                [('reference', reference, 'fp32')] if reference else []):
-            with bench.testing(model, p):
-                profile[f'{name}, {batch_size} image(s)'] = \
-                    bench.median_parts(
-                        bench.head_parts(model), 'head, one step',
-                        bench.inference_parts(model, data)['head, one step'],
-                        args.repeats)
-    return profile
-
-
-def training(cfg: Config, args: argparse.Namespace,
-             found: List[bench.Measurement]) -> None:
-    """Fill in the measurements of an iteration."""
-    for batch_size in args.batch_sizes or (
-            cfg.train_dataloader.batch_size, ):
+def training(cfg: Config,
+             args: argparse.Namespace) -> List[bench.Measurement]:
+    """Time an iteration, each way with a model of its own."""
+    found = []
+    for batch_size in args.batch_sizes or (cfg.train_dataloader.batch_size, ):
         ways = {}
         for p in args.precisions:
             model = bench.build_pair(cfg, args.checkpoint, False)['ours']
@@ -147,17 +166,18 @@ def training(cfg: Config, args: argparse.Namespace,
             ways[p] = bench.training_way(cfg, model, data, p)
         if args.reference:
             model = bench.build_pair(cfg, args.checkpoint)['reference']
-            ways['reference'] = bench.training_way(cfg, model, data, 'fp32',
-                                                   share_backbone=False)
+            ways['reference'] = bench.training_way(
+                cfg, model, data, 'fp32', share_backbone=False)
         seconds = bench.interleave(ways, args.repeats)
         peak = {name: bench.peak_memory(way) for name, way in ways.items()}
-        work = 'training iteration' + (
-            ' with teacher' if getattr(model, 'distiller', None) else '')
-        for p in args.precisions:
-            found.append(
-                bench.Measurement(work, batch_size, p, seconds[p],
-                                  seconds.get('reference'), peak[p],
-                                  peak.get('reference')))
+        work = 'training iteration' + (' with teacher' if model.distiller else
+                                       '')
+        found += [
+            bench.Measurement(work, batch_size, p, seconds[p],
+                              seconds.get('reference'), peak[p],
+                              peak.get('reference')) for p in args.precisions
+        ]
+    return found
 
 
 def curves(cfg: Config, args: argparse.Namespace) -> list:
@@ -192,14 +212,17 @@ def main() -> None:
     # initialisation would tell of every weight
     MMLogger.get_instance('mmengine', log_level='WARNING')
     found: List[bench.Measurement] = []
-    result = {}
+    result: Dict[str, Any] = {}
     try:
         if args.curves:
             result['points'] = curves(cfg, args)
         elif args.training:
-            training(cfg, args, found)
+            found = training(cfg, args)
         else:
-            result['head_seconds'] = inference(cfg, args, found)
+            times = Inference(cfg, args)
+            times.run()
+            found = times.measurements
+            result['head_seconds'] = times.head_seconds
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'benchmark: {error}')
     device = device_name(torch.device(

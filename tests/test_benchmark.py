@@ -1,0 +1,238 @@
+"""The benchmark measures what it says it measures."""
+import json
+import runpy
+import sys
+import time
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from tiny import ROOT, batch, build, runner_config, tiny_config, write_coco
+from torch import nn
+
+from mmdiffdet import benchmark as bench
+from mmdiffdet.benchmark.measure import PartTimer
+from mmdiffdet.ledger import Ledger
+
+
+def config(**options):
+    cfg = Config.fromfile(ROOT / 'configs/demo/demo.py')
+    cfg.model = tiny_config(**options)
+    return cfg
+
+
+def test_ways_take_turns_and_states_are_not_timed():
+    order = []
+
+    class State:
+        def __enter__(self):
+            time.sleep(0.05)
+
+        def __exit__(self, *_):
+            order.append('left')
+
+    found = bench.interleave(
+        dict(a=lambda: order.append('a'), b=lambda: order.append('b')), 2,
+        dict(b=State))
+    assert order == ['a', 'b', 'left'] * 3
+    assert max(found.values()) < 0.05
+
+
+def test_parts_are_timed_where_they_run():
+
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.01)
+            return x
+
+    model = nn.Sequential(Slow(), Slow(), nn.Identity())
+    found = bench.median_parts(
+        dict(slow=[model[0], model[1]], quick=[model[2]]), 'all',
+        lambda: model(torch.zeros(1)), 2)
+    assert found['slow'] >= 0.02 > found['quick']
+    assert found['all'] == pytest.approx(
+        found['slow'] + found['quick'] + found['rest'], rel=0.2)
+    assert not model[0]._forward_hooks
+    with PartTimer(dict(slow=[model[0]])) as timer:
+        model(torch.zeros(1))
+    assert timer.seconds['slow'] < found['slow']
+
+
+def test_operations_are_counted():
+    a, b = torch.rand(3, 5), torch.rand(5, 7)
+    assert bench.count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='memory of Linux')
+def test_memory_is_that_of_the_call():
+    size = 64 * 2**20
+    found = bench.peak_memory(lambda: torch.ones(size // 4).sum())
+    assert size * 0.9 < found < size * 1.5
+
+
+def test_the_reference_says_the_same():
+    pair = bench.build_pair(config())
+    ours, reference = pair['ours'], pair['reference']
+    assert type(reference.bbox_head.roi_extractor).__name__ == \
+        'SingleRoIExtractor'
+    data = batch()
+    variants = bench.sampling_variants(config(), 2, seeds=2)
+    with bench.testing(ours, 'fp32'):
+        mine = ours.test_variants(data, variants)
+    with bench.testing(reference, 'fp32'):
+        theirs = reference.test_variants(data, variants)
+    for a, b in zip(sum(mine, []), sum(theirs, [])):
+        a, b = a.pred_instances, b.pred_instances
+        assert len(a) > 0
+        torch.testing.assert_close(a.bboxes, b.bboxes, atol=1e-2, rtol=0)
+        torch.testing.assert_close(a.scores, b.scores, atol=1e-4, rtol=0)
+
+
+def test_another_extractor_has_no_reference():
+    cfg = config()
+    cfg.model.bbox_head.roi_extractor.type = 'mmdet.SingleRoIExtractor'
+    with pytest.raises(ValueError, match='GatherRoIExtractor'):
+        bench.build_pair(cfg)
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_a_training_iteration_with_its_teacher(precision):
+    init_default_scope('mmdiffdet')
+    cfg = config()
+    cfg.custom_hooks = [
+        dict(type='SamplerDistillHook', teacher=dict(checkpoint='x'),
+             teacher_steps=2, topk=4)]
+    cfg = Config(cfg._cfg_dict)
+    model = bench.build_pair(cfg, reference=False)['ours']
+    before = model.bbox_head.time_mlp[1].weight.clone()
+    losses = bench.training_way(
+        cfg, model, bench.random_batch((64, 96), 2, 3), precision)()
+    assert losses['loss_sampler_distill_box'] > 0
+    assert not torch.equal(before, model.bbox_head.time_mlp[1].weight)
+
+
+def test_weights_are_cast_once_and_given_back():
+    """Testing in bfloat16 leaves float32 weights as they were, and computes
+    what autocast alone computes."""
+    model = build(tiny_config()).eval()
+    data = batch()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        plain = model.test_step(data)
+    with bench.testing(model, 'bf16'):
+        assert model.bbox_head.head_series[0].inst_interact.dynamic_layer \
+            .weight.dtype == torch.bfloat16
+        found = model.test_step(data)
+    for key, value in model.state_dict().items():
+        assert value.dtype == before[key].dtype
+        assert torch.equal(value, before[key])
+    for a, b in zip(plain, found):
+        assert torch.equal(a.pred_instances.bboxes, b.pred_instances.bboxes)
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path / 'work')
+    cfg.dump(str(tmp_path / 'tiny.py'))
+
+    def run(*args):
+        monkeypatch.setattr(
+            sys, 'argv', ['benchmark.py', str(tmp_path / 'tiny.py'),
+                          *map(str, args)])
+        runpy.run_path(
+            str(ROOT / 'tools/analysis_tools/benchmark.py'),
+            run_name='__main__')
+
+    return run
+
+
+def test_the_table(tool, tmp_path, capsys):
+    tool('--reference', '--size', 64, 96, '--batch-sizes', 1, 2, '--steps', 2,
+         '--eval-seeds', 2, '--repeats', 1, '--json', tmp_path / 'b.json')
+    printed = capsys.readouterr().out
+    for row in ('decode', 'backbone and neck', 'head, one step',
+                'post-processing', 'image, 2 step(s)',
+                '2 eval seeds, 1 step'):
+        assert f'| {row}' in printed
+    found = json.loads((tmp_path / 'b.json').read_text())
+    assert len(found['measurements']) == 1 + 2 * 5 * 2
+    assert all(m['seconds'] > 0 and m['reference_seconds'] > 0
+               for m in found['measurements'][1:])
+    heads = [m for m in found['measurements'] if m['work'].startswith('head')]
+    assert heads[2]['flops'] == pytest.approx(2 * heads[0]['flops'], rel=0.1)
+    parts = found['head_seconds']['bf16, 2 image(s)']
+    assert {'RoI features', 'attention', 'dynamic convolution',
+            'feed-forward', 'outputs', 'rest'} <= set(parts)
+
+    tool('--training', '--size', 64, 96, '--batch-sizes', 2, '--repeats', 1)
+    assert '| training iteration' in capsys.readouterr().out
+
+
+def test_curves(tool, tmp_path, capsys):
+    model = build(tiny_config())
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'x.pth')
+    tool(tmp_path / 'x.pth', '--curves', tmp_path / 'c.svg', '--steps', 1, 2,
+         '--eval-seeds', 2, '--precisions', 'fp32', '--json',
+         tmp_path / 'c.json')
+    assert '| stages | 2 steps | 1 |' in capsys.readouterr().out
+    points = json.loads((tmp_path / 'c.json').read_text())['points']
+    stages = model.bbox_head.head_series
+    assert len(points) == 6 * 2 + 5 + len(stages)
+    assert all(len(p['AP_by_seed']) == 2 for p in points)
+    assert '<svg' in (tmp_path / 'c.svg').read_text()
+
+
+def test_fewer_stages_are_the_first_of_the_cascade():
+    model = build(tiny_config()).eval()
+    table = model.bbox_head.tabulate(
+        model.extract_feat(torch.rand(1, 3, 64, 96)))
+    boxes = torch.tensor([[[4., 4, 40, 40], [10, 8, 90, 60]]])
+    t = torch.tensor([500])
+    with torch.no_grad():
+        every = model.bbox_head(table, boxes, t)
+        one = model.bbox_head(table, boxes, t, all_stages=False, num_stages=1)
+    assert torch.equal(one.boxes[0], every.boxes[0])
+    assert torch.equal(one.logits[0], every.logits[0])
+    with pytest.raises(ValueError, match='stages_per_step'):
+        model.bbox_head(table, boxes, t, num_stages=9)
+
+
+def test_stages_per_step(tmp_path):
+    """The first step runs what it is told, the later ones the last number."""
+    model = build(tiny_config()).eval()
+    cfg = ConfigDict(model=tiny_config())
+    calls = []
+    for number, stage in enumerate(model.bbox_head.head_series):
+        stage.register_forward_hook(lambda *_, n=number: calls.append(n))
+    cfg.model.sampler.stages_per_step = [2, 1]
+    [variant] = bench.sampling_variants(cfg, 3)
+    with torch.no_grad():
+        model.test_variants(batch([(64, 96)], [1]), [variant])
+    assert calls == [0, 1, 0, 0]
+    for bad in ([], [0], [2, -1]):
+        cfg.model.sampler.stages_per_step = bad
+        with pytest.raises(ValueError, match='stages_per_step'):
+            bench.sampling_variants(cfg, 1)
+
+
+def test_number_of_proposals_as_a_variant(tmp_path):
+    """Fewer proposals are another test: other detections, another key."""
+    cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path / 'work')
+    model = build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'x.pth')
+    cfg.load_from = str(tmp_path / 'x.pth')
+    cfg.test_cfg.variants = [{}, dict(num_proposals=5)]
+    cfg.custom_hooks.append(
+        dict(type='LedgerHook', path=str(tmp_path / 'l.tsv')))
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    rows = Ledger(tmp_path / 'l.tsv').read()
+    assert len({row.config_sha256 for row in rows}) == 2
+    found = runner.test_loop.model.test_variants(
+        batch([(64, 96)], [1]),
+        [case.variant for case in runner.test_loop.cases])
+    assert len(found[1][0].pred_instances) <= 5 < len(
+        found[0][0].pred_instances)
