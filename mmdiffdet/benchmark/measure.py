@@ -1,6 +1,5 @@
 """Seconds, memory and floating-point operations of a call."""
 import ctypes
-import gc
 import statistics
 import time
 from collections import defaultdict
@@ -132,7 +131,7 @@ def count_flops(way: Way) -> int:
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device,
-                size: int = 1024, repeats: int = 20) -> float:
+                size: int = 1024, repeats: int = 8) -> float:
     """Operations a second of a square product, the best of several."""
     a, b = torch.rand(2, size, size, device=device).to(dtype)
     best = min(interleave({'': lambda: a @ b}, 1)[''] for _ in range(repeats))
@@ -145,7 +144,6 @@ def peak_memory(way: Way) -> int:
     On a GPU what PyTorch hands out; elsewhere the resident memory of the
     process, as Linux counts it (0 where it does not).
     """
-    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
