@@ -65,13 +65,13 @@ def weights(path):
 def test_a_chain_trains_tests_and_skips(folder):
     lines = []
     tests = ['--eval-seeds', '0', '1', '--ledger', 'rows.tsv']
-    done = run_chain('mini', 3, CHAIN, test_arguments=tests,
+    run_chain('mini', 3, CHAIN[:2], say=lines.append)
+    done = run_chain('mini', 3, CHAIN[2:], test_arguments=tests,
                      say=lines.append)
-    assert list(done) == CHAIN
-    assert done['20to1'] == 'work_dirs/mini_20to1_seed3/iter_2.pth'
+    assert done == {'20to1': 'work_dirs/mini_20to1_seed3/iter_2.pth'}
     assert sum('trained in' in line for line in lines) == 3
     rows = (folder.parent / 'rows.tsv').read_text().splitlines()
-    assert len(rows) == 1 + 3 * 2
+    assert len(rows) == 1 + 2
     assert all('\t3\t' in f'\t{row}' for row in rows[1:])
     meta = load_checkpoint_file(done['20to1'])['meta']
     assert meta['teacher']['checkpoint'].endswith(
@@ -120,7 +120,7 @@ def test_what_is_there_must_be_of_the_config(folder):
     (folder / 'mini.py').write_text(
         plain + 'optim_wrapper["optimizer"]["lr"] = 1\n')
     with pytest.raises(RuntimeError, match='optimizer is another.*Remove'):
-        train(stage, say=lambda line: None)
+        train(recipe('mini', 0)[0], say=lambda line: None)
     (folder / 'mini.py').write_text(plain)
     other = recipe('mini', 1)[0]
     shutil.copytree(done.parent, other.work_dir)
@@ -190,7 +190,7 @@ def test_recipes_of_the_repository(monkeypatch):
         stages = recipe(name, 2)
         assert [stage.name for stage in stages] == list(STAGES)
         for stage in stages:
-            cfg = stage.read()
+            cfg = stage.cfg
             assert cfg.randomness.seed == 2
             assert cfg.load_from == before
             if stage.name == 'no_teacher':  # a branch

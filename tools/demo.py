@@ -15,7 +15,8 @@ from typing import List
 
 import torch
 
-from mmdiffdet.engine.recipe import Stage, recipe, run, train
+from mmdiffdet.engine.command import run
+from mmdiffdet.engine.recipe import Stage, recipe, train
 
 STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')

@@ -3,19 +3,17 @@
 A recipe names configs; each names in ``load_from`` the checkpoint that the one
 before leaves behind. Train seeds are independent of each other.
 """
-import os
 import os.path as osp
-import re
-import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 
+from .command import Say, run
 from .launch import read_config
 from .provenance import check_origin, finished
 
@@ -44,7 +42,6 @@ _RECIPES = {
 # of tools/train.py, but they would lead away from where a chain looks
 _RESERVED = ('--work-dir', '--train-seed', '--resume', 'work_dir', 'load_from',
              'train_cfg.max_iters', 'randomness')
-Say = Callable[[str], None]
 
 
 def _print(line: str) -> None:
@@ -73,20 +70,21 @@ class Stage:
         """For ``tools/train.py`` and ``tools/test.py``."""
         return ['--train-seed', str(self.seed)] if self.option else []
 
-    def read(self) -> Config:
-        """The config with its seed."""
+    @cached_property
+    def cfg(self) -> Config:
+        """The config with its seed, as it was when first looked at."""
         return read_config(self.config, self.seed if self.option else None)
 
     @property
     def work_dir(self) -> str:
         """Where ``tools/train.py`` writes to."""
-        return self.read().work_dir
+        return self.cfg.work_dir
 
     @property
     def checkpoint(self) -> str:
         """What the training leaves behind."""
-        cfg = self.read()
-        return osp.join(cfg.work_dir, f'iter_{cfg.train_cfg.max_iters}.pth')
+        return osp.join(self.work_dir,
+                        f'iter_{self.cfg.train_cfg.max_iters}.pth')
 
 
 def recipe(name: str,
@@ -175,7 +173,7 @@ def train(stage: Stage,
     """
     check_train_arguments(arguments)
     done, label = stage.checkpoint, f'seed {stage.seed}  {stage.name:10}'
-    check_origin(stage.read(), stage.seed)
+    check_origin(stage.cfg, stage.seed)
     if finished(done):
         say(f'{label}  is there: {done}')
         return
@@ -215,61 +213,6 @@ def test(stage: Stage,
     say(f'seed {stage.seed}  {stage.name:10}  tested in {minutes:.1f} min')
 
 
-def run(command: Sequence[str],
-        log: Path,
-        progress: Optional[Say] = None,
-        pattern: str = '.*') -> None:
-    """Run a command; its output is added to a file.
-
-    Args:
-        command (Sequence[str]): Program and arguments.
-        log (Path): All output. The command writes to it by itself, so that
-            it is complete whatever happens to this process.
-        progress (Callable, optional): Called with what ``pattern`` matches.
-        pattern (str): Regular expression, searched line by line.
-
-    Raises:
-        RuntimeError: If it fails, with the end of its output.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
-    # the same interpreter in shell scripts, and a port that nobody has
-    environment['PATH'] = osp.pathsep.join(
-        [osp.dirname(sys.executable), environment.get('PATH', '')])
-    environment.setdefault('PORT', str(_free_port()))
-    with open(log, 'ab') as out, open(log, errors='replace') as lines:
-        out.write(f'\n$ {" ".join(command)}\n'.encode())
-        out.flush()
-        lines.seek(0, os.SEEK_END)
-        process = subprocess.Popen(
-            list(command), stdout=out, stderr=subprocess.STDOUT,
-            env=environment)
-        try:
-            while True:
-                ended = process.poll() is not None
-                for line in lines:
-                    found = re.search(pattern, line) if progress else None
-                    if found:
-                        progress(found[0])
-                if ended:
-                    break
-                time.sleep(0.2)
-        except BaseException:  # an interrupt: nothing runs on unseen
-            process.terminate()
-            process.wait()
-            raise
-    if process.returncode:
-        text = log.read_text(errors='replace')
-        end = ''.join(text.splitlines(True)[-12:])
-        raise RuntimeError(f'{end}\nfailed; all output is in {log}')
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return found.getsockname()[1]
-
-
 def run_chain(name: str,
               seed: int,
               stages: Optional[Sequence[str]] = None,
@@ -304,5 +247,5 @@ def run_chain(name: str,
                 test(stage, test_arguments, say)
             done[stage.name] = stage.checkpoint
         else:
-            check_origin(stage.read(), seed)
+            check_origin(stage.cfg, seed)
     return done
