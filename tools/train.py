@@ -52,7 +52,7 @@ def main() -> None:
         # else the first start, from where the config says
     if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, 'load_from')
-    with training_lock(cfg.work_dir):
+    with training_lock(cfg.work_dir, cfg.launcher):
         Runner.from_cfg(cfg).train()
     leave_processes()
 

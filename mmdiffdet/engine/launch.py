@@ -137,16 +137,20 @@ def use_amp(cfg: Config, on: bool) -> None:
 
 
 @contextmanager
-def training_lock(work_dir: str) -> Iterator[None]:
+def training_lock(work_dir: str, launcher: str = 'none') -> Iterator[None]:
     """Hold a work directory, so that no second training writes to it.
 
     Args:
         work_dir (str): Of the training; made if missing.
+        launcher (str): Of its processes, of which the first one holds it.
 
     Raises:
         BlockingIOError: If another process holds it.
     """
-    if int(os.environ.get('RANK', 0)) > 0:
+    # mmengine sets RANK itself for these, but later
+    variable = dict(slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(
+        launcher, 'RANK')
+    if int(os.environ.get(variable, 0)) > 0:
         yield
         return
     os.makedirs(work_dir, exist_ok=True)
