@@ -91,6 +91,9 @@ def test_test_and_its_options(lab):
                  'model.sampler.scheduler.type=DPMSolverMultistepScheduler',
                  'model.sampler.renewal=None', 'model.test_cfg.eval_seed=1')
     assert not np.array_equal(other[0][1], one[0][1])
+    augmented = detections(lab, 'tta.pkl', '--tta')
+    assert 0 < len(augmented[0][1]) <= 100
+    assert not np.array_equal(augmented[0][1], one[0][1])
 
 
 def test_two_processes_find_the_same(lab):
