@@ -86,14 +86,12 @@ def test_test_and_its_options(lab):
     again = detections(lab, 'again.pkl', '--cfg-options',
                  'test_dataloader.batch_size=4')
     assert_same(again, one)
-    other = detections(lab, 'other.pkl', '--cfg-options',
+    other = detections(lab, 'other.pkl', '--tta', '--cfg-options',
                  'model.sampler.sampling_timesteps=3',
                  'model.sampler.scheduler.type=DPMSolverMultistepScheduler',
                  'model.sampler.renewal=None', 'model.test_cfg.eval_seed=1')
     assert not np.array_equal(other[0][1], one[0][1])
-    augmented = detections(lab, 'tta.pkl', '--tta')
-    assert 0 < len(augmented[0][1]) <= 100
-    assert not np.array_equal(augmented[0][1], one[0][1])
+    assert len(other[0][1]) > 12 >= len(one[0][1])  # of six views, of one
 
 
 def test_two_processes_find_the_same(lab):

@@ -1,13 +1,28 @@
 """COCO format with strict classes."""
 import json
 import warnings
-from typing import Any, List
+from contextlib import contextmanager
+from typing import Any, Iterator, List
 
 import mmdet.datasets
 from mmengine.fileio import get_local_path
 
 from ..registry import DATASETS
 from .loading import StrictClasses, require_file
+
+
+@contextmanager
+def tell_of_bad_coco(path: str) -> Iterator[None]:
+    """Name the file, and the line if it is not JSON, in a ValueError."""
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path}:{error.lineno}: not JSON ({error.msg})') from error
+    except (KeyError, TypeError, AssertionError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f'{path}: not in COCO format ({type(error).__name__} {error}); it '
+            'needs images, annotations and categories') from error
 
 
 @DATASETS.register_module()
@@ -50,16 +65,8 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         """COCO's interface to the file."""
         with get_local_path(
                 self.ann_file, backend_args=self.backend_args) as local_path:
-            try:
+            with tell_of_bad_coco(self.ann_file):
                 return self.COCOAPI(local_path)
-            except json.JSONDecodeError as error:
-                raise ValueError(f'{self.ann_file}:{error.lineno}: not JSON '
-                                 f'({error.msg})') from error
-            except (KeyError, TypeError, AssertionError) as error:
-                raise ValueError(
-                    f'{self.ann_file}: not in COCO format '
-                    f'({type(error).__name__} {error}); it needs images, '
-                    'annotations and categories') from error
 
     def _warn_of_losses(self, api: Any, data_list: List[dict]) -> None:
         wanted = set(self.cat_ids)

@@ -6,6 +6,9 @@ import mmcv.transforms
 
 from ..registry import TRANSFORMS
 
+FROM_FILE = 'from_file'
+"""``metainfo.classes`` that are read from the annotation file."""
+
 
 def require_file(path: str, owner: str) -> None:
     """Raise FileNotFoundError, with the way out, unless ``path`` is a file."""
@@ -42,6 +45,9 @@ class StrictClasses(NeverEmpty):
         ignore_other_categories (bool): Whether the annotations may have
             classes that are not in ``metainfo.classes``; their objects are
             left out. Defaults to False: then that is an error.
+
+    Raises:
+        ValueError: If classes are to be read from the file and were not.
     """
 
     def __init__(self,
@@ -49,6 +55,11 @@ class StrictClasses(NeverEmpty):
                  ignore_other_categories: bool = False,
                  **kwargs: Any) -> None:
         self.ignore_other_categories = ignore_other_categories
+        if (kwargs.get('metainfo') or {}).get('classes') == FROM_FILE:
+            raise ValueError(
+                f'metainfo.classes={FROM_FILE!r} is filled in when the config '
+                'is read, as the model needs it too: read the config by '
+                'mmdiffdet.engine.launch.read_config')
         super().__init__(*args, **kwargs)
 
     def refuse_other_classes(self, found: Iterable[str], path: str) -> None:

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 
+from ..datasets.from_file import use_classes_of_file, use_extra_coco
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MMDetection's arguments that both commands take."""
@@ -37,18 +39,26 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def read_config(path: str, train_seed: Optional[int] = None) -> Config:
+def read_config(path: str,
+                train_seed: Optional[int] = None,
+                options: Optional[dict] = None) -> Config:
     """Read a config file and give it its seed and work directory.
+
+    Names of ``EXTRA_COCO_DATASETS`` and classes that are to be read from the
+    annotation file are filled in.
 
     Args:
         path (str): The file.
         train_seed (int, optional): Of a training; config files read it as
             ``TRAIN_SEED``. Outputs go to ``work_dirs/<name>_seed<train_seed>``
             (``work_dirs/<name>`` without a seed, or where the file says).
+        options (dict, optional): Changes, as of ``--cfg-options``.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
-        ValueError: If it sets another train seed.
+        FileNotFoundError: If the config does not exist, or an annotation file
+            whose classes it asks for.
+        ValueError: If it sets another train seed, or there is something wrong
+            with data that it leaves to be filled in.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'config {path} does not exist')
@@ -61,6 +71,12 @@ def read_config(path: str, train_seed: Optional[int] = None) -> Config:
         check_train_seed(cfg, train_seed)
         if not cfg.work_dir.endswith(f'_seed{train_seed}'):
             cfg.work_dir += f'_seed{train_seed}'
+    if options is not None:
+        cfg.merge_from_dict(options)
+        if train_seed is not None:
+            check_train_seed(cfg, train_seed)
+    use_extra_coco(cfg)
+    use_classes_of_file(cfg)
     return cfg
 
 
@@ -93,11 +109,7 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError, ValueError: See :func:`read_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config, args.train_seed)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-        if args.train_seed is not None:
-            check_train_seed(cfg, args.train_seed)
+    cfg = read_config(args.config, args.train_seed, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
