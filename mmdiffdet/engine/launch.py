@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
+from .compile_hook import use_compile
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +114,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
+    use_compile(cfg)
     if args.launcher != 'none':
         multipliers = cfg.get('optim_wrapper', {}).get('paramwise_cfg') or {}
         if 0 in multipliers.values():

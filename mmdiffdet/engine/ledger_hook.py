@@ -199,6 +199,10 @@ class LedgerHook(Hook):
             pipeline=pipelines[0] if len(pipelines) == 1 else pipelines)
         if cfg['test_cfg'].get('tta'):
             tested['tta'] = cfg['test_cfg']['tta']
+        compiled = [hook for hook in cfg.get('custom_hooks') or []
+                    if hook['type'] == 'CompileHook']
+        if compiled:  # which rounds differently
+            tested['compile'] = compiled
         return sha256_of_config(tested)
 
     def _key(self, case: TestCase) -> RunKey:
