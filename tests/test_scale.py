@@ -1,15 +1,22 @@
 """More machines, compiled code, other strategies."""
 import copy
 import os
+import runpy
+import socket
 import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 import torch
-from mmengine.runner import Runner
+from mmengine.config import Config
+from mmengine.runner import FlexibleRunner, Runner
 from tiny import ROOT, batch, build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine.compile_hook import CompileHook, use_compile
-from mmdiffdet.engine.launch import training_lock
+from mmdiffdet.engine.launch import build_trainer, training_lock
+from mmdiffdet.ledger import Ledger
 
 
 @pytest.mark.parametrize('tool, last, options', [
@@ -58,10 +65,10 @@ def data(tmp_path_factory):
     return write_coco(tmp_path_factory.mktemp('coco'))
 
 
-def train(cfg, name, runner_type=Runner):
+def train(cfg, name):
     """Train; gives the runner and the weights that it saved."""
     cfg.experiment_name = f'{cfg.work_dir}_{name}'.replace('/', '_')
-    runner = runner_type.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
     runner.train()
     return runner, torch.load(
         f'{cfg.work_dir}/iter_2.pth', weights_only=False)
@@ -127,3 +134,92 @@ def test_compilation_that_fails_is_told(data, tmp_path, caplog):
     assert runner.iter == 2
     with pytest.raises(ValueError, match="no module 'head'.*'bbox_head'"):
         CompileHook(modules=['head']).before_run(runner)
+
+
+def test_flexible_runner(data, tmp_path):
+    """One process: as by the ordinary runner, to the last bit."""
+    found = {}
+    for name in ('plain', 'flexible'):
+        cfg = runner_config(data, tmp_path / name)
+        cfg.launcher = 'none'
+        if name == 'flexible':
+            cfg.runner_type = 'FlexibleRunner'
+        cfg.experiment_name = f'{tmp_path}_{name}'.replace('/', '_')
+        build_trainer(cfg).train()
+        found[name] = torch.load(
+            tmp_path / name / 'iter_2.pth', weights_only=False)
+    a, b = (found[name]['state_dict'] for name in ('plain', 'flexible'))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert found['flexible']['meta']['seed'] == 0
+    cfg.load_from = str(tmp_path / 'plain/iter_2.pth')
+    cfg.custom_hooks = [
+        dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
+    cfg.experiment_name += '_test'
+    FlexibleRunner.from_cfg(cfg).test()
+    assert len(Ledger(tmp_path / 'rows.tsv').read()) == 1
+
+
+def train_in_processes(rank, folder, ports):
+    """Two trainings, by DDP and by FSDP; the second one is resumed."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+    torch.set_num_threads(1)
+    train_tool = runpy.run_path(str(ROOT / 'tools/train.py'))
+    for port, name, more in zip(ports, ('ddp', 'fsdp', 'fsdp'), (
+            [], [], ['--resume', '--cfg-options', 'train_cfg.max_iters=4'])):
+        os.environ['MASTER_PORT'] = port
+        sys.argv = ['train.py', f'{folder}/{name}.py', '--work-dir',
+                    f'{folder}/{name}', '--launcher', 'pytorch', *more]
+        train_tool['main']()
+
+
+def test_fsdp(data, tmp_path, monkeypatch):
+    """The weights of ordinary training on as many processes."""
+    cfg = runner_config(data, tmp_path)
+    cfg.pop('work_dir')
+    cfg.optim_wrapper.clip_grad.max_norm = 1.0  # far below the norms
+    cfg.dump(tmp_path / 'ddp.py')
+    cfg.merge_from_dict(
+        Config.fromfile(ROOT / 'configs/_base_/parts/fsdp.py').to_dict())
+    cfg.dump(tmp_path / 'fsdp.py')
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(3)]
+    ports = [str(s.getsockname()[1]) for s in sockets]
+    for each in sockets:
+        each.close()
+    processes = torch.multiprocessing.start_processes(
+        train_in_processes, (str(tmp_path), ports), nprocs=2, join=False,
+        start_method='fork')
+    try:
+        end = time.monotonic() + 100
+        while not processes.join(5):
+            assert time.monotonic() < end, 'the processes wait for ever'
+    finally:
+        for process in processes.processes:
+            process.kill()
+    a, b = (torch.load(tmp_path / f'{name}/iter_2.pth', weights_only=False)
+            for name in ('ddp', 'fsdp'))
+    assert a['state_dict'].keys() == b['state_dict'].keys()
+    for name, value in a['state_dict'].items():
+        torch.testing.assert_close(b['state_dict'][name], value)
+    norms = [c['message_hub']['log_scalars']['train/grad_norm'].data[0]
+             for c in (a, b)]
+    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
+    assert min(norms[0]) > 10  # so that clipping mattered
+    resumed = torch.load(tmp_path / 'fsdp/iter_4.pth', weights_only=False)
+    assert resumed['meta']['iter'] == 4
+    # the checkpoint is tested as any other, but not under the strategy
+    cfg = Config.fromfile(tmp_path / 'fsdp.py')
+    cfg.work_dir, cfg.experiment_name = str(tmp_path / 'test'), 'fsdp_test'
+    cfg.load_from = str(tmp_path / 'fsdp/iter_2.pth')
+    assert 'coco/bbox_mAP' in Runner.from_cfg(cfg).test()
+    cfg.launcher = 'none'
+    with pytest.raises(ValueError, match='needs a launcher'):
+        build_trainer(cfg)
+    cfg.launcher = 'pytorch'
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    with pytest.raises(ValueError, match='EMAHook .* cannot be combined'):
+        build_trainer(cfg)
+    cfg.launcher, cfg.strategy.type = 'pytorch', 'DeepSpeedStrategy'
+    with pytest.raises(ValueError, match='DeepSpeedStrategy needs GPUs'):
+        build_trainer(cfg)

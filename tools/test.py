@@ -102,6 +102,9 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    # strategies are for training; checkpoints do not depend on them
+    cfg.pop('runner_type', None)
+    cfg.pop('strategy', None)
     # all weights come from the checkpoint
     cfg.model.backbone.init_cfg = None
     if args.show or args.show_dir:

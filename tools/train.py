@@ -5,10 +5,11 @@
 """
 import argparse
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
+    build_trainer,
     leave_processes,
     load_config,
     require_checkpoint,
@@ -53,7 +54,7 @@ def main() -> None:
     if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, 'load_from')
     with training_lock(cfg.work_dir, cfg.launcher):
-        Runner.from_cfg(cfg).train()
+        build_trainer(cfg).train()
     leave_processes()
 
 

@@ -2,6 +2,7 @@
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .compile_hook import CompileHook
+from .fsdp_strategy import WholeFSDPStrategy
 from .iteration_seed_hook import IterationSeedHook
 from .ledger_hook import LedgerHook
 from .multi_seed_test_loop import MultiSeedTestLoop
@@ -19,5 +20,5 @@ __all__ = [
     'GeometryWarmupHook', 'IterationSeedHook', 'LedgerHook',
     'MultiSeedTestLoop', 'OriginHook', 'PartAmpOptimWrapper',
     'PartBf16OptimWrapper', 'PartOptimWrapper', 'PartOptimWrapperConstructor',
-    'load_checkpoint_file'
+    'WholeFSDPStrategy', 'load_checkpoint_file'
 ]

@@ -5,6 +5,12 @@ from typing import Any, Dict, List, Sequence
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from torch import Tensor, nn
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
 
 from ..registry import HOOKS
 
@@ -39,9 +45,7 @@ class CheckpointGuardHook(Hook):
         """
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', k): v for k, v in weights.items()}
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        expected = model.state_dict()
+        expected = _weights_of(runner.model)
         # mmengine builds the train loop before it loads, the test loop alone
         # leaves its config
         begins = isinstance(runner._train_loop,
@@ -96,6 +100,16 @@ class CheckpointGuardHook(Hook):
                     f'{_short(learnt)}, {type(dataset).__name__} has '
                     f'{_short(classes)}: give the data set the same ones in '
                     'the same order (metainfo.classes)')
+
+
+def _weights_of(model: nn.Module) -> Dict[str, Tensor]:
+    """Whole weights by name, on every process."""
+    if not isinstance(model, FullyShardedDataParallel):
+        model = model.module if is_model_wrapper(model) else model
+        return model.state_dict()
+    with FullyShardedDataParallel.state_dict_type(
+            model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
+        return model.state_dict()
 
 
 def _short(classes: Sequence[str]) -> str:

@@ -5,11 +5,13 @@ import os
 import os.path as osp
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Union
 
 import torch
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
 
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
 from .compile_hook import use_compile
@@ -205,6 +207,33 @@ def require_checkpoint(path: str, what: str) -> None:
             break
     raise FileNotFoundError(
         f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')
+
+
+def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
+    """The runner of a training, with its strategy if the config has one.
+
+    Raises:
+        ValueError: If the strategy needs several processes and there is one,
+            or GPUs and there is none, or a hook that does without it.
+    """
+    if 'runner_type' not in cfg:
+        return Runner.from_cfg(cfg)
+    strategy = cfg.get('strategy') or ConfigDict(type='SingleDeviceStrategy')
+    if strategy.type != 'SingleDeviceStrategy':
+        if cfg.launcher == 'none':
+            raise ValueError(f'strategy {strategy.type} needs a launcher: '
+                             'train by tools/dist_train.sh or slurm_train.sh')
+        if not torch.cuda.is_available() and \
+                strategy.type != 'WholeFSDPStrategy':
+            raise ValueError(
+                f'strategy {strategy.type} needs GPUs; on CPUs use '
+                'WholeFSDPStrategy, or neither runner_type nor strategy')
+        refused = [hook.type for hook in cfg.get('custom_hooks') or []
+                   if hook.type in ('EMAHook', 'CompileHook')]
+        if refused:  # they would see a part of each weight
+            raise ValueError(f'{", ".join(refused)} of custom_hooks cannot be '
+                             f'combined with strategy {strategy.type}')
+    return RUNNERS.build(cfg)
 
 
 def leave_processes() -> None:

@@ -12,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, autocast
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampler import SamplingVariant
 from ..ledger.protocol import NO_SAMPLER
@@ -107,8 +108,16 @@ class MultiSeedTestLoop(TestLoop):
 
     @property
     def model(self) -> torch.nn.Module:
-        """The detector without a wrapper for processes."""
+        """The detector without a wrapper for processes.
+
+        Raises:
+            ValueError: If its weights are divided among processes.
+        """
         model = self.runner.model
+        if isinstance(model, FullyShardedDataParallel):
+            raise ValueError('FSDP is for training: test by tools/test.py, '
+                             'or without runner_type and strategy; the '
+                             'checkpoint is a whole one')
         return model.module if is_model_wrapper(model) else model
 
     @cached_property
