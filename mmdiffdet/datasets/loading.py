@@ -3,6 +3,7 @@ import os.path as osp
 from typing import Any, Iterable, List, Optional
 
 import mmcv.transforms
+import mmdet.datasets.transforms
 
 from ..registry import TRANSFORMS
 
@@ -93,3 +94,14 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             raise ValueError(
                 f'image {results["img_path"]} cannot be decoded: replace the '
                 'file or take it out of the annotations') from error
+
+
+@TRANSFORMS.register_module()
+class PackDetInputs(mmdet.datasets.transforms.PackDetInputs):
+    """MMDetection's, also for mirror images that are one pixel wide."""
+
+    def transform(self, results: dict) -> dict:
+        """Pack; a tensor cannot have an image's negative strides."""
+        if min(results['img'].strides) < 0:
+            results['img'] = results['img'].copy()
+        return super().transform(results)

@@ -1,8 +1,9 @@
 """Weights and the optimiser's states divided among processes."""
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from mmengine._strategy import FSDPStrategy
+from torch import nn
 from torch.distributed.fsdp import (
     FullOptimStateDictConfig,
     FullStateDictConfig,
@@ -38,6 +39,20 @@ class WholeFSDPStrategy(FSDPStrategy):
             self.state_dict_config = FullStateDictConfig(rank0_only=True)
             self.optim_state_dict_config = FullOptimStateDictConfig(
                 rank0_only=True)
+
+    def build_model(self, model: Union[nn.Module, dict]) -> nn.Module:
+        """Build the model.
+
+        Raises:
+            ValueError: If it has scalar weights, which cannot be divided.
+        """
+        model = super().build_model(model)
+        scalars = [name for name, p in model.named_parameters() if not p.dim()]
+        if scalars:
+            raise ValueError(
+                f'FSDP cannot divide the scalar weights {scalars[:3]}: train '
+                'without these parts, or without strategy and runner_type')
+        return model
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load the optimiser's state, of a whole checkpoint."""
