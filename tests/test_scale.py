@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 from tiny import ROOT, batch, build, runner_config, tiny_config, write_coco
 
+from mmdiffdet.engine import WholeFSDPStrategy
 from mmdiffdet.engine.compile_hook import CompileHook, use_compile
 from mmdiffdet.engine.launch import build_trainer, training_lock
 from mmdiffdet.ledger import Ledger
@@ -158,6 +159,14 @@ def test_flexible_runner(data, tmp_path):
     cfg.experiment_name += '_test'
     FlexibleRunner.from_cfg(cfg).test()
     assert len(Ledger(tmp_path / 'rows.tsv').read()) == 1
+
+
+def test_fsdp_refuses_scalar_weights(tmp_path):
+    strategy = WholeFSDPStrategy(
+        work_dir=str(tmp_path), experiment_name='scalar')
+    with pytest.raises(ValueError, match='label_state.gate'):
+        strategy.build_model(build(tiny_config(LABEL_STATE=True)))
+    assert strategy.build_model(build(tiny_config())) is not None
 
 
 def train_in_processes(rank, folder, ports):
