@@ -5,6 +5,7 @@ mmdet, then in mmengine. ``BOX_SCHEDULERS`` and ``LABEL_SCHEDULERS`` have no
 counterpart there: they hold Diffusers scheduler classes.
 """
 from mmdet import registry as mmdet_registry
+from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
 _SCOPE = 'mmdiffdet'
@@ -31,6 +32,7 @@ TRANSFORMS = _child(mmdet_registry.TRANSFORMS, 'datasets')
 DATA_SAMPLERS = _child(mmdet_registry.DATA_SAMPLERS, 'datasets')
 
 LOOPS = _child(mmdet_registry.LOOPS, 'engine')
+STRATEGIES = _child(mmengine_registry.STRATEGIES, 'engine')
 METRICS = _child(mmdet_registry.METRICS, 'evaluation')
 
 # Nothing of ours is in these yet; they lead to MMDetection's.

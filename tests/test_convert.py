@@ -15,6 +15,7 @@ from mmdiffdet.convert.seed_config import convert_config, dump, read_yaml
 from mmdiffdet.convert.seed_model import model_config
 from mmdiffdet.convert.seed_options import OPTIONS
 from mmdiffdet.convert.seed_weights import options_of
+from mmdiffdet.datasets.from_file import use_extra_coco
 from mmdiffdet.engine import load_checkpoint_file
 
 PARTS = dict(
@@ -268,6 +269,23 @@ def test_every_option_says_where_it_goes():
     for name, option in OPTIONS.items():
         assert option.key or option.section in sections | {
             'backbone', 'data', 'schedule'}, name
+
+
+def test_extra_coco_datasets(tmp_path, monkeypatch):
+    """The variable that names data sets for the seed does so here."""
+    monkeypatch.setenv('EXTRA_COCO_DATASETS',
+                       'cells_train,a.json,i;cells_val,b.json,i')
+    src = yamls(tmp_path, CHILD + '''DATASETS:
+  TRAIN: ("cells_train",)
+  TEST: ("cells_val",)
+''')
+    result = convert_config(read_yaml(src), tmp_path / 'x.py')
+    (tmp_path / 'x.py').write_text(dump(result, src))
+    cfg = Config.fromfile(tmp_path / 'x.py')
+    use_extra_coco(cfg)
+    assert cfg.train_dataloader.dataset.ann_file == 'a.json'
+    assert cfg.test_dataloader.dataset.data_prefix.img == 'i'
+    assert cfg.test_evaluator.ann_file == 'b.json'
 
 
 def test_unknown_data_set_and_own_weights(tmp_path):

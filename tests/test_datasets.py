@@ -12,7 +12,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from tiny import ROOT, shrink_model, shrink_scales, write_coco
+from tiny import (
+    ROOT,
+    runner_config,
+    shrink_model,
+    shrink_scales,
+    write_coco,
+)
 
 from mmdiffdet.datasets.seeding import SeededIndex
 from mmdiffdet.engine.launch import use_amp
@@ -132,6 +138,9 @@ def test_crowdhuman_ignores_what_is_marked(tmp_path, monkeypatch):
      r'annotation_val.odgt:3: not JSON'),
     (lambda lines: lines.__setitem__(4, json.dumps(dict(ID='x'))),
      r'annotation_val.odgt:5: .*x.jpg does not exist'),
+    (lambda lines: lines.__setitem__(
+        3, lines[3].replace('fbox": [', 'fbox": [1, ')),
+     r'annotation_val.odgt:4: not an annotation of CrowdHuman'),
     (lambda lines: lines.__setitem__(1, '{"gtboxes": []}'),
      r"annotation_val.odgt:2: not an annotation of CrowdHuman.*'ID'"),
 ])
@@ -165,6 +174,7 @@ def test_losses_of_coco_annotations_are_counted(tmp_path):
         annotations[0]['bbox'] = [5, 5, 0, 9]
         annotations[1]['bbox'] = [500, 5, 9, 9]
         annotations[2]['image_id'] = 77
+        annotations[3]['category_id'] = 99
 
     init_default_scope('mmdiffdet')
     with pytest.warns(UserWarning) as told:
@@ -172,7 +182,8 @@ def test_losses_of_coco_annotations_are_counted(tmp_path):
     text = ' '.join(str(w.message) for w in told)
     assert 'left out 1 annotation(s) of images that are not listed' in text
     assert 'left out 2 box(es) without area' in text
-    assert sum(len(dataset.get_cat_ids(i)) for i in range(len(dataset))) == 3
+    assert 'left out 1 annotation(s) of category ids' in text
+    assert sum(len(dataset.get_cat_ids(i)) for i in range(len(dataset))) == 2
 
 
 def test_category_ids_with_holes(tmp_path):
@@ -194,6 +205,23 @@ def test_category_ids_with_holes(tmp_path):
     (lambda path: path.write_text(
         path.read_text().replace('"width": 64', '"width": 1')),
      'no image is left after filter_cfg'),
+    (lambda path: path.write_text(path.read_text().replace('images', 'imgs')),
+     "train.json: not in COCO format .KeyError 'images'"),
+    (lambda path: path.write_text(
+        path.read_text().replace('"categories"', '"classes"')),
+     "train.json: not in COCO format .KeyError 'categories'"),
+    (lambda path: path.write_text(path.read_text().replace(
+        '"file_name": "3.png"', '"name": "3.png"')),
+     "train.json: image id 3: KeyError 'file_name'"),
+    (lambda path: path.write_text(path.read_text().replace(
+        '"area": 256', '"size": 256')),
+     "train.json: image id 0: KeyError 'area'"),
+    (lambda path: path.write_text(path.read_text().replace(
+        ', 16, 16]', ', 16]')), 'train.json: image id 0: ValueError'),
+    (lambda path: path.write_text(path.read_text().replace(
+        ', 16, 16]', ', Infinity, 16]')), 'image id 0.*not finite'),
+    (lambda path: path.write_text(path.read_text().replace(
+        '"id": 5, "file', '"id": 4, "file')), r'image ids \[4\] stand twice'),
 ])
 def test_bad_coco_files(spoil, message, tmp_path):
     init_default_scope('mmdiffdet')
@@ -239,3 +267,38 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
                  '1 classes without objects (their AP is n/a): grey'):
         assert line in text, text
     assert cv2.imread(str(tmp_path / 'sheet.jpg')).shape == (480, 1280, 3)
+
+
+@pytest.mark.parametrize('old, new, message', [
+    ('<annotation>', '<annotation', 'xml: not well-formed XML .*line 1'),
+    ('<xmax>', '<xmaximum>', 'xml: not well-formed XML .*line 1'),
+    ('<ymin>', '<ymin>x', "xml: not an annotation of VOC .*'x"),
+    ('bndbox', 'box', 'xml: not an annotation of VOC'),
+    ('<width>64</width>', '', 'xml: not an annotation of VOC')])
+def test_bad_xml_names_its_file(old, new, message, tmp_path, monkeypatch):
+    cfg, _, _ = load('voc', tmp_path, monkeypatch)
+    path = tmp_path / 'data/VOC2007/Annotations/2007_test_000004.xml'
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match='2007_test_000004.' + message):
+        DATASETS.build(cfg.val_dataloader.dataset)
+
+
+def test_images_of_one_pixel(tmp_path):
+    """Mirrored, trained on and tested; iscrowd may be missing."""
+    root = write_coco(tmp_path / 'data')
+    content = json.loads((root / 'train.json').read_text())
+    for image in content['images']:
+        image.update(width=1, height=1)
+        cv2.imwrite(f'{root}/images/{image["file_name"]}',
+                    np.zeros((1, 1, 3), np.uint8))
+    for annotation in content['annotations']:
+        annotation.update(bbox=[0, 0, 1, 1], area=1)
+        del annotation['iscrowd']
+    (root / 'train.json').write_text(json.dumps(content))
+    cfg = runner_config(root, tmp_path)
+    cfg.train_dataloader.dataset.pipeline[3].prob = 1.0
+    cfg.experiment_name = 'one_pixel'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.message_hub.log_scalars['train/loss'].current() > 0
+    assert 0 <= runner.test()['coco/bbox_mAP'] <= 1

@@ -296,6 +296,33 @@ def test_across_must_name_what_differs(tmp_path: Path) -> None:
         compare(a, b, across='AP')
 
 
+def test_a_family_that_does_not_sample(tmp_path: Path) -> None:
+    """Its steps, scheduler and eta differ because it has none."""
+    rng = np.random.default_rng(0)
+    ours = 50 + rng.normal(size=(3, 4))
+    detr = np.array([[41.0], [42], [40]])
+    path = ledger_of(tmp_path / 'l.tsv', dict(ours=ours), sample_step=20)
+    ledger_of(path, dict(detr=detr), model_family='DETR', eta=None,
+              scheduler='none')
+    done = summarize(path, '--compare', 'detr', 'ours')
+    assert done.returncode == 1 and 'scheduler none' in done.stderr
+    done = summarize(path, '--compare', 'detr', 'ours', '--across',
+                     'model_family')
+    assert 'A does not sample' in done.stdout, done.stderr
+    a, b = (select(experiments_of(path), n) for n in ('detr', 'ours'))
+    found = compare(a, b, across='model_family')
+    assert found.pairing == '12 pairs by (train seed, eval seed)'
+    assert (found.unit, found.verdict) == ('train seed', 'better')
+    assert found.difference == pytest.approx((ours - detr).mean())
+    back = compare(b, a, across='model_family')
+    assert back.difference == -found.difference
+    # precision is no matter of the family
+    ledger_of(path, dict(half=ours), precision='bf16')
+    half = select(experiments_of(path), 'half')
+    with pytest.raises(ValueError, match='different protocols: precision'):
+        compare(a, half, across='model_family')
+
+
 def test_pool_is_named_and_counts_nothing_twice(tmp_path: Path) -> None:
     for seed in range(3):
         (tmp_path / f'a_seed{seed}_step1_results.tsv').write_text(

@@ -1,6 +1,7 @@
 """The command lines, as a user types them."""
 import importlib.util
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -12,7 +13,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from tiny import ROOT, runner_config, write_coco
+
+from mmdiffdet.engine import load_checkpoint_file
 
 # the scripts call "python": the one that runs the tests
 ENVIRONMENT = dict(
@@ -86,17 +91,21 @@ def test_test_and_its_options(lab):
     again = detections(lab, 'again.pkl', '--cfg-options',
                  'test_dataloader.batch_size=4')
     assert_same(again, one)
-    other = detections(lab, 'other.pkl', '--cfg-options',
+    other = detections(lab, 'other.pkl', '--tta', '--cfg-options',
                  'model.sampler.sampling_timesteps=3',
                  'model.sampler.scheduler.type=DPMSolverMultistepScheduler',
                  'model.sampler.renewal=None', 'model.test_cfg.eval_seed=1')
     assert not np.array_equal(other[0][1], one[0][1])
+    assert len(other[0][1]) > 12 >= len(one[0][1])  # of six views, of one
 
 
 def test_two_processes_find_the_same(lab):
-    alone = detections(lab, 'alone.pkl')
-    two = detections(lab, 'two.pkl', processes=2)
+    alone = detections(lab, 'alone.pkl', '--metrics', lab / 'alone.json')
+    two = detections(lab, 'two.pkl', '--metrics', lab / 'two.json',
+                     processes=2)
     assert_same(two, alone)
+    assert json.loads((lab / 'two.json').read_text()) == \
+        json.loads((lab / 'alone.json').read_text())
 
 
 def test_two_processes_train(lab):
@@ -232,7 +241,6 @@ def test_numbers_from_test_to_verify(lab):
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 def test_finalize(lab, monkeypatch, ending):
-    from mmdiffdet.engine import load_checkpoint_file
     from mmdiffdet.ledger import sha256_of_file
     tool = module('tools/finalize_checkpoint.py')
     src, dst = lab / 'work/iter_2.pth', lab / f'final/model.{ending}'
@@ -250,12 +258,50 @@ def test_finalize(lab, monkeypatch, ending):
         tool.finalize(src, dst, ema=True)
     with pytest.raises(ValueError, match='must end in'):
         tool.finalize(src, lab / 'model.bin')
-    averaged = dict(whole, ema_state_dict={
-        'steps': torch.tensor(3),
-        **{f'module.{k}': v + 1 for k, v in whole['state_dict'].items()}})
-    torch.save(dict(state_dict=whole['state_dict'],
-                    ema_state_dict=averaged['ema_state_dict']),
-               lab / 'ema.pth')
-    tool.finalize(lab / 'ema.pth', dst, ema=True)
-    for key, value in load_checkpoint_file(dst)['state_dict'].items():
-        assert torch.equal(value, whole['state_dict'][key] + 1)
+
+
+def test_the_average_is_tested_and_given_away(tmp_path):
+    """Of mmengine's two sets of weights, the right one."""
+    tool = module('tools/finalize_checkpoint.py')
+    cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path)
+    cfg.merge_from_dict(dict(custom_hooks=[Config.fromfile(
+        ROOT / 'configs/_base_/parts/amp_ema.py').ema]))
+    cfg.train_cfg.max_iters = 3
+    cfg.default_hooks.checkpoint.interval = 3
+    cfg.optim_wrapper.optimizer.lr = 0.01
+    cfg.experiment_name = 'average'
+    runner = Runner.from_cfg(cfg)
+    last, average = [], []
+
+    class Watch(Hook):
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            last.append({k: v.clone()
+                         for k, v in runner.model.state_dict().items()})
+
+        def before_test_iter(self, runner, *args, **kwargs):
+            average.append({k: v.clone()
+                            for k, v in runner.model.state_dict().items()})
+
+    runner.register_hook(Watch())
+    runner.train()
+    name = 'neck.fpn_convs.0.conv.weight'
+    expected = last[0][name]
+    for step in (1, 2):  # the average moves faster in the beginning
+        rate = 0.001 + 0.999 * math.exp(-(1 + step) / 2000)
+        expected = expected.lerp(last[step][name], rate)
+    assert not torch.allclose(expected, last[2][name], rtol=0, atol=1e-9)
+    cfg.load_from = str(tmp_path / 'iter_3.pth')
+    cfg.experiment_name = 'average_test'
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(Watch())
+    runner.test()
+    tool.finalize(tmp_path / 'iter_3.pth', tmp_path / 'a.pth', ema=True)
+    tool.finalize(tmp_path / 'iter_3.pth', tmp_path / 'b.safetensors')
+    given = [load_checkpoint_file(tmp_path / name)
+             for name in ('a.pth', 'b.safetensors')]
+    assert [g['meta']['weights'] for g in given] == ['ema', 'ema']
+    for weights in (average[0], *(g['state_dict'] for g in given)):
+        torch.testing.assert_close(weights[name], expected)
+        assert not torch.equal(weights[name], last[2][name])
+        assert weights.keys() == last[0].keys()

@@ -15,12 +15,12 @@ from typing import List
 import cv2
 import mmcv
 import numpy as np
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 import mmdiffdet.engine  # noqa: F401 fills the registries
 from mmdiffdet.datasets.checks import check_dataset, leaf_datasets
+from mmdiffdet.engine.launch import read_config
 from mmdiffdet.registry import DATASETS
 from mmdiffdet.utils import atomic_path
 
@@ -75,7 +75,11 @@ def write_sheet(tiles: List[np.ndarray], path: Path) -> None:
 
 def main() -> int:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = read_config(args.config)
+    except (OSError, ValueError) as error:
+        print(f'ERROR: {error}')
+        return 1
     init_default_scope('mmdiffdet')
     failed, tiles = False, []
     for split in args.splits:

@@ -4,8 +4,9 @@
 
 Keeps the weights, the config, the train seed and the hash of a teacher; drops
 the states of optimiser, schedulers and hooks. DST ends in .pth or
-.safetensors; DST.sha256 is written beside it, in the form of sha256sum. With
---ema the averaged weights of mmengine's EMAHook take the place of the others.
+.safetensors; DST.sha256 is written beside it, in the form of sha256sum. The
+weights are those that are tested: where mmengine's EMAHook was at work, their
+average; --ema refuses a checkpoint without one.
 """
 import argparse
 import json
@@ -26,22 +27,19 @@ _KEPT = ('cfg', 'seed', 'teacher', 'iter', 'dataset_meta', 'experiment_name',
 
 
 def weights_of(checkpoint: Dict[str, Any], ema: bool) -> Dict[str, Tensor]:
-    """The model's weights, or their average.
+    """The model's weights.
+
+    EMAHook saves the average as ``state_dict`` and the weights of the last
+    iteration, from which a training goes on, as ``ema_state_dict``.
 
     Raises:
-        ValueError: If there is no average.
+        ValueError: If an average is wanted and there is none.
     """
-    if not ema:
-        return checkpoint.get('state_dict', checkpoint)
-    if 'ema_state_dict' not in checkpoint:
+    if ema and 'ema_state_dict' not in checkpoint:
         raise ValueError('has no averaged weights: train with '
                          "custom_hooks=[dict(type='EMAHook')], or leave out "
                          '--ema')
-    return {
-        name.removeprefix('module.'): value
-        for name, value in checkpoint['ema_state_dict'].items()
-        if name != 'steps'
-    }
+    return checkpoint.get('state_dict', checkpoint)
 
 
 def finalize(src: Path, dst: Path, ema: bool = False) -> str:
@@ -59,7 +57,7 @@ def finalize(src: Path, dst: Path, ema: bool = False) -> str:
     meta = {
         k: v for k, v in (checkpoint.get('meta') or {}).items() if k in _KEPT
     }
-    meta['weights'] = 'ema' if ema else 'last'
+    meta['weights'] = 'ema' if 'ema_state_dict' in checkpoint else 'last'
     meta.setdefault('exp_name', f'{src.resolve().parent.name}@{src.stem}')
     dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(dst) as path:
@@ -81,7 +79,7 @@ def main() -> int:
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
     parser.add_argument(
-        '--ema', action='store_true', help='take the averaged weights')
+        '--ema', action='store_true', help='refuse if there is no average')
     args = parser.parse_args()
     try:
         digest = finalize(args.src, args.dst, args.ema)

@@ -1,7 +1,7 @@
 """Test a checkpoint, with one eval seed or many in one pass over the data.
 
     python tools/test.py CONFIG CHECKPOINT [--eval-seeds 0 1 2 3 4]
-        [--steps 1 4 20] [--ledger FILE.tsv | --no-ledger] [--force]
+        [--steps 1 4 20] [--tta] [--ledger FILE.tsv | --no-ledger] [--force]
         [--work-dir DIR] [--out FILE.pkl] [--show-dir DIR]
         [--cfg-options KEY=VALUE ...]
 
@@ -21,6 +21,7 @@ from mmdiffdet.engine.launch import (
     leave_processes,
     load_config,
 )
+from mmdiffdet.engine.test_time_aug import use_tta
 from mmdiffdet.utils import atomic_path
 
 
@@ -34,6 +35,9 @@ def parse_args() -> argparse.Namespace:
         '--eval-seeds', nargs='+', type=int, help='seeds of the noise')
     parser.add_argument(
         '--steps', nargs='+', type=int, help='numbers of sampling steps')
+    parser.add_argument(
+        '--tta', action='store_true', help='test-time augmentation: scales '
+        'and mirror images, or tta_model and tta_pipeline of the config')
     parser.add_argument(
         '--ledger',
         default='work_dirs/ledger/results.tsv',
@@ -77,6 +81,8 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
                 others.append(other)
         loop.variants = [dict(other, sampling_timesteps=steps)
                          for other in others for steps in args.steps]
+    if args.tta:
+        use_tta(cfg)
     # a student is tested without its teacher
     hooks = [hook for hook in cfg.get('custom_hooks', [])
              if hook.type != 'LedgerHook' and 'teacher' not in hook]
@@ -96,6 +102,9 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    # strategies are for training; checkpoints do not depend on them
+    cfg.pop('runner_type', None)
+    cfg.pop('strategy', None)
     # all weights come from the checkpoint
     cfg.model.backbone.init_cfg = None
     if args.show or args.show_dir:

@@ -5,10 +5,11 @@
 """
 import argparse
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
+    build_trainer,
     leave_processes,
     load_config,
     require_checkpoint,
@@ -52,8 +53,8 @@ def main() -> None:
         # else the first start, from where the config says
     if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, 'load_from')
-    with training_lock(cfg.work_dir):
-        Runner.from_cfg(cfg).train()
+    with training_lock(cfg.work_dir, cfg.launcher):
+        build_trainer(cfg).train()
     leave_processes()
 
 

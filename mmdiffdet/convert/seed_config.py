@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Tuple
 import yaml
 from mmengine.config import Config
 
+from ..datasets.from_file import extra_coco_datasets
 from .seed_model import model_config
 from .seed_options import OPTIONS, sections
 
@@ -177,6 +178,10 @@ def _dataset(data: Dict[str, Any], result: ConvertedConfig) -> str:
     found = {_DATASETS.get(name) for name in names}
     if len(found) == 1 and None not in found:
         return found.pop()
+    if len(names) == 2 and set(names) <= set(extra_coco_datasets()):
+        result.notes.append('keep EXTRA_COCO_DATASETS set: ann_file holds '
+                            'names of it')
+        return 'own_coco'
     for key in ('DATASETS.TRAIN', 'DATASETS.TEST'):
         result.unknown[key] = (
             f'no base config for {", ".join(data[key]) or "no data set"}')
@@ -319,7 +324,7 @@ def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
         num_workers=workers,
         persistent_workers=workers > 0,
         dataset=dict(pipeline=[dict(t) for t in test]))
-    return dict(
+    config = dict(
         train_dataloader=dict(
             batch_size=data['SOLVER.IMS_PER_BATCH'],
             num_workers=workers,
@@ -332,6 +337,14 @@ def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
                 pipeline=_train_pipeline(data))),
         val_dataloader=loader,
         test_dataloader=loader)
+    if dataset == 'own_coco':
+        train_name, test_name = (
+            data[f'DATASETS.{split}'][0] for split in ('TRAIN', 'TEST'))
+        config['train_dataloader']['dataset']['ann_file'] = train_name
+        loader['dataset']['ann_file'] = test_name
+        config['val_evaluator'] = config['test_evaluator'] = dict(
+            ann_file=test_name)
+    return config
 
 
 def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:

@@ -1,7 +1,7 @@
 """MMDetection's data sets and loading with errors that name the file."""
 from .coco import CocoDataset
 from .crowdhuman import CrowdHumanDataset
-from .loading import LoadImageFromFile
+from .loading import LoadImageFromFile, PackDetInputs
 from .lvis import LVISV1Dataset
 from .objects365 import Objects365V1Dataset, Objects365V2Dataset
 from .seeding import SeedAugmentation, SeededInfiniteSampler
@@ -11,6 +11,6 @@ from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 __all__ = [
     'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
     'CrowdHumanDataset', 'LVISV1Dataset', 'LoadImageFromFile',
-    'Objects365V1Dataset', 'Objects365V2Dataset', 'RepeatDataset',
-    'SeedAugmentation', 'SeededInfiniteSampler', 'VOCDataset'
+    'Objects365V1Dataset', 'Objects365V2Dataset', 'PackDetInputs',
+    'RepeatDataset', 'SeedAugmentation', 'SeededInfiniteSampler', 'VOCDataset'
 ]

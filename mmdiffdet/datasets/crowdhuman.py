@@ -57,7 +57,7 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
                 data_list.append(self._parse(json.loads(line), where))
             except json.JSONDecodeError as error:
                 raise ValueError(f'{where}: not JSON ({error})') from error
-            except (KeyError, TypeError, IndexError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f'{where}: not an annotation of CrowdHuman, '
                     f'{type(error).__name__} {error}; expected ID and '

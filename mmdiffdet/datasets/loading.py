@@ -3,8 +3,12 @@ import os.path as osp
 from typing import Any, Iterable, List, Optional
 
 import mmcv.transforms
+import mmdet.datasets.transforms
 
 from ..registry import TRANSFORMS
+
+FROM_FILE = 'from_file'
+"""``metainfo.classes`` that are read from the annotation file."""
 
 
 def require_file(path: str, owner: str) -> None:
@@ -42,6 +46,9 @@ class StrictClasses(NeverEmpty):
         ignore_other_categories (bool): Whether the annotations may have
             classes that are not in ``metainfo.classes``; their objects are
             left out. Defaults to False: then that is an error.
+
+    Raises:
+        ValueError: If classes are to be read from the file and were not.
     """
 
     def __init__(self,
@@ -49,6 +56,11 @@ class StrictClasses(NeverEmpty):
                  ignore_other_categories: bool = False,
                  **kwargs: Any) -> None:
         self.ignore_other_categories = ignore_other_categories
+        if (kwargs.get('metainfo') or {}).get('classes') == FROM_FILE:
+            raise ValueError(
+                f'metainfo.classes={FROM_FILE!r} is filled in when the config '
+                'is read, as the model needs it too: read the config by '
+                'mmdiffdet.engine.launch.read_config')
         super().__init__(*args, **kwargs)
 
     def refuse_other_classes(self, found: Iterable[str], path: str) -> None:
@@ -82,3 +94,14 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             raise ValueError(
                 f'image {results["img_path"]} cannot be decoded: replace the '
                 'file or take it out of the annotations') from error
+
+
+@TRANSFORMS.register_module()
+class PackDetInputs(mmdet.datasets.transforms.PackDetInputs):
+    """MMDetection's, also for mirror images that are one pixel wide."""
+
+    def transform(self, results: dict) -> dict:
+        """Pack; a tensor cannot have an image's negative strides."""
+        if min(results['img'].strides) < 0:
+            results['img'] = results['img'].copy()
+        return super().transform(results)

@@ -35,8 +35,8 @@ class VOCDataset(StrictClasses, mmdet.datasets.VOCDataset):
 
         Raises:
             FileNotFoundError: If the file is missing.
-            ValueError: If it is no XML, or has a class that is not in
-                ``metainfo.classes``.
+            ValueError: If it is no XML, lacks a value or has a class that is
+                not in ``metainfo.classes``.
         """
         path = self._xml_path = img_info['xml_path']
         require_file(path, type(self).__name__)
@@ -45,6 +45,12 @@ class VOCDataset(StrictClasses, mmdet.datasets.VOCDataset):
         except ET.ParseError as error:
             raise ValueError(
                 f'{path}: not well-formed XML ({error})') from error
+        except (AttributeError, TypeError, ValueError) as error:
+            if path in str(error):
+                raise
+            raise ValueError(
+                f'{path}: not an annotation of VOC ({error}); an object needs '
+                'name and bndbox with xmin, ymin, xmax and ymax') from error
         kept = [
             instance for instance in data_info['instances']
             if instance['bbox'][2] > instance['bbox'][0]

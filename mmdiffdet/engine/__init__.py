@@ -1,6 +1,8 @@
 """What trains and tests: checkpoints, hooks, optimiser."""
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
+from .compile_hook import CompileHook
+from .fsdp_strategy import WholeFSDPStrategy
 from .iteration_seed_hook import IterationSeedHook
 from .ledger_hook import LedgerHook
 from .multi_seed_test_loop import MultiSeedTestLoop
@@ -14,8 +16,9 @@ from .part_optim import (
 )
 
 __all__ = [
-    'CheckpointGuardHook', 'FederatedFrequencyHook', 'GeometryWarmupHook',
-    'IterationSeedHook', 'LedgerHook', 'MultiSeedTestLoop', 'OriginHook',
-    'PartAmpOptimWrapper', 'PartBf16OptimWrapper', 'PartOptimWrapper',
-    'PartOptimWrapperConstructor', 'load_checkpoint_file'
+    'CheckpointGuardHook', 'CompileHook', 'FederatedFrequencyHook',
+    'GeometryWarmupHook', 'IterationSeedHook', 'LedgerHook',
+    'MultiSeedTestLoop', 'OriginHook', 'PartAmpOptimWrapper',
+    'PartBf16OptimWrapper', 'PartOptimWrapper', 'PartOptimWrapperConstructor',
+    'WholeFSDPStrategy', 'load_checkpoint_file'
 ]

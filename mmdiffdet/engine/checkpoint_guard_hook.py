@@ -5,6 +5,12 @@ from typing import Any, Dict, List, Sequence
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from torch import Tensor, nn
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
 
 from ..registry import HOOKS
 
@@ -16,7 +22,8 @@ class CheckpointGuardHook(Hook):
     In testing and resuming, checkpoint and model must have the same weights.
     When training starts from other weights (``load_from``), weights whose
     names match ``may_start_fresh`` may be missing, left over or of another
-    shape; the checkpoint's are then dropped.
+    shape; the checkpoint's are then dropped. The classes must be the same and
+    in the same order, too, if the checkpoint tells its own.
 
     Args:
         may_start_fresh (Sequence[str]): Regular expressions, searched for in
@@ -31,16 +38,14 @@ class CheckpointGuardHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner,
                               checkpoint: Dict[str, Any]) -> None:
-        """Compare names and shapes.
+        """Compare names and shapes, and classes.
 
         Raises:
             ValueError: If they differ; names the first weights that do.
         """
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', k): v for k, v in weights.items()}
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        expected = model.state_dict()
+        expected = _weights_of(runner.model)
         # mmengine builds the train loop before it loads, the test loop alone
         # leaves its config
         begins = isinstance(runner._train_loop,
@@ -78,3 +83,35 @@ class CheckpointGuardHook(Hook):
                 'from part of it, list the names of the rest in '
                 'CheckpointGuardHook.may_start_fresh')
         checkpoint['state_dict'] = weights
+        if not begins:
+            self._compare_classes(runner, checkpoint.get('meta') or {})
+
+    @staticmethod
+    def _compare_classes(runner: Runner, meta: Dict[str, Any]) -> None:
+        learnt = (meta.get('dataset_meta') or {}).get('classes')
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            if learnt is None or not isinstance(loop, BaseLoop):
+                continue
+            dataset = loop.dataloader.dataset
+            classes = dataset.metainfo.get('classes', ())
+            if list(classes) != list(learnt):
+                raise ValueError(
+                    f'the checkpoint was trained for the classes '
+                    f'{_short(learnt)}, {type(dataset).__name__} has '
+                    f'{_short(classes)}: give the data set the same ones in '
+                    'the same order (metainfo.classes)')
+
+
+def _weights_of(model: nn.Module) -> Dict[str, Tensor]:
+    """Whole weights by name, on every process."""
+    if not isinstance(model, FullyShardedDataParallel):
+        model = model.module if is_model_wrapper(model) else model
+        return model.state_dict()
+    with FullyShardedDataParallel.state_dict_type(
+            model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
+        return model.state_dict()
+
+
+def _short(classes: Sequence[str]) -> str:
+    shown = ', '.join(classes[:8])
+    return f'({shown}{", ..." if len(classes) > 8 else ""})'

@@ -5,11 +5,16 @@ import os
 import os.path as osp
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Union
 
 import torch
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+
+from ..datasets.from_file import use_classes_of_file, use_extra_coco
+from .compile_hook import use_compile
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,18 +42,26 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def read_config(path: str, train_seed: Optional[int] = None) -> Config:
+def read_config(path: str,
+                train_seed: Optional[int] = None,
+                options: Optional[dict] = None) -> Config:
     """Read a config file and give it its seed and work directory.
+
+    Names of ``EXTRA_COCO_DATASETS`` and classes that are to be read from the
+    annotation file are filled in.
 
     Args:
         path (str): The file.
         train_seed (int, optional): Of a training; config files read it as
             ``TRAIN_SEED``. Outputs go to ``work_dirs/<name>_seed<train_seed>``
             (``work_dirs/<name>`` without a seed, or where the file says).
+        options (dict, optional): Changes, as of ``--cfg-options``.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
-        ValueError: If it sets another train seed.
+        FileNotFoundError: If the config does not exist, or an annotation file
+            whose classes it asks for.
+        ValueError: If it sets another train seed, or there is something wrong
+            with data that it leaves to be filled in.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'config {path} does not exist')
@@ -61,6 +74,12 @@ def read_config(path: str, train_seed: Optional[int] = None) -> Config:
         check_train_seed(cfg, train_seed)
         if not cfg.work_dir.endswith(f'_seed{train_seed}'):
             cfg.work_dir += f'_seed{train_seed}'
+    if options is not None:
+        cfg.merge_from_dict(options)
+        if train_seed is not None:
+            check_train_seed(cfg, train_seed)
+    use_extra_coco(cfg)
+    use_classes_of_file(cfg)
     return cfg
 
 
@@ -93,14 +112,11 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError, ValueError: See :func:`read_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config, args.train_seed)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-        if args.train_seed is not None:
-            check_train_seed(cfg, args.train_seed)
+    cfg = read_config(args.config, args.train_seed, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
+    use_compile(cfg)
     if args.launcher != 'none':
         multipliers = cfg.get('optim_wrapper', {}).get('paramwise_cfg') or {}
         if 0 in multipliers.values():
@@ -137,16 +153,20 @@ def use_amp(cfg: Config, on: bool) -> None:
 
 
 @contextmanager
-def training_lock(work_dir: str) -> Iterator[None]:
+def training_lock(work_dir: str, launcher: str = 'none') -> Iterator[None]:
     """Hold a work directory, so that no second training writes to it.
 
     Args:
         work_dir (str): Of the training; made if missing.
+        launcher (str): Of its processes, of which the first one holds it.
 
     Raises:
         BlockingIOError: If another process holds it.
     """
-    if int(os.environ.get('RANK', 0)) > 0:
+    # mmengine sets RANK itself for these, but later
+    variable = dict(slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(
+        launcher, 'RANK')
+    if int(os.environ.get(variable, 0)) > 0:
         yield
         return
     os.makedirs(work_dir, exist_ok=True)
@@ -187,6 +207,33 @@ def require_checkpoint(path: str, what: str) -> None:
             break
     raise FileNotFoundError(
         f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')
+
+
+def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
+    """The runner of a training, with its strategy if the config has one.
+
+    Raises:
+        ValueError: If the strategy needs several processes and there is one,
+            or GPUs and there is none, or a hook that does without it.
+    """
+    if 'runner_type' not in cfg:
+        return Runner.from_cfg(cfg)
+    strategy = cfg.get('strategy') or ConfigDict(type='SingleDeviceStrategy')
+    if strategy.type != 'SingleDeviceStrategy':
+        if cfg.launcher == 'none':
+            raise ValueError(f'strategy {strategy.type} needs a launcher: '
+                             'train by tools/dist_train.sh or slurm_train.sh')
+        if not torch.cuda.is_available() and \
+                strategy.type != 'WholeFSDPStrategy':
+            raise ValueError(
+                f'strategy {strategy.type} needs GPUs; on CPUs use '
+                'WholeFSDPStrategy, or neither runner_type nor strategy')
+        refused = [hook.type for hook in cfg.get('custom_hooks') or []
+                   if hook.type in ('EMAHook', 'CompileHook')]
+        if refused:  # they would see a part of each weight
+            raise ValueError(f'{", ".join(refused)} of custom_hooks cannot be '
+                             f'combined with strategy {strategy.type}')
+    return RUNNERS.build(cfg)
 
 
 def leave_processes() -> None:

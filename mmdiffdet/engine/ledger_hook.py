@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from .. import __version__
 from ..datasets import LVISV1Dataset
+from ..datasets.checks import leaf_datasets
 from ..ledger import (
     Ledger,
     Protocol,
@@ -56,6 +57,7 @@ class LedgerHook(Hook):
         exp_name (str, optional): The same for all train seeds of an
             experiment; by default the name of the checkpoint's folder less
             ``_seed<n>``, and its iteration if it is not the folder's last.
+            With test-time augmentation, ``+tta`` is added to either.
         force (bool): Test again and replace the row. Defaults to False.
         always (bool): Test even if the row is there, for the sake of other
             outputs. Defaults to False.
@@ -142,13 +144,15 @@ class LedgerHook(Hook):
 
     def _describe(self, runner: Runner) -> None:
         """What all rows of this test share."""
+        loop = runner.test_loop
         checkpoint = osp.normpath(runner._load_from)
         dataset = runner.test_dataloader.dataset
         files = getattr(dataset, 'annotation_files', [dataset.ann_file])
         hashes = [sha256_of_file(path) for path in files]
         self._shared = dict(
-            exp_name=self.exp_name or experiment_of(
-                checkpoint, self._meta.get('exp_name')),
+            exp_name=(self.exp_name or experiment_of(
+                checkpoint, self._meta.get('exp_name'))) +
+            ('+tta' if loop.tta else ''),
             train_seed=self._meta.get('seed'),
             checkpoint=checkpoint,
             checkpoint_sha256=sha256_of_file(checkpoint),
@@ -190,8 +194,18 @@ class LedgerHook(Hook):
                 k: v for k, v in sampler.items() if k not in _IN_PROTOCOL}
             model['sampler']['scheduler'] = {
                 k: v for k, v in sampler['scheduler'].items() if k != 'type'}
-        pipeline = cfg['test_dataloader']['dataset'].get('pipeline', [])
-        return sha256_of_config(dict(model=model, pipeline=pipeline))
+        pipelines = [leaf.get('pipeline', []) for leaf in leaf_datasets(
+            cfg['test_dataloader']['dataset'])]
+        tested = dict(
+            model=model,
+            pipeline=pipelines[0] if len(pipelines) == 1 else pipelines)
+        if cfg['test_cfg'].get('tta'):
+            tested['tta'] = cfg['test_cfg']['tta']
+        compiled = [hook for hook in cfg.get('custom_hooks') or []
+                    if hook['type'] == 'CompileHook']
+        if compiled:  # which rounds differently
+            tested['compile'] = compiled
+        return sha256_of_config(tested)
 
     def _key(self, case: TestCase) -> RunKey:
         return RunKey(self._shared['checkpoint_sha256'],

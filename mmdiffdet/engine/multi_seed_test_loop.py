@@ -2,6 +2,7 @@
 import copy
 import logging
 import time
+from functools import cached_property
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
@@ -11,10 +12,12 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, autocast
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampler import SamplingVariant
+from ..ledger.protocol import NO_SAMPLER
 from ..models.dynamic_conv import matrices_in
-from ..registry import LOOPS, TASK_UTILS
+from ..registry import LOOPS, MODELS, TASK_UTILS
 from .stopwatch import Stopwatch
 
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
@@ -45,7 +48,7 @@ class TestCase(NamedTuple):
     def protocol(self) -> Dict[str, Any]:
         """``sample_step``, ``scheduler`` and ``eta`` for the ledger."""
         if self.variant is None:
-            return dict(sample_step=1, scheduler='none', eta=None)
+            return dict(sample_step=1, scheduler=NO_SAMPLER, eta=None)
         sampler = self.variant.sampler
         name = type(sampler.scheduler).__name__
         return dict(
@@ -77,6 +80,9 @@ class MultiSeedTestLoop(TestLoop):
         warmup (int): Batches whose times are not counted. Defaults to 1.
         out (str, optional): Pickle file for the detections; with several
             cases their names are put before its ending.
+        tta (dict, optional): Merges views of an image, e.g.
+            ``DiffusionDetTTA``; the detector becomes its ``module``. See
+            :func:`~mmdiffdet.engine.test_time_aug.use_tta`.
 
     Raises:
         ValueError: If ``precision`` is unknown, or a case stands twice.
@@ -90,7 +96,8 @@ class MultiSeedTestLoop(TestLoop):
                  variants: Sequence[dict] = ({}, ),
                  precision: str = 'fp32',
                  warmup: int = 1,
-                 out: Optional[str] = None) -> None:
+                 out: Optional[str] = None,
+                 tta: Optional[dict] = None) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f'test_cfg.precision: unknown {precision!r}; '
                              f'choose from {list(PRECISIONS)}')
@@ -99,16 +106,34 @@ class MultiSeedTestLoop(TestLoop):
         self.out = out
         self.stopwatch = Stopwatch(warmup)
         self.metrics: Dict[str, dict] = {}
-        self.cases = self._make_cases(eval_seeds, variants)
+        self.tta = tta
+        self._ways = eval_seeds, variants
 
     @property
     def model(self) -> torch.nn.Module:
-        """The detector without a wrapper for processes."""
+        """The detector without a wrapper for processes.
+
+        Raises:
+            ValueError: If its weights are divided among processes.
+        """
         model = self.runner.model
+        if isinstance(model, FullyShardedDataParallel):
+            raise ValueError('FSDP is for training: test by tools/test.py, '
+                             'or without runner_type and strategy; the '
+                             'checkpoint is a whole one')
         return model.module if is_model_wrapper(model) else model
 
-    def _make_cases(self, eval_seeds: Optional[Sequence[int]],
-                    variants: Sequence[dict]) -> List[TestCase]:
+    @cached_property
+    def tester(self) -> torch.nn.Module:
+        """The detector, or what tests it with augmentation."""
+        if self.tta is None:
+            return self.model
+        return MODELS.build(self.tta, default_args=dict(module=self.model))
+
+    @cached_property
+    def cases(self) -> List[TestCase]:
+        """What is tested; made when a strategy has built the detector."""
+        eval_seeds, variants = self._ways
         if not hasattr(self.model, 'test_variants'):
             if len(variants) > 1 or len(eval_seeds or ()) > 1:
                 print_log(f'{type(self.model).__name__} does not sample: it '
@@ -156,7 +181,7 @@ class MultiSeedTestLoop(TestLoop):
             for idx, data_batch in enumerate(
                     self.dataloader if self.cases else ()):
                 self.stopwatch.add('data', time.perf_counter() - ready,
-                                   len(data_batch['inputs']))
+                                   self._num_images(data_batch))
                 self.run_iter(idx, data_batch, evaluators)
                 ready = time.perf_counter()
         for case, evaluator in zip(self.cases, evaluators):
@@ -179,12 +204,12 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook(
             'before_test_iter', batch_idx=idx, data_batch=data_batch)
         if self.cases[0].variant is None:
-            count = len(data_batch['inputs'])
+            count = self._num_images(data_batch)
             with self.stopwatch('features', count):  # and all the rest
-                outputs = [self.model.test_step(data_batch)]
+                outputs = [self.tester.test_step(data_batch)]
             self.stopwatch.add(0, 0.0, count)
         else:
-            outputs = self.model.test_variants(
+            outputs = self.tester.test_variants(
                 data_batch, [case.variant for case in self.cases],
                 self.stopwatch)
         for evaluator, samples in zip(evaluators, outputs):
@@ -194,6 +219,10 @@ class MultiSeedTestLoop(TestLoop):
             batch_idx=idx,
             data_batch=data_batch,
             outputs=outputs[0])
+
+    def _num_images(self, data_batch: dict) -> int:
+        inputs = data_batch['inputs']  # with augmentation, by view
+        return len(inputs if self.tta is None else inputs[0])
 
     def _evaluator_of(self, case: TestCase) -> Evaluator:
         """A copy that shares the ground truth but not the results."""

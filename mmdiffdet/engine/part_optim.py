@@ -1,8 +1,11 @@
 """Learning rates and gradient clipping by part of the model."""
 from contextlib import contextmanager
+from functools import partial
 from typing import Dict, Iterator, List, Optional
 
 import torch
+import torch.distributed as dist
+from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.optim import (
     AmpOptimWrapper,
@@ -10,7 +13,9 @@ from mmengine.optim import (
     OptimWrapper,
 )
 from mmengine.runner import autocast
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+from torch.nn.utils import clip_grad_norm_
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
@@ -71,6 +76,7 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser and its wrapper."""
         bare = model.module if is_model_wrapper(model) else model
+        sharded = isinstance(model, FullyShardedDataParallel)
         frozen = [
             part for part in _PARTS
             if self.paramwise_cfg.get(f'{part}_lr_mult', 1.0) == 0
@@ -81,6 +87,9 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 parameter.requires_grad_(False)
         if 'backbone' in frozen:
             bare.freeze_backbone()
+        if frozen and sharded:
+            raise ValueError(f'{frozen} frozen by a multiplier of 0: this is '
+                             'not supported with FSDP')
         if frozen and not getattr(model, 'find_unused_parameters', True):
             # the wrapper was made before and waits for all gradients
             raise ValueError(
@@ -101,8 +110,14 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             dict(self.optimizer_cfg, params=list(groups.values())))
         wrapper_cfg = dict(self.optim_wrapper_cfg)
         wrapper_cfg.setdefault('type', 'PartOptimWrapper')
-        return OPTIM_WRAPPERS.build(
+        if sharded and wrapper_cfg['type'] == 'PartAmpOptimWrapper':
+            wrapper_cfg.setdefault('use_fsdp', True)
+        wrapper = OPTIM_WRAPPERS.build(
             wrapper_cfg, default_args=dict(optimizer=optimizer))
+        if sharded and \
+                model.sharding_strategy is not ShardingStrategy.NO_SHARD:
+            wrapper.shard_group = model.process_group
+        return wrapper
 
 
 class _ClipByPart:
@@ -113,6 +128,9 @@ class _ClipByPart:
     else), ``grad_norm_geometry`` and ``grad_norm_quality``.
     """
 
+    # processes that hold the shards of a gradient, if it is divided
+    shard_group: Optional[dist.ProcessGroup] = None
+
     def _clip_grad(self) -> None:
         clipped: Dict[str, List[nn.Parameter]] = {}
         for group in self.optimizer.param_groups:
@@ -120,13 +138,34 @@ class _ClipByPart:
             name = part if part in ('geometry', 'quality') else ''
             clipped.setdefault(name, []).extend(
                 p for p in group['params'] if p.grad is not None)
+        clip = self.clip_func
+        if self.shard_group is not None and clip is clip_grad_norm_:
+            clip = partial(_clip_shards, self.shard_group)
         for name, parameters in clipped.items():
-            if not parameters:
+            if not parameters and self.shard_group is None:
                 continue
-            norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+            norm = clip(parameters, **self.clip_grad_kwargs)
             if norm is not None:
                 key = f'train/{self.grad_name}' + (f'_{name}' if name else '')
                 self.message_hub.update_scalar(key, float(norm))
+
+
+def _clip_shards(group: dist.ProcessGroup,
+                 parameters: List[nn.Parameter],
+                 max_norm: float,
+                 norm_type: float = 2.0) -> Tensor:
+    """``clip_grad_norm_`` of gradients of which each process has a part."""
+    grads = [p.grad for p in parameters]
+    total = sum((g.float().abs()**norm_type).sum() for g in grads)
+    total = torch.as_tensor(
+        total, dtype=torch.float32, device=grads[0].device if grads else
+        get_device())
+    dist.all_reduce(total, group=group)
+    norm = total**(1 / norm_type)
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1)
+    for grad in grads:
+        grad.mul_(scale.to(grad.dtype))
+    return norm
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -80,6 +80,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 self._coco_api = COCO(
                     self.gt_to_coco_json(truths, outfile_prefix=prefix))
         api = self._coco_api
+        for annotation in api.dataset['annotations']:
+            annotation.setdefault('iscrowd', 0)  # as in training
         by_name = {c['name']: c['id'] for c in api.dataset['categories']}
         classes = self.dataset_meta['classes']
         absent = [name for name in classes if name not in by_name]

@@ -100,7 +100,8 @@ def compare(a: Experiment,
         b (Experiment): The one in question.
         metric (str): Which to compare.
         across (str, optional): The protocol field that is being studied,
-            which may differ.
+            which may differ. With ``model_family``, if one side does not
+            sample, so may what only the other has: steps, scheduler, eta.
         resamples (int): Of the bootstrap.
 
     Raises:
@@ -110,6 +111,14 @@ def compare(a: Experiment,
     """
     notes = _check(a, b, across)
     values_a, values_b = _values(a, metric), _values(b, metric)
+    if a.protocol.samples != b.protocol.samples:
+        # one result, which stands beside each draw of the other
+        if b.protocol.samples:
+            values_a = _for_each_eval_seed(values_a, values_b)
+        else:
+            values_b = _for_each_eval_seed(values_b, values_a)
+        notes.append(f'{"B" if a.protocol.samples else "A"} does not sample: '
+                     'its result is compared with each eval seed of the other')
     groups, pairing = _pair(values_a, values_b)
     rng = np.random.default_rng(0)
     tests: List[Test] = []
@@ -171,6 +180,8 @@ def _check(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
     studied = {across}
     if across == 'scheduler' and None in differs.get('eta', ()):
         studied.add('eta')  # which not every scheduler has
+    if across == 'model_family' and a.protocol.samples != b.protocol.samples:
+        studied.update(('sample_step', 'scheduler', 'eta'))
     refused = {k: v for k, v in differs.items() if k not in studied}
     if refused:
         raise ValueError(
@@ -198,6 +209,17 @@ def _values(experiment: Experiment, metric: str) -> Values:
     if not values:
         raise ValueError(f'{experiment.label} has no {metric}')
     return values
+
+
+def _for_each_eval_seed(single: Values, other: Values) -> Values:
+    """A training's only result, once for each eval seed of the other side."""
+    train = {seed for seed, _ in other}
+    alone = len(train) == len({seed for seed, _ in single}) == 1
+    return {
+        (seed, eval_seed): value
+        for (seed, own), value in single.items()
+        for eval_seed in [e for s, e in other if s == seed or alone] or [own]
+    }
 
 
 def _groups(values: Values) -> List[np.ndarray]:

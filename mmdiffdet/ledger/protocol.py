@@ -3,6 +3,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, Optional, Tuple
 
 NOT_AVAILABLE = 'n/a'
+NO_SAMPLER = 'none'
+"""``scheduler`` of a detector that does not sample."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Protocol:
             for f in fields(self)
             if getattr(self, f.name) != getattr(other, f.name)
         }
+
+    @property
+    def samples(self) -> bool:
+        """Whether the detector has steps, scheduler, eta and eval seed."""
+        return self.scheduler != NO_SAMPLER
 
     @property
     def unrecorded(self) -> Tuple[str, ...]:

@@ -7,10 +7,11 @@ from .parts import GeometryBias, GeometryFeature, LabelEmbedding, QualityHead
 from .roi_gather import FeatureTable, GatherRoIExtractor
 from .stage import DiffusionDetStage
 from .structures import HeadOutput, StageContext, StageOutput
+from .tta import DiffusionDetTTA
 
 __all__ = [
-    'DiffusionDet', 'DiffusionDetHead', 'DiffusionDetStage', 'DynamicConv',
-    'FeatureTable', 'GatherRoIExtractor', 'GeometryBias', 'GeometryFeature',
-    'HeadOutput', 'LabelEmbedding', 'NoInteraction', 'QualityHead',
-    'SelfAttention', 'StageContext', 'StageOutput'
+    'DiffusionDet', 'DiffusionDetHead', 'DiffusionDetStage', 'DiffusionDetTTA',
+    'DynamicConv', 'FeatureTable', 'GatherRoIExtractor', 'GeometryBias',
+    'GeometryFeature', 'HeadOutput', 'LabelEmbedding', 'NoInteraction',
+    'QualityHead', 'SelfAttention', 'StageContext', 'StageOutput'
 ]

@@ -9,11 +9,11 @@ noise to the end: none is renewed on the way, and no noise is added (eta 0).
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmdiffdet.engine.checkpoint import load_checkpoint_file
+from mmdiffdet.engine.launch import read_config
 from mmdiffdet.registry import DATASETS, MODELS
 from mmdiffdet.visualization import plot_trajectory, record_trajectory
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     cfg.model.sampler.update(
         sampling_timesteps=args.steps, eta=0.0, renewal=None, ensemble=None)
     cfg.model.backbone.init_cfg = None

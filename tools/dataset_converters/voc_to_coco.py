@@ -10,32 +10,12 @@ area are left out with a warning. file_name is relative to ROOT.
 import argparse
 import json
 import sys
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import List
 
-from mmengine.fileio import list_from_file
-
 from mmdiffdet.datasets import VOCDataset
-from mmdiffdet.datasets.loading import require_file
+from mmdiffdet.datasets.from_file import voc_classes
 from mmdiffdet.utils import atomic_path
-
-
-def find_classes(root: Path, split: str) -> List[str]:
-    """Names of all objects of a split, sorted."""
-    images = root / 'ImageSets/Main' / f'{split}.txt'
-    require_file(str(images), 'voc_to_coco')
-    names = set()
-    for image in list_from_file(str(images)):
-        path = root / 'Annotations' / f'{image}.xml'
-        require_file(str(path), 'voc_to_coco')
-        try:
-            names.update(o.findtext('name') for o in ET.parse(path).iter(
-                'object'))
-        except ET.ParseError as error:
-            raise ValueError(
-                f'{path}: not well-formed XML ({error})') from error
-    return sorted(names)
 
 
 def to_coco(root: Path, split: str, classes: List[str]) -> dict:
@@ -82,7 +62,9 @@ def main() -> int:
     parser.add_argument('--classes', nargs='+')
     args = parser.parse_args()
     try:
-        classes = args.classes or find_classes(args.root, args.split)
+        classes = args.classes or voc_classes(
+            str(args.root / 'ImageSets/Main' / f'{args.split}.txt'),
+            str(args.root / 'Annotations'))
         coco = to_coco(args.root, args.split, classes)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)

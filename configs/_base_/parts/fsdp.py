@@ -1,0 +1,4 @@
+# Weights, gradients and the optimiser's states are divided among the processes
+# (one unit: parts of the head are called outside of its forward, too)
+runner_type = 'FlexibleRunner'
+strategy = dict(type='WholeFSDPStrategy')

@@ -1,0 +1,1 @@
+_base_ = ['./coco.py', '../_base_/parts/fsdp.py']

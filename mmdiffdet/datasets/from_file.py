@@ -1,0 +1,163 @@
+"""What a config leaves to the annotation files and to the environment."""
+import json
+import os
+import os.path as osp
+import xml.etree.ElementTree as ET
+from typing import Dict, List, NamedTuple
+
+from mmengine.config import Config, ConfigDict
+from mmengine.fileio import get_text, list_from_file
+
+from .checks import leaf_datasets
+from .coco import tell_of_bad_coco
+from .loading import FROM_FILE, require_file
+
+_SPLITS = ('train', 'val', 'test')
+
+
+class CocoFiles(NamedTuple):
+    """Where a named data set is.
+
+    Args:
+        ann_file (str): In COCO format.
+        images (str): Folder that its ``file_name`` s are relative to.
+    """
+
+    ann_file: str
+    images: str
+
+
+def extra_coco_datasets() -> Dict[str, CocoFiles]:
+    """Data sets of ``EXTRA_COCO_DATASETS="name,json,images;..."``.
+
+    Raises:
+        ValueError: If an entry has another form or a name stands twice.
+    """
+    found: Dict[str, CocoFiles] = {}
+    entries = os.environ.get('EXTRA_COCO_DATASETS', '').split(';')
+    for number, entry in enumerate(entries, 1):
+        if not entry.strip():
+            continue  # a semicolon at the end
+        parts = [part.strip() for part in entry.split(',')]
+        where = f'EXTRA_COCO_DATASETS: entry {number}, {entry.strip()!r}, '
+        if len(parts) != 3 or not all(parts) or '/' in parts[0]:
+            raise ValueError(
+                where + 'must be name,json,images: a name without a slash, '
+                'an annotation file and its folder of images')
+        if parts[0] in found:
+            raise ValueError(where + f'repeats the name {parts[0]}')
+        found[parts[0]] = CocoFiles(*parts[1:])
+    return found
+
+
+def use_extra_coco(cfg: Config) -> None:
+    """Put files in the place of names of ``EXTRA_COCO_DATASETS``.
+
+    Where a data set's or an evaluator's ``ann_file`` is a name, or ends in
+    one after a slash, it becomes the name's file; the data set has its images
+    then.
+
+    Args:
+        cfg (Config): Changed in place.
+
+    Raises:
+        ValueError: See :func:`extra_coco_datasets`.
+    """
+    extra = extra_coco_datasets()
+    for split in _SPLITS:
+        for dataset in _leaves(cfg, split):
+            files = extra.get(osp.basename(dataset.get('ann_file', '')))
+            if files:
+                dataset.update(
+                    data_root='', ann_file=files.ann_file,
+                    data_prefix=dict(img=files.images))
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        for metric in evaluators if isinstance(evaluators,
+                                               list) else [evaluators]:
+            files = extra.get(osp.basename(metric.get('ann_file') or ''))
+            if files:
+                metric.ann_file = files.ann_file
+
+
+def use_classes_of_file(cfg: Config) -> None:
+    """Read the classes where ``metainfo.classes`` is ``'from_file'``.
+
+    They are those of the training files, COCO's categories in their order or
+    the names in VOC's XML files, sorted. The model and the data sets of the
+    other splits that ask for them have them too.
+
+    Args:
+        cfg (Config): Changed in place.
+
+    Raises:
+        FileNotFoundError: If an annotation file does not exist.
+        ValueError: If one cannot be read, or no training data ask for it.
+    """
+    asking = {split: [d for d in _leaves(cfg, split) if _asks(d)]
+              for split in _SPLITS}
+    if not any(asking.values()):
+        return
+    classes = tuple(dict.fromkeys(
+        name for dataset in asking['train'] for name in _classes_of(dataset)))
+    if not classes:
+        raise ValueError(
+            f'metainfo.classes={FROM_FILE!r}: the data set of '
+            'train_dataloader, whose classes are the model\'s, must ask for '
+            'it too, and have some')
+    for datasets in asking.values():
+        for dataset in datasets:
+            dataset.metainfo.classes = classes
+    head = cfg.get('model', {}).get('bbox_head')
+    if head is not None:
+        head.num_classes = len(classes)
+
+
+def voc_classes(ann_file: str, folder: str) -> List[str]:
+    """Names of all objects of a list of images, sorted.
+
+    Args:
+        ann_file (str): The list, a name a line.
+        folder (str): With an XML file for each.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If one is not XML.
+    """
+    require_file(ann_file, 'VOCDataset')
+    names = set()
+    for image in list_from_file(ann_file):
+        path = osp.join(folder, f'{image}.xml')
+        require_file(path, 'VOCDataset')
+        try:
+            names.update(
+                o.findtext('name') for o in ET.parse(path).iter('object'))
+        except ET.ParseError as error:
+            raise ValueError(
+                f'{path}: not well-formed XML ({error})') from error
+    return sorted(names)
+
+
+def _leaves(cfg: Config, split: str) -> List[ConfigDict]:
+    loader = cfg.get(f'{split}_dataloader')
+    return leaf_datasets(loader.dataset) if loader else []
+
+
+def _asks(dataset: ConfigDict) -> bool:
+    return (dataset.get('metainfo') or {}).get('classes') == FROM_FILE
+
+
+def _classes_of(dataset: ConfigDict) -> List[str]:
+    kind = dataset.type.split('.')[-1]
+    root = dataset.get('data_root', '')
+    path = osp.join(root, dataset.ann_file)
+    if kind == 'VOCDataset':
+        return voc_classes(path, osp.join(
+            root, dataset.get('data_prefix', {}).get('sub_data_root', ''),
+            dataset.get('ann_subdir', 'Annotations')))
+    if kind != 'CocoDataset':
+        raise ValueError(f'metainfo.classes={FROM_FILE!r} is for CocoDataset '
+                         f'and VOCDataset, not for {kind}')
+    require_file(path, kind)
+    with tell_of_bad_coco(path):
+        content = json.loads(get_text(path))
+        return [category['name'] for category in content['categories']]
