@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from mmdiffdet.models.roi_gather import _Gather
 from mmdiffdet.registry import MODELS
 
 STRIDES = [4, 8, 16, 32]
@@ -65,3 +66,33 @@ def test_nan_boxes_stay_nan():
     feats = [torch.randn(1, 8, 160 // s, 192 // s) for s in STRIDES]
     boxes = torch.tensor([[0., float('nan'), 3., 9., 9.]])
     assert ours(feats, boxes).isnan().any()
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-5),
+                                              (torch.bfloat16, 1e-2)])
+def test_gradients_are_right_and_the_same_twice(dtype, tolerance):
+    """Against PyTorch's own, in float64; in bfloat16 sums are longer."""
+    ours, _ = extractors()
+    feats = [torch.randn(3, 8, 160 // s, 192 // s) for s in STRIDES]
+    table = ours.tabulate(feats)
+    index, weight = ours._taps(table, rois('usual'))
+    weight = weight.to(dtype)
+    factor = torch.randn(len(index), 8).to(dtype)
+    exact = table.rows.to(dtype).double().requires_grad_()
+    pooled = torch.nn.functional.embedding_bag(
+        index, exact, mode='sum', per_sample_weights=weight.double())
+    pooled.backward(factor.double())
+    found = []
+    for _ in range(2):
+        rows = table.rows.clone().to(dtype).requires_grad_()
+        _Gather.apply(rows, index, weight).backward(factor)
+        found.append(rows.grad)
+    assert torch.equal(*found)
+    error = (found[0].double() - exact.grad).abs().max()
+    assert error < tolerance * exact.grad.abs().max()
+
+
+def test_no_rois():
+    ours, _ = extractors()
+    feats = [torch.randn(1, 8, 160 // s, 192 // s) for s in STRIDES]
+    assert ours(feats, torch.zeros(0, 5)).shape == (0, 8, 7, 7)

@@ -1,12 +1,17 @@
 """How fast, against the reference's way of computing the same numbers."""
 from .curves import Point, curve_variants, plot_curves, points_of
-from .detectors import build_pair, head_parts, random_batch
+from .detectors import (
+    build_pair,
+    check_detector,
+    head_parts,
+    random_batch,
+)
 from .measure import (
     Way,
     count_flops,
     interleave,
+    interleave_parts,
     matrix_peak,
-    median_parts,
     peak_memory,
 )
 from .report import Measurement, render
@@ -20,9 +25,9 @@ from .work import (
 )
 
 __all__ = [
-    'Measurement', 'Point', 'Way', 'build_pair', 'count_flops',
-    'curve_variants', 'decoding_way', 'head_parts', 'image_way',
-    'inference_parts', 'interleave', 'matrix_peak', 'median_parts',
+    'Measurement', 'Point', 'Way', 'build_pair', 'check_detector',
+    'count_flops', 'curve_variants', 'decoding_way', 'head_parts', 'image_way',
+    'inference_parts', 'interleave', 'interleave_parts', 'matrix_peak',
     'peak_memory', 'plot_curves', 'points_of', 'random_batch', 'render',
     'sampling_variants', 'testing', 'training_way'
 ]

@@ -92,12 +92,14 @@ def points_of(loop: MultiSeedTestLoop,
     return points
 
 
-def plot_curves(points: Sequence[Point], path: Path) -> None:
+def plot_curves(points: Sequence[Point], path: Path,
+                precision: str) -> None:
     """Draw AP against milliseconds an image, a panel a question.
 
     Args:
         points (Sequence[Point]): Measured.
         path (Path): .png, .svg or .pdf.
+        precision (str): That they were measured in.
     """
     panels = list(dict.fromkeys(p.panel for p in points))
     figure = Figure(figsize=(6 * len(panels), 4.5), layout='constrained')
@@ -115,7 +117,7 @@ def plot_curves(points: Sequence[Point], path: Path) -> None:
             'solver': 'Solver (numbers: steps)',
             'proposals': 'Number of proposals',
             'stages': 'Stages after the first step'}[panel],
-            xlabel='ms an image')
+            xlabel=f'ms an image, {precision}')
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     with atomic_path(path) as temporary:

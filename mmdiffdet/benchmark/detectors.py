@@ -1,5 +1,6 @@
 """The same detector in two ways: ours, and the reference's."""
 import copy
+import inspect
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -34,19 +35,22 @@ class ReferenceDiffusionDetHead(DiffusionDetHead):
 
 
 def reference_config(model: ConfigDict) -> ConfigDict:
-    """The model as MMDetection's own DiffusionDet project computes it.
+    """The model in the way of MMDetection's own DiffusionDet project.
 
-    With its RoI extractor, which is RoIAlign of MMCV.
+    RoI features by MMDetection's extractor (RoIAlign of MMCV), maps with
+    channels first, outputs of all stages in testing too. Everything else is
+    ours.
 
     Raises:
         ValueError: If the model's extractor is another than ours.
     """
     model = copy.deepcopy(model)
-    ours = model.bbox_head.roi_extractor
+    ours = model.bbox_head.get('roi_extractor') or ConfigDict(
+        inspect.signature(DiffusionDetHead).parameters['roi_extractor']
+        .default)
     if ours.type.split('.')[-1] != 'GatherRoIExtractor':
-        raise ValueError('benchmark: model.bbox_head.roi_extractor is '
-                         f'{ours.type}; the reference is made from a '
-                         'GatherRoIExtractor')
+        raise ValueError(f'model.bbox_head.roi_extractor is {ours.type}; the '
+                         'reference is made from a GatherRoIExtractor')
     model.bbox_head.roi_extractor = dict(
         type='mmdet.SingleRoIExtractor',
         roi_layer=dict(
@@ -60,6 +64,13 @@ def reference_config(model: ConfigDict) -> ConfigDict:
     model.type = 'ReferenceDiffusionDet'
     model.bbox_head.type = 'ReferenceDiffusionDetHead'
     return model
+
+
+def check_detector(cfg: Config) -> None:
+    """Raise ValueError if the config is not of a DiffusionDet."""
+    if cfg.model.type.split('.')[-1] != 'DiffusionDet':
+        raise ValueError(f'{cfg.filename} has model.type={cfg.model.type}; '
+                         'the benchmark is for DiffusionDet')
 
 
 def build_pair(cfg: Config,
@@ -77,9 +88,7 @@ def build_pair(cfg: Config,
         ValueError: If the config is of another detector, or there is no
             reference for it.
     """
-    if cfg.model.type.split('.')[-1] != 'DiffusionDet':
-        raise ValueError(f'benchmark: {cfg.filename} has model.type='
-                         f'{cfg.model.type}; it times DiffusionDet')
+    check_detector(cfg)
     model = copy.deepcopy(cfg.model)
     model.backbone.init_cfg = None
     other = reference_config(model) if reference else None
@@ -88,7 +97,11 @@ def build_pair(cfg: Config,
     ours.init_weights()
     if checkpoint is not None:
         weights = load_checkpoint_file(checkpoint)
-        ours.load_state_dict(weights.get('state_dict', weights))
+        try:
+            ours.load_state_dict(weights.get('state_dict', weights))
+        except RuntimeError as error:
+            raise ValueError(f'{checkpoint} is of another model than '
+                             f'{cfg.filename}: {error}') from error
     pair = dict(ours=ours)
     if other is not None:
         pair['reference'] = MODELS.build(other)

@@ -11,8 +11,10 @@ from typing import (
     Callable,
     ContextManager,
     Dict,
+    Iterator,
     List,
     Mapping,
+    Optional,
     Sequence,
 )
 
@@ -23,14 +25,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..engine.stopwatch import wait_for_device
 
 Way = Callable[[], Any]
+State = Callable[[], ContextManager]
+NO_STATES: Mapping[str, State] = MappingProxyType({})
+Parts = Mapping[str, Sequence[nn.Module]]
 
 
-def interleave(
-    ways: Mapping[str, Way],
-    repeats: int,
-    states: Mapping[str, Callable[[], ContextManager]] = MappingProxyType({})
-) -> Dict[str, float]:
-    """Median seconds of each way; all of them take turns.
+def _rounds(names: Sequence[str], repeats: int) -> Iterator[Sequence[str]]:
+    """Orders of the ways: back and forth, so that none is always first."""
+    for number in range(repeats + 1):
+        yield names if number % 2 else names[::-1]
+
+
+def interleave(ways: Mapping[str, Way],
+               repeats: int,
+               states: Mapping[str, State] = NO_STATES
+               ) -> Dict[str, List[float]]:
+    """Seconds of each call of each way; all of them take turns.
 
     What disturbs the machine then disturbs all ways alike. A round that is
     not counted comes first.
@@ -42,16 +52,19 @@ def interleave(
             before the call of the same name, and not timed.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
-        for name, way in ways.items():
+    for names in _rounds(list(ways), repeats):
+        for name in names:
             with states.get(name, nullcontext)():
-                wait_for_device()
-                start = time.perf_counter()
-                way()
-                wait_for_device()
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found[1:])
-            for name, found in seconds.items()}
+                seconds[name].append(_timed(ways[name]))
+    return {name: found[1:] for name, found in seconds.items()}
+
+
+def _timed(way: Way) -> float:
+    wait_for_device()
+    start = time.perf_counter()
+    way()
+    wait_for_device()
+    return time.perf_counter() - start
 
 
 class PartTimer:
@@ -62,7 +75,7 @@ class PartTimer:
             part; none may lie within another.
     """
 
-    def __init__(self, parts: Mapping[str, Sequence[nn.Module]]) -> None:
+    def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.seconds: Dict[str, float] = defaultdict(float)
         self._handles: list = []
@@ -95,28 +108,35 @@ class PartTimer:
         return stop
 
 
-def median_parts(parts: Mapping[str, Sequence[nn.Module]], whole: str,
-                 way: Way, repeats: int) -> Dict[str, float]:
-    """Median seconds of parts, of the whole, and of what is in no part.
+def interleave_parts(parts: Mapping[str, Parts],
+                     ways: Mapping[str, Way],
+                     repeats: int,
+                     states: Mapping[str, State] = NO_STATES
+                     ) -> Dict[str, Dict[str, List[float]]]:
+    """Seconds of the parts of each way, as :func:`interleave`.
 
     Args:
-        parts (Mapping[str, Sequence[nn.Module]]): See :class:`PartTimer`.
-        whole (str): Name of the whole.
-        way (Callable): The call.
-        repeats (int): Calls that are counted; one more comes first.
+        parts (Mapping[str, Mapping]): By way, see :class:`PartTimer`.
+        ways (Mapping[str, Callable]): Calls by name.
+        repeats (int): Rounds that are counted.
+        states (Mapping[str, Callable]): See :func:`interleave`.
+
+    Returns:
+        dict[str, dict[str, list[float]]]: By way and part; ``rest`` is what
+        is in no part.
     """
-    runs = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        with PartTimer(parts) as timer:
-            way()
-            wait_for_device()
-        total = time.perf_counter() - start
-        runs.append({**timer.seconds,
-                     'rest': total - sum(timer.seconds.values()),
-                     whole: total})
-    return {name: statistics.median(run[name] for run in runs[1:])
-            for name in runs[0]}
+    seconds: Dict[str, Dict[str, List[float]]] = {name: {} for name in ways}
+    for names in _rounds(list(ways), repeats):
+        for name in names:
+            with states.get(name, nullcontext)(), PartTimer(
+                    parts[name]) as timer:
+                whole = _timed(ways[name])
+            found = dict(timer.seconds,
+                         rest=whole - sum(timer.seconds.values()))
+            for part, value in found.items():
+                seconds[name].setdefault(part, []).append(value)
+    return {name: {part: found[1:] for part, found in of_way.items()}
+            for name, of_way in seconds.items()}
 
 
 def count_flops(way: Way) -> int:
@@ -130,35 +150,44 @@ def count_flops(way: Way) -> int:
     return counter.get_total_flops()
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device,
-                size: int = 1024, repeats: int = 8) -> float:
-    """Operations a second of a square product, the best of several."""
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations a second of square products, the median of several.
+
+    Large enough to keep a GPU busy, small enough for a CPU.
+    """
+    size, times = (8192, 3) if device.type == 'cuda' else (1024, 8)
     a, b = torch.rand(2, size, size, device=device).to(dtype)
-    best = min(interleave({'': lambda: a @ b}, 1)[''] for _ in range(repeats))
-    return 2 * size**3 / best
+    return 2 * size**3 / statistics.median(
+        interleave({'': lambda: a @ b}, times)[''])
 
 
-def peak_memory(way: Way) -> int:
+def peak_memory(way: Way, state: State = nullcontext) -> Optional[int]:
     """Bytes that a call needs at its highest point, above what was there.
 
     On a GPU what PyTorch hands out; elsewhere the resident memory of the
-    process, as Linux counts it (0 where it does not).
+    process, as Linux counts it; None where it does not.
+
+    Args:
+        way (Callable): The call.
+        state (Callable): Context manager that belongs to it: what that takes,
+            e.g. weights in another precision, counts.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        way()
+        with state():
+            way()
         return torch.cuda.max_memory_allocated() - before
-    reset = Path('/proc/self/clear_refs')
-    if not reset.exists():
-        way()
-        return 0
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
     if trim is not None:  # what was freed but kept would hide the need
         trim(0)
-    reset.write_text('5')  # the high-water mark, see proc(5)
+    try:  # the high-water mark, see proc(5)
+        Path('/proc/self/clear_refs').write_text('5')
+    except OSError:
+        return None
     before = _resident('VmRSS')
-    way()
+    with state():
+        way()
     return max(0, _resident('VmHWM') - before)
 
 

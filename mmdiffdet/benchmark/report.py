@@ -1,6 +1,7 @@
 """The benchmark's table."""
-from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, Dict, List, Optional, Sequence
 
 
 @dataclass
@@ -11,44 +12,68 @@ class Measurement:
         work (str): What was done.
         images (int): In one call.
         precision (str): Of ours; the reference is always fp32.
-        seconds (float): A call, median.
-        reference_seconds (float, optional): The same, the reference's way.
+        times (list[float]): Seconds of each call.
+        reference_times (list[float], optional): The same, the reference's
+            way.
         peak_bytes (int, optional): Memory needed, see :func:`peak_memory`.
         reference_peak_bytes (int, optional): The same.
         flops (int, optional): Of matrix products and convolutions.
-        peak_share (float, optional): Of the device's matrix peak that was
-            reached.
+        matrix_peak (float, optional): Operations a second of the device.
     """
 
     work: str
     images: int
     precision: str
-    seconds: float
-    reference_seconds: Optional[float] = None
+    times: List[float]
+    reference_times: Optional[List[float]] = None
     peak_bytes: Optional[int] = None
     reference_peak_bytes: Optional[int] = None
     flops: Optional[int] = None
-    peak_share: Optional[float] = None
+    matrix_peak: Optional[float] = None
+
+    @property
+    def seconds(self) -> float:
+        """Median of a call."""
+        return median(self.times)
+
+    @property
+    def reference_seconds(self) -> Optional[float]:
+        """Median of a call, the reference's way."""
+        return median(self.reference_times) if self.reference_times else None
 
     @property
     def ratio(self) -> Optional[float]:
         """How many times faster than the reference."""
-        if self.reference_seconds is None:
-            return None
-        return self.reference_seconds / self.seconds
+        return (self.reference_seconds / self.seconds
+                if self.reference_times else None)
+
+    @property
+    def peak_share(self) -> Optional[float]:
+        """Share of the matrix peak that is reached."""
+        return (self.flops / self.seconds / self.matrix_peak
+                if self.flops and self.matrix_peak else None)
+
+    def record(self) -> Dict[str, Any]:
+        """All of it, for JSON."""
+        return dict(asdict(self), seconds=self.seconds, ratio=self.ratio,
+                    peak_share=self.peak_share)
 
 
-_HEADER = ('work', 'images', 'precision', 'ms/image', 'reference', 'ratio',
-           'GFLOP/image', 'of peak', 'MiB', 'reference')
+_HEADER = ('work', 'images', 'precision', 'ms/image', 'spread', 'reference',
+           'ratio', 'GFLOP/image', 'of peak', 'MiB', 'reference')
 
 
 def render(measurements: Sequence[Measurement]) -> str:
-    """A Markdown table; columns that nothing fills are left out."""
+    """A Markdown table; columns that nothing fills are left out.
+
+    ``spread`` is the slowest call less the fastest, relative to the median.
+    """
     rows: List[List[str]] = [list(_HEADER)]
     for m in measurements:
         rows.append([
             m.work, str(m.images), m.precision,
             _number(m.seconds, 1000 / m.images),
+            _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %'),
             _number(m.reference_seconds, 1000 / m.images),
             _number(m.ratio, 1, 2, 'x'),
             _number(m.flops, 1e-9 / m.images, 0),

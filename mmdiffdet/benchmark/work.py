@@ -15,12 +15,11 @@ from mmengine.runner import autocast
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampler import SamplingVariant
 from ..distill import Teacher
-from ..engine.launch import use_amp
 from ..engine.multi_seed_test_loop import PRECISIONS
 from ..models.detector import DiffusionDet
 from ..models.dynamic_conv import matrices_in
 from ..models.postprocess import merge_steps
-from ..registry import HOOKS, TASK_UTILS
+from ..registry import HOOKS, MODELS, TASK_UTILS
 from .measure import Way
 
 
@@ -36,11 +35,14 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
     model.eval()
     with torch.no_grad(), autocast(
             enabled=dtype is not None, dtype=dtype), matrices_in(model, dtype):
-        if dtype is not None:  # autocast casts what it sees, and keeps it
-            image = next(model.parameters()).new_zeros(1, 3, 64, 64)
-            number = model.test_cfg['num_proposals']
-            model.test_cfg['num_proposals'] = 1
+        # a small image: autocast casts the weights that it sees, and keeps
+        # them
+        image = next(model.parameters()).new_zeros(1, 3, 64, 64)
+        number = model.test_cfg['num_proposals']
+        model.test_cfg['num_proposals'] = 1
+        try:
             model(image, mode='tensor')
+        finally:
             model.test_cfg['num_proposals'] = number
         yield
 
@@ -55,7 +57,7 @@ def sampling_variants(cfg: Config, steps: int,
 
 def image_way(model: DiffusionDet, data: dict,
               variants: List[SamplingVariant], one_pass: bool) -> Way:
-    """Detect in a batch for each variant.
+    """Detect in a batch for each variant, all images in one pass.
 
     Args:
         model (DiffusionDet): See :func:`testing`.
@@ -65,11 +67,15 @@ def image_way(model: DiffusionDet, data: dict,
             of its own.
     """
     groups = [variants] if one_pass else [[v] for v in variants]
-    model.test_cfg['images_per_pass'] = len(data['inputs'])
 
     def detect() -> None:
-        for group in groups:
-            model.test_variants(data, group)
+        before = model.test_cfg['images_per_pass']
+        model.test_cfg['images_per_pass'] = len(data['inputs'])
+        try:
+            for group in groups:
+                model.test_variants(data, group)
+        finally:
+            model.test_cfg['images_per_pass'] = before
 
     return detect
 
@@ -78,7 +84,8 @@ def inference_parts(model: DiffusionDet, data: dict) -> Dict[str, Way]:
     """Backbone and neck, one step of the head, and post-processing.
 
     Args:
-        model (DiffusionDet): See :func:`testing`.
+        model (DiffusionDet): In the state that :func:`testing` makes, as are
+            its features then.
         data (dict): A batch of the data loader.
     """
     prepared = model.data_preprocessor(copy.deepcopy(data), False)
@@ -120,33 +127,57 @@ def decoding_way(cfg: Config, size: Tuple[int, int]) -> Iterator[Way]:
         yield lambda: pipeline(dict(img_path=path, instances=[]))
 
 
-def training_way(cfg: Config, model: DiffusionDet, data: dict,
-                 precision: str, share_backbone: bool = True) -> Way:
+_WRAPPERS = dict(
+    fp32='PartOptimWrapper',
+    bf16='PartBf16OptimWrapper',
+    fp16='PartAmpOptimWrapper')
+
+
+def training_way(cfg: Config,
+                 model: DiffusionDet,
+                 data: dict,
+                 precision: str,
+                 reference: bool = False) -> Way:
     """A training iteration: losses, gradients, the optimiser's step.
 
-    A distillation hook of the config takes part; its teacher has the model's
-    own weights.
+    A distillation hook of the config takes part, in the same precision; its
+    teacher has the model's own weights, or random ones if it has a config of
+    its own.
 
     Args:
         cfg (Config): With ``optim_wrapper``.
         model (DiffusionDet): Trained a few iterations here.
         data (dict): A batch of the data loader.
-        precision (str): ``fp32``, or ``bf16`` mixed precision.
-        share_backbone (bool): Whether a teacher may use the student's
-            features where its backbone is the same.
+        precision (str): ``fp32``, ``bf16`` or, on GPUs, ``fp16``.
+        reference (bool): Whether a teacher computes all features anew,
+            although the student's backbone is the same.
+
+    Raises:
+        ValueError: If float16 is asked of a CPU.
     """
-    cfg = copy.deepcopy(cfg)
-    use_amp(cfg, precision != 'fp32')
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    if precision == 'fp16' and not torch.cuda.is_available():
+        raise ValueError('float16 training needs a GPU; use bf16')
+    wrapper = copy.deepcopy(cfg.optim_wrapper)
+    wrapper.type = _WRAPPERS[precision]
+    for option in ('loss_scale', 'dtype'):
+        wrapper.pop(option, None)
+    if precision == 'fp16':
+        wrapper.loss_scale = 'dynamic'
+    optim_wrapper = build_optim_wrapper(model, wrapper)
     model.train()
     hook = next((h for h in cfg.get('custom_hooks', []) if 'teacher' in h),
                 None)
     if hook is not None:
         options = {k: v for k, v in hook.items()
                    if k not in ('type', 'teacher')}
-        precision = hook.teacher.get('precision', 'fp32')
-        teacher = Teacher(copy.deepcopy(model), precision)
-        if share_backbone:
+        taught_by = copy.deepcopy(model)
+        if hook.teacher.get('config'):
+            other = Config.fromfile(hook.teacher.config).model
+            other.backbone.init_cfg = None
+            taught_by = MODELS.build(other).to(
+                next(model.parameters()).device)
+        teacher = Teacher(taught_by, 'fp32' if precision == 'fp32' else 'bf16')
+        if not reference:
             teacher.compare(model)
         model.distiller = HOOKS.get(hook.type).distiller(teacher, **options)
 

@@ -34,7 +34,7 @@ class DiffusionSampler:
 
     Raises:
         ValueError: If ``sampling_timesteps`` is not in 1..T, ``eta`` is
-            negative, ``stages_per_step`` is empty or has a number below 1, or
+            negative, ``stages_per_step`` is no list of positive numbers, or
             a multistep solver is combined with renewal: the solver
             extrapolates from a proposal's earlier predictions, which renewal
             makes those of another box.
@@ -53,9 +53,12 @@ class DiffusionSampler:
                         self.scheduler.config.num_train_timesteps)
         if eta < 0:
             raise ValueError(f'sampler: eta must be >= 0, got {eta}')
-        if stages_per_step is not None and min(stages_per_step, default=0) < 1:
-            raise ValueError('sampler: stages_per_step must be numbers of at '
-                             f'least 1, got {stages_per_step}')
+        if stages_per_step is not None and not (
+                isinstance(stages_per_step, (list, tuple)) and stages_per_step
+                and all(type(n) is int and n > 0 for n in stages_per_step)):
+            raise ValueError(
+                'sampler: stages_per_step must be a list of numbers of stages '
+                f'from 1, e.g. [6, 2], got {stages_per_step!r}')
         if renewal is not None and has_history(self.scheduler):
             raise ValueError(
                 f'{type(self.scheduler).__name__} is a multistep solver and '

@@ -165,7 +165,6 @@ class MultiSeedTestLoop(TestLoop):
                              'each eval seed and variant once')
         return cases
 
-    @torch.no_grad()
     def run(self) -> dict:
         """Test; gives the metrics, with the case's name if there are several.
         """
@@ -174,12 +173,14 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.model.eval()
         evaluators = [self._evaluator_of(case) for case in self.cases]
         dtype = PRECISIONS[self.precision]
-        # around all images: weights are cast once
-        with autocast(enabled=dtype is not None, dtype=dtype), matrices_in(
-                self.model, dtype):
+        # workers begin outside: what they compute stays in float32
+        batches = iter(self.dataloader if self.cases else ())
+        # around all images: autocast keeps the weights that it has cast
+        with torch.no_grad(), autocast(
+                enabled=dtype is not None, dtype=dtype), matrices_in(
+                    self.model, dtype):
             ready = time.perf_counter()
-            for idx, data_batch in enumerate(
-                    self.dataloader if self.cases else ()):
+            for idx, data_batch in enumerate(batches):
                 self.stopwatch.add('data', time.perf_counter() - ready,
                                    self._num_images(data_batch))
                 self.run_iter(idx, data_batch, evaluators)

@@ -132,6 +132,11 @@ class DiffusionDet(BaseDetector):
 
     def _check_parts(self) -> None:
         """Raise ValueError where one piece needs another that is not there."""
+        most = max(self.sampler.stages_per_step or [0])
+        if most > len(self.bbox_head.head_series):
+            raise ValueError(
+                f'model.sampler.stages_per_step has {most}, model.bbox_head '
+                f'has {len(self.bbox_head.head_series)} stages')
         power = self.test_cfg['quality_power']
         if power < 0:
             raise ValueError('model.test_cfg.quality_power must be >= 0, '
@@ -357,7 +362,8 @@ class DiffusionDet(BaseDetector):
             self.denoiser(table),
             self.box_codec,
             _image_sizes(img_metas, device),
-            variant.num_proposals or self.test_cfg['num_proposals'],
+            self.test_cfg['num_proposals']
+            if variant.num_proposals is None else variant.num_proposals,
             noise,
             label_scheduler=self.label_scheduler,
             callback=callback)

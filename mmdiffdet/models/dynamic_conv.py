@@ -50,7 +50,7 @@ def _norm_relu(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     Autocast would go to float32 and back; the CPU's kernel computes in
     float32 whatever it reads and writes.
     """
-    if x.is_cuda:
+    if x.device.type != 'cpu':  # other kernels want one precision
         return norm(x).relu()
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias,
@@ -62,8 +62,9 @@ def matrices_in(model: nn.Module,
                 dtype: Optional[torch.dtype]) -> Iterator[None]:
     """Hold the weights that make the matrices in another precision.
 
-    Autocast keeps what it has cast for whole weights only, not for halves.
-    Afterwards the weights are what they were, to the last bit.
+    Autocast keeps what it has cast of whole, trainable weights only, not of
+    halves. Afterwards the weights are what they were, to the last bit. Not
+    for a model that is being trained: what DDP knows of its weights is lost.
 
     Args:
         model (nn.Module): Whose :class:`DynamicConv` are meant.

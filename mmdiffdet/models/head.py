@@ -118,12 +118,15 @@ class DiffusionDetHead(BaseModule):
 
         Raises:
             ValueError: If ``need_attention`` and the stages do not interact,
-                or there are fewer than ``num_stages``.
+                or there are no ``num_stages``.
         """
         stages = self.head_series[:num_stages]
-        if num_stages is not None and num_stages > len(stages):
-            raise ValueError(f'model.sampler.stages_per_step: {num_stages} '
-                             f'stages of a head with {len(stages)}')
+        if num_stages is not None and not 1 <= num_stages <= len(
+                self.head_series):
+            raise ValueError(
+                f'{num_stages} stages were asked for (model.sampler.'
+                f'stages_per_step), the head has {len(self.head_series)}; '
+                'choose from 1 to that')
         if image_index is None:
             image_index = torch.arange(len(boxes), device=boxes.device)
         time_embedding = self.time_mlp(t)

@@ -106,7 +106,8 @@ class GatherRoIExtractor(BaseModule):
         Args:
             feats (Sequence[Tensor] | FeatureTable): (B, C, H, W) maps of the
                 levels, or :meth:`tabulate` of them.
-            rois (Tensor): (M, 5), image index and xyxy in pixels.
+            rois (Tensor): (M, 5), image index and xyxy in pixels. No gradient
+                reaches them.
 
         Returns:
             Tensor: (M, C, output_size, output_size), channels last in memory.
@@ -117,7 +118,7 @@ class GatherRoIExtractor(BaseModule):
         pooled = _Gather.apply(table.rows, index,
                                weight.to(table.rows.dtype))
         size = self.output_size
-        pooled = pooled.view(len(rois), size, size, -1)
+        pooled = pooled.view(len(rois), size, size, pooled.size(1))
         return pooled.permute(0, 3, 1, 2)
 
     def _taps(self, table: FeatureTable,

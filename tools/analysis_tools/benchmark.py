@@ -7,20 +7,25 @@
         [--size 240 320] [--batch-sizes 8]
     python tools/analysis_tools/benchmark.py CONFIG CHECKPOINT
         --curves FILE.svg [--steps 1 2 4 8] [--eval-seeds 2]
+        [--precisions bf16]
 
-The reference has MMDetection's RoI extractor, float32, one eval seed a pass,
-and the same weights; the ways take turns, and medians are shown. --training
-times an iteration, with its teacher if the config distils. --curves tests a
-trained model on the config's test data with several solvers, numbers of
-proposals and stages, and draws AP against milliseconds.
+The reference has the same weights, in float32, and does what MMDetection's
+own DiffusionDet project does: its RoI extractor, maps with channels first,
+outputs of all stages, one eval seed a pass, a teacher with features of its
+own. The rest of its code is ours. The ways take turns, and medians are shown.
+Images are of one size and go through the network at once (a test takes them
+one by one, model.test_cfg.images_per_pass).
+
+--training times an iteration, with its teacher if the config distils.
+--curves tests a trained model on the config's test data with several solvers,
+numbers of proposals and stages, and draws AP against milliseconds.
 """
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 import torch
 from mmengine.config import Config
@@ -35,6 +40,13 @@ from mmdiffdet.engine.stopwatch import device_name
 from mmdiffdet.utils import atomic_path
 
 
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError('must be at least 1')
+    return number
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -45,22 +57,37 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--reference', action='store_true', help='time the reference too')
     parser.add_argument(
-        '--size', type=int, nargs=2, default=(800, 1216),
+        '--size', type=positive, nargs=2, default=(800, 1216),
         metavar=('HEIGHT', 'WIDTH'), help='of the images')
-    parser.add_argument('--batch-sizes', type=int, nargs='+')
-    parser.add_argument('--steps', type=int, nargs='+')
+    parser.add_argument('--batch-sizes', type=positive, nargs='+')
+    parser.add_argument('--steps', type=positive, nargs='+')
     parser.add_argument(
-        '--eval-seeds', type=int, default=5, help='how many in one pass')
+        '--eval-seeds', type=positive, default=5, help='how many in one pass')
     parser.add_argument(
         '--precisions', nargs='+', choices=list(PRECISIONS),
-        default=['fp32', 'bf16'])
-    parser.add_argument('--repeats', type=int, default=3)
+        help='fp32 and bf16; of --curves that of the config')
+    parser.add_argument('--repeats', type=positive, default=3)
     parser.add_argument('--json', type=Path, help='write all numbers here')
     parser.add_argument('--training', action='store_true')
     parser.add_argument('--curves', type=Path, metavar='FILE.svg')
     args = parser.parse_args()
-    if args.curves and not args.checkpoint:
-        parser.error('--curves needs a trained CHECKPOINT')
+    if args.curves:
+        if not args.checkpoint:
+            parser.error('--curves needs a trained CHECKPOINT')
+        if args.curves.suffix not in ('.svg', '.png', '.pdf'):
+            parser.error('--curves must end in .svg, .png or .pdf')
+        if args.reference or args.training or len(args.precisions or ()) > 1:
+            parser.error('--curves goes with one of --precisions, and without '
+                         '--reference and --training')
+    elif args.precisions is None:
+        args.precisions = ['fp32', 'bf16']
+    for path in (args.curves, args.json):
+        if path is not None and not path.parent.is_dir():
+            parser.error(f'folder {path.parent} does not exist')
+    if min(args.size) < 64:
+        parser.error('--size: at least 64 pixels a side')
+    if 'fp16' in (args.precisions or ()) and not torch.cuda.is_available():
+        parser.error('--precisions fp16 needs a GPU; use bf16')
     return args
 
 
@@ -88,14 +115,13 @@ class Inference:
             p: bench.matrix_peak(PRECISIONS[p] or torch.float32, device)
             for p in args.precisions}
         self.measurements: List[bench.Measurement] = []
-        self.head_seconds: Dict[str, Dict[str, float]] = {}
 
     def run(self) -> None:
         """Measure everything."""
         with bench.decoding_way(self.cfg, self.args.size) as decode:
-            seconds = bench.interleave({'': decode}, self.args.repeats)['']
+            times = bench.interleave({'': decode}, self.args.repeats)['']
         self.measurements.append(
-            bench.Measurement('decode', 1, 'uint8', seconds))
+            bench.Measurement('decode (synthetic)', 1, 'uint8', times))
         for batch_size in self.args.batch_sizes or (1, 4):
             self.run_batch(batch_size)
 
@@ -103,14 +129,17 @@ class Inference:
         """Measure a number of images at once."""
         data = bench.random_batch(
             tuple(self.args.size), images, self.ours.bbox_head.num_classes)
-        models = {id(m): m for m in self.pair.values()}
         parts = {}
-        for key, model in models.items():
-            with bench.testing(model, 'fp32'):
-                parts[key] = bench.inference_parts(model, data)
-        for part in parts[id(self.ours)]:
-            self.measure(part, images, lambda m, part=part: parts[id(m)][part],
-                         flops=part != 'post-processing')
+        for name, model, _ in self.ways:
+            with self.states[name]():
+                parts[name] = bench.inference_parts(model, data)
+        for part in parts['reference' if self.args.reference else
+                          self.args.precisions[0]]:
+            ways = {name: found[part] for name, found in parts.items()}
+            self.measure(part, images, ways, flops=part != 'post-processing')
+            if part.startswith('head'):
+                self.measure_stages(images, ways)
+        del parts
         seeds = self.args.eval_seeds
         for work, variants in [
             (f'image, {steps} step(s)',
@@ -118,39 +147,45 @@ class Inference:
                 for steps in self.args.steps or (1, 4, 20)
         ] + [(f'{seeds} eval seeds, 1 step',
               bench.sampling_variants(self.cfg, 1, seeds))]:
-            self.measure(
-                work, images, lambda m, variants=variants: bench.image_way(
-                    m, data, variants, one_pass=m is self.ours))
-        for name, model, _ in self.ways:
-            with self.states[name]():
-                self.head_seconds[f'{name}, {images} image(s)'] = \
-                    bench.median_parts(
-                        bench.head_parts(model), 'head, one step',
-                        parts[id(model)]['head, one step'],
-                        self.args.repeats)
+            self.measure(work, images, {
+                name: bench.image_way(model, data, variants,
+                                      one_pass=model is self.ours)
+                for name, model, _ in self.ways})
 
-    def measure(self, work: str, images: int, make: Callable[[Any], bench.Way],
-                flops: bool = False) -> None:
-        """Time ``make(model)``, and find its memory and operations."""
-        ways = {name: make(model) for name, model, _ in self.ways}
-        seconds = bench.interleave(ways, self.args.repeats, self.states)
-        peak = {}
-        for name, way in ways.items():
-            with self.states[name]():
-                peak[name] = bench.peak_memory(way)
+    def measure(self, work: str, images: int, ways: Dict[str, bench.Way],
+                flops: bool = True) -> None:
+        """Time calls by way, and find their memory and operations."""
+        times = bench.interleave(ways, self.args.repeats, self.states)
+        peak = {name: bench.peak_memory(way, self.states[name])
+                for name, way in ways.items()}
         for p in self.args.precisions:
             count = None
             if flops:
                 with self.states[p]():
                     count = bench.count_flops(ways[p])
             self.measurements.append(
-                bench.Measurement(
-                    work, images, p, seconds[p], seconds.get('reference'),
-                    peak[p], peak.get('reference'), count,
-                    count and count / seconds[p] / self.peaks[p]))
+                bench.Measurement(work, images, p, times[p],
+                                  times.get('reference'), peak[p],
+                                  peak.get('reference'), count,
+                                  self.peaks[p]))
             print(f'{work}, {images} image(s), {p}: '
-                  f'{1000 * seconds[p] / images:.1f} ms/image',
-                  file=sys.stderr)
+                  f'{1000 * self.measurements[-1].seconds / images:.1f} '
+                  'ms/image', file=sys.stderr)
+
+    def measure_stages(self, images: int,
+                       ways: Dict[str, bench.Way]) -> None:
+        """Time the parts of all stages within a step of the head."""
+        parts = {name: bench.head_parts(model)
+                 for name, model, _ in self.ways}
+        found = bench.interleave_parts(parts, ways, self.args.repeats,
+                                       self.states)
+        for part in found[self.args.precisions[0]]:
+            for p in self.args.precisions:
+                self.measurements.append(
+                    bench.Measurement(
+                        f'- {part}', images, p, found[p][part],
+                        found['reference'][part]
+                        if self.args.reference else None))
 
 
 def training(cfg: Config,
@@ -167,42 +202,49 @@ def training(cfg: Config,
         if args.reference:
             model = bench.build_pair(cfg, args.checkpoint)['reference']
             ways['reference'] = bench.training_way(
-                cfg, model, data, 'fp32', share_backbone=False)
-        seconds = bench.interleave(ways, args.repeats)
+                cfg, model, data, 'fp32', reference=True)
+        device = next(model.parameters()).device
+        times = bench.interleave(ways, args.repeats)
         peak = {name: bench.peak_memory(way) for name, way in ways.items()}
         work = 'training iteration' + (' with teacher' if model.distiller else
                                        '')
         found += [
-            bench.Measurement(work, batch_size, p, seconds[p],
-                              seconds.get('reference'), peak[p],
-                              peak.get('reference')) for p in args.precisions
+            bench.Measurement(
+                work, batch_size, p, times[p], times.get('reference'),
+                peak[p], peak.get('reference'), bench.count_flops(ways[p]),
+                bench.matrix_peak(PRECISIONS[p] or torch.float32, device))
+            for p in args.precisions
         ]
     return found
 
 
-def curves(cfg: Config, args: argparse.Namespace) -> list:
+def curves(cfg: Config, args: argparse.Namespace) -> Dict[str, Any]:
     """Test the model in many ways and draw the picture."""
-    head = cfg.model.bbox_head
+    bench.check_detector(cfg)
+    if args.precisions:
+        cfg.test_cfg.precision = args.precisions[0]
+    model = bench.build_pair(cfg, args.checkpoint, False)['ours']
     variants = bench.curve_variants(args.steps or (1, 2, 4, 8),
-                                    cfg.model.test_cfg.num_proposals,
-                                    head.num_stages)
+                                    model.test_cfg['num_proposals'],
+                                    len(model.bbox_head.head_series))
     cfg.load_from = args.checkpoint
     cfg.model.backbone.init_cfg = None
     cfg.custom_hooks = []
     cfg.test_cfg.update(
         type='MultiSeedTestLoop',
         eval_seeds=list(range(args.eval_seeds)),
-        variants=list(variants.values()),
-        precision=args.precisions[-1])
+        variants=list(variants.values()))
     runner = Runner.from_cfg(cfg)
     runner.test()
     points = bench.points_of(runner.test_loop, list(variants))
-    bench.plot_curves(points, args.curves)
-    print('| | | | ms/image | AP | by eval seed |\n|---|---|---|---|---|---|')
+    precision = runner.test_loop.precision
+    print(f'{args.checkpoint}, {precision}\n\n'
+          '| | | | ms/image | AP | by eval seed |\n|---|---|---|---|---|---|')
     for p in points:
         print(f'| {p.panel} | {p.line} | {p.label} | {1000 * p.seconds:.1f} | '
               f'{p.AP:.2f} | {", ".join(f"{x:.2f}" for x in p.AP_by_seed)} |')
-    return [p._asdict() for p in points]
+    bench.plot_curves(points, args.curves, precision)
+    return dict(precision=precision, points=[p._asdict() for p in points])
 
 
 def main() -> None:
@@ -212,31 +254,27 @@ def main() -> None:
     # initialisation would tell of every weight
     MMLogger.get_instance('mmengine', log_level='WARNING')
     found: List[bench.Measurement] = []
-    result: Dict[str, Any] = {}
+    device = device_name(torch.device(
+        'cuda' if torch.cuda.is_available() else 'cpu'))
+    result: Dict[str, Any] = dict(
+        config=args.config, checkpoint=args.checkpoint, device=device,
+        torch=torch.__version__)
     try:
         if args.curves:
-            result['points'] = curves(cfg, args)
+            result.update(curves(cfg, args))
         elif args.training:
             found = training(cfg, args)
         else:
             times = Inference(cfg, args)
             times.run()
             found = times.measurements
-            result['head_seconds'] = times.head_seconds
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, FloatingPointError, ValueError) as error:
         sys.exit(f'benchmark: {error}')
-    device = device_name(torch.device(
-        'cuda' if torch.cuda.is_available() else 'cpu'))
-    result.update(
-        config=args.config, device=device, torch=torch.__version__,
-        size=list(args.size), measurements=[asdict(m) for m in found])
     if found:
+        result.update(size=list(args.size), repeats=args.repeats,
+                      measurements=[m.record() for m in found])
         print(f'{device}, PyTorch {torch.__version__}, '
               f'{args.size[0]}x{args.size[1]}\n\n{bench.render(found)}')
-    for name, parts in result.get('head_seconds', {}).items():
-        print(f'\n{name}: ' + ', '.join(
-            f'{part} {1000 * seconds:.1f} ms'
-            for part, seconds in parts.items()))
     if args.json:
         with atomic_path(args.json) as path:
             path.write_text(json.dumps(result, indent=2) + '\n')
