@@ -1,8 +1,10 @@
 """What the command lines of training and testing share."""
 import argparse
 import fcntl
+import logging
 import os
 import os.path as osp
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Optional, Union
@@ -237,10 +239,17 @@ def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
 
 
 def leave_processes() -> None:
-    """Part in order; a process that just ends can abort in a thread of its
-    process group, and torch's launcher then calls the run a failure."""
+    """End a process of several, the last that it does.
+
+    The interpreter's own end can abort in a thread that a process group left
+    behind, and torch's launcher then calls the run a failure.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _use_cpu_processes(cfg: Config) -> None:
