@@ -252,7 +252,7 @@ def main() -> None:
     cfg = read_config(args.config)
     init_default_scope('mmdiffdet')
     # initialisation would tell of every weight
-    MMLogger.get_instance('mmengine', log_level='WARNING')
+    MMLogger.get_current_instance().setLevel('WARNING')
     found: List[bench.Measurement] = []
     device = device_name(torch.device(
         'cuda' if torch.cuda.is_available() else 'cpu'))
