@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
+    end_process,
     leave_processes,
     load_config,
 )
@@ -120,3 +121,4 @@ def main() -> None:
 
 if __name__ == '__main__':
     main()
+    end_process()

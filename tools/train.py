@@ -10,6 +10,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmdiffdet.engine.launch import (
     add_common_arguments,
     build_trainer,
+    end_process,
     leave_processes,
     load_config,
     require_checkpoint,
@@ -60,3 +61,4 @@ def main() -> None:
 
 if __name__ == '__main__':
     main()
+    end_process()

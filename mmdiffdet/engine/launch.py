@@ -239,13 +239,18 @@ def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
 
 
 def leave_processes() -> None:
-    """End a process of several, the last that it does.
+    """Leave the process group in order."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def end_process() -> None:
+    """The last that a command does: one process of several ends at once.
 
     The interpreter's own end can abort in a thread that a process group left
     behind, and torch's launcher then calls the run a failure.
     """
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
