@@ -96,7 +96,11 @@ def select(experiments: Sequence[Experiment], text: str) -> Experiment:
         ValueError: If none or several match.
     """
     exact = [e for e in experiments if e.label == text]
-    name, _, wanted = text.partition('@')
+    # names may have an @ themselves: baseline@iter_500
+    name = max((e.name for e in experiments
+                if text == e.name or text.startswith(f'{e.name}@')),
+               key=len, default=text.partition('@')[0])
+    wanted = text[len(name) + 1:]
     found = exact or [
         e for e in experiments
         if e.name == name and _matches(e.selectors, wanted)
@@ -189,11 +193,15 @@ def _matches(selectors: Dict[str, str], wanted: str) -> bool:
     for part in filter(None, wanted.split(',')):
         key, _, value = part.partition('=')
         if value != selectors.get(key):
-            hashed = key == 'config' or key.endswith('sha256')
-            if not (hashed and value and
+            if not (_hashed(key) and value and
                     selectors.get(key, '').startswith(value)):
                 return False
     return True
+
+
+def _hashed(key: str) -> bool:
+    """Whether a selector may be shortened to its beginning."""
+    return key == 'config' or key.endswith('sha256')
 
 
 def _label(experiments: Sequence[Experiment]) -> None:
@@ -204,9 +212,11 @@ def _label(experiments: Sequence[Experiment]) -> None:
     for same in by_name.values():
         keys = list(dict.fromkeys(k for e in same for k in e.selectors))
 
-        def text(e: Experiment, keys: Sequence[str]) -> str:
-            return ','.join(f'{k}={e.selectors[k]}' for k in keys
-                            if k in e.selectors)
+        def text(e: Experiment, keys: Sequence[str],
+                 short: bool = False) -> str:
+            return ','.join(
+                f'{k}={e.selectors[k][:8 if short and _hashed(k) else None]}'
+                for k in keys if k in e.selectors)
 
         # the longest ones go first, e.g. a path that repeats a number
         for key in sorted(keys, key=lambda k: -max(
@@ -214,6 +224,8 @@ def _label(experiments: Sequence[Experiment]) -> None:
             rest = [k for k in keys if k != key]
             if len({text(e, rest) for e in same}) == len(same):
                 keys = rest
+        # eight digits of a hash do, unless two begin alike
+        short = len({text(e, keys, True) for e in same}) == len(same)
         for experiment in same:
-            selected = text(experiment, keys)
+            selected = text(experiment, keys, short)
             experiment.label = experiment.name + (selected and f'@{selected}')
