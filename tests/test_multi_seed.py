@@ -290,3 +290,23 @@ def test_a_detector_that_does_not_sample(tmp_path):
     assert (row.model_family, row.scheduler, row.eta) == ('DETR', 'none', None)
     assert row.AP == pytest.approx(100 * metrics['coco/bbox_mAP'])
     assert row.seconds_per_image > 0
+
+
+def test_rows_are_named_by_changes_or_as_told(data, checkpoint, tmp_path,
+                                              capsys):
+    path = tmp_path / 'l.tsv'
+
+    def test(**options):
+        hook = dict(type='LedgerHook', path=str(path), **options)
+        runner(data, checkpoint, tmp_path, [hook]).test()
+        return [row.exp_name for row in Ledger(path).read()]
+
+    plain, = test()
+    assert test(changes=['renewal=None'], force=True) == [
+        f'{plain}+renewal=None']
+    # a name that is not taken is told
+    assert test(exp_name='mine') == [f'{plain}+renewal=None']
+    printed = capsys.readouterr()
+    assert f'as {plain}+renewal=None' in printed.out + printed.err
+    assert '--force tests again and names it mine' in printed.out + printed.err
+    assert test(exp_name='mine', force=True) == ['mine']

@@ -305,3 +305,16 @@ def test_the_average_is_tested_and_given_away(tmp_path):
         torch.testing.assert_close(weights[name], expected)
         assert not torch.equal(weights[name], last[2][name])
         assert weights.keys() == last[0].keys()
+
+
+def test_changes_name_rows():
+    """Fields of the protocol have columns of their own."""
+    changes_of = module('tools/test.py').changes_of
+    assert changes_of(None) == []
+    assert changes_of({
+        'model.sampler.stages_per_step': [4, 1],
+        'model.sampler.eta': 0.0,
+        'model.test_cfg.num_proposals': 50,
+        'model.sampler.renewal': None,
+        'test_cfg.precision': 'bf16'
+    }) == ['renewal=None', 'stages_per_step=4-1', 'num_proposals=50']

@@ -10,7 +10,9 @@ already is not tested again. The resolved config is written beside the log.
 """
 import argparse
 import json
+import re
 from pathlib import Path
+from typing import List, Optional
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmengine.config import Config
@@ -47,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         '--no-ledger', action='store_true', help='write no rows')
     parser.add_argument(
         '--exp-name', help='of the rows, the same for all train seeds; by '
-        "default made of the checkpoint's path")
+        "default made of the checkpoint's path and --cfg-options")
     parser.add_argument(
         '--force', action='store_true', help='replace rows that are there')
     parser.add_argument('--out', help='write detections to this .pkl file')
@@ -65,6 +67,22 @@ def parse_args() -> argparse.Namespace:
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error('--out must end in .pkl or .pickle')
     return args
+
+
+# of the model, but columns of a row and no part of its name
+_COLUMNS = ('sampler.sampling_timesteps', 'sampler.eta',
+            'sampler.scheduler.type', 'test_cfg.eval_seed')
+
+
+def changes_of(options: Optional[dict]) -> List[str]:
+    """What ``--cfg-options`` change of the model, for the name of a row."""
+    changes = []
+    for key, value in sorted((options or {}).items()):
+        part, _, name = key.partition('.')
+        if part == 'model' and name not in _COLUMNS:
+            text = re.sub(r'[^\w.-]+', '-', str(value)).strip('-')
+            changes.append(f'{name.split(".")[-1]}={text}')
+    return changes
 
 
 def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
@@ -94,6 +112,7 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
                 path=args.ledger,
                 config=args.config,
                 exp_name=args.exp_name,
+                changes=changes_of(args.cfg_options),
                 force=args.force,
                 always=bool(args.out or args.show or args.show_dir)))
     cfg.custom_hooks = hooks

@@ -2,7 +2,7 @@
 import os.path as osp
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import diffusers
 import mmdet
@@ -58,6 +58,9 @@ class LedgerHook(Hook):
             experiment; by default the name of the checkpoint's folder less
             ``_seed<n>``, and its iteration if it is not the folder's last.
             With test-time augmentation, ``+tta`` is added to either.
+        changes (Sequence[str]): What sets this test apart from that of the
+            plain config, e.g. ``num_proposals=50``; part of the name that is
+            made by default.
         force (bool): Test again and replace the row. Defaults to False.
         always (bool): Test even if the row is there, for the sake of other
             outputs. Defaults to False.
@@ -67,11 +70,13 @@ class LedgerHook(Hook):
                  path: str,
                  config: Optional[str] = None,
                  exp_name: Optional[str] = None,
+                 changes: Sequence[str] = (),
                  force: bool = False,
                  always: bool = False) -> None:
         self.ledger = Ledger(path)
         self.config = config
         self.exp_name = exp_name
+        self.changes = changes
         self.force = force
         self.always = always
         self._meta: Dict[str, Any] = {}
@@ -115,8 +120,10 @@ class LedgerHook(Hook):
                     for name, key in columns.items()
                 }
                 runner.logger.info(
-                    f'{case.name}: in {self.ledger.path} since {row.time}, AP '
-                    f'{row.AP:.4f}; --force tests again')
+                    f'{case.name}: in {self.ledger.path} since {row.time} as '
+                    f'{row.exp_name}, AP {row.AP:.4f}; --force tests again' +
+                    (' and names it ' + self._shared['exp_name']
+                     if row.exp_name != self._shared['exp_name'] else ''))
 
     @master_only
     def after_test_epoch(self,
@@ -150,9 +157,10 @@ class LedgerHook(Hook):
         files = getattr(dataset, 'annotation_files', [dataset.ann_file])
         hashes = [sha256_of_file(path) for path in files]
         self._shared = dict(
-            exp_name=(self.exp_name or experiment_of(
-                checkpoint, self._meta.get('exp_name'))) +
-            ('+tta' if loop.tta else ''),
+            exp_name=(self.exp_name or '+'.join([
+                experiment_of(checkpoint, self._meta.get('exp_name')),
+                *self.changes
+            ])) + ('+tta' if loop.tta else ''),
             train_seed=self._meta.get('seed'),
             checkpoint=checkpoint,
             checkpoint_sha256=sha256_of_file(checkpoint),
