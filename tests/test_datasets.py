@@ -182,7 +182,7 @@ def test_losses_of_coco_annotations_are_counted(tmp_path):
     text = ' '.join(str(w.message) for w in told)
     assert 'left out 1 annotation(s) of images that are not listed' in text
     assert 'left out 2 box(es) without area' in text
-    assert 'left out 1 annotation(s) of category ids' in text
+    assert 'left out 1 annotation(s) of categories' in text
     assert sum(len(dataset.get_cat_ids(i)) for i in range(len(dataset))) == 2
 
 

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from tiny import ROOT, runner_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.engine.launch import require_checkpoint, run_command
 
 # the scripts call "python": the one that runs the tests
 ENVIRONMENT = dict(
@@ -144,6 +145,7 @@ def test_mistakes_end_in_one_clear_error(lab, options, message):
                     check=False)
     assert result.returncode != 0
     assert message in result.stderr
+    assert 'Traceback' not in result.stderr
 
 
 def test_missing_files(lab):
@@ -151,7 +153,27 @@ def test_missing_files(lab):
                     '--work-dir', lab / 'bad', '--no-ledger', check=False)
     assert f'checkpoint {lab / "none.pth"} does not exist' in result.stderr
     result = python('train.py', lab / 'none.py', check=False)
-    assert f'config {lab / "none.py"} does not exist' in result.stderr
+    assert f'ERROR: config {lab / "none.py"} does not exist' in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_missing_pretrained_weights_name_the_command():
+    with pytest.raises(FileNotFoundError, match='fetch_mobilenet_v2.py'):
+        require_checkpoint('nowhere/mobilenet_v2_imagenet.safetensors',
+                           'model.backbone.init_cfg')
+
+
+def test_only_errors_of_this_package_lose_their_traceback(tmp_path):
+    def foreign():
+        (tmp_path / 'none').read_text()
+
+    def own():
+        require_checkpoint(str(tmp_path / 'none.pth'), 'load_from')
+
+    with pytest.raises(FileNotFoundError):
+        run_command(foreign)
+    with pytest.raises(SystemExit, match='ERROR: load_from: checkpoint'):
+        run_command(own)
 
 
 def test_trajectory(lab):

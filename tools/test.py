@@ -20,9 +20,10 @@ from mmengine.runner import Runner
 
 from mmdiffdet.engine.launch import (
     add_common_arguments,
-    end_process,
     leave_processes,
     load_config,
+    require_checkpoint,
+    run_command,
 )
 from mmdiffdet.engine.test_time_aug import use_tta
 from mmdiffdet.utils import atomic_path
@@ -121,6 +122,7 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
+    require_checkpoint(args.checkpoint, 'test')
     cfg.load_from = args.checkpoint
     # strategies are for training; checkpoints do not depend on them
     cfg.pop('runner_type', None)
@@ -139,5 +141,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
-    end_process()
+    run_command(main)

@@ -10,10 +10,10 @@ from mmengine.runner import find_latest_checkpoint
 from mmdiffdet.engine.launch import (
     add_common_arguments,
     build_trainer,
-    end_process,
     leave_processes,
     load_config,
     require_checkpoint,
+    run_command,
     training_lock,
     use_amp,
 )
@@ -54,11 +54,13 @@ def main() -> None:
         # else the first start, from where the config says
     if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, 'load_from')
+    pretrained = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    if pretrained:
+        require_checkpoint(pretrained, 'model.backbone.init_cfg')
     with training_lock(cfg.work_dir, cfg.launcher):
         build_trainer(cfg).train()
     leave_processes()
 
 
 if __name__ == '__main__':
-    main()
-    end_process()
+    run_command(main)

@@ -99,8 +99,9 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
 
     def _warn_of_losses(self, api: Any, data_list: List[dict]) -> None:
         wanted = set(self.cat_ids)
-        orphans = [a['id'] for a in api.dataset.get('annotations', ())
+        orphans = [a for a in api.dataset.get('annotations', ())
                    if a['category_id'] not in api.cats]
+        unknown = sorted({a['category_id'] for a in orphans})
         annotations = [
             a for a in api.dataset.get('annotations', ())
             if a['category_id'] in wanted and not a.get('ignore')
@@ -110,8 +111,8 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         kept = sum(len(info['instances']) for info in data_list)
         lost = len(annotations) - len(absent) - kept
         for count, what in (
-            (len(orphans), 'annotation(s) of category ids that are not listed'
-             f', ids {orphans[:3]}'),
+            (len(orphans), f'annotation(s) of categories {unknown[:3]} that '
+             f'are not listed, ids {[a["id"] for a in orphans[:3]]}'),
             (len(absent), 'annotation(s) of images that are not listed, '
              f'ids {absent[:3]}'),
             (lost, 'box(es) without area, below a pixel or outside of '
@@ -125,6 +126,7 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         if absent:
             raise ValueError(
                 f'{self.ann_file} has no categories {absent} of '
-                f'metainfo.classes; its categories are {found}. Set metainfo='
-                f'dict(classes={tuple(found)}) of the data set')
+                f'metainfo.classes; its categories are {found}. Rename them '
+                'in the file, or set metainfo.classes of all data sets (with '
+                "'from_file' they are those of the training annotations)")
         self.refuse_other_classes(found, self.ann_file)

@@ -1,4 +1,5 @@
 """Reading of files that the user may have got wrong."""
+import os
 import os.path as osp
 from typing import Any, Iterable, List, Optional
 
@@ -14,10 +15,13 @@ FROM_FILE = 'from_file'
 def require_file(path: str, owner: str) -> None:
     """Raise FileNotFoundError, with the way out, unless ``path`` is a file."""
     if '://' not in path and not osp.isfile(path):
+        extra = os.environ.get('EXTRA_COCO_DATASETS')
         raise FileNotFoundError(
             f'{owner}: annotation file {osp.abspath(path)} does not exist. '
             'Set data_root and ann_file of the data set in the config, or the '
-            'environment variable that the config reads its root from')
+            'variables that it takes them from (COCO_ROOT, OWN_ROOT, '
+            'OWN_TRAIN, ...)' +
+            (f'; EXTRA_COCO_DATASETS is {extra!r}' if extra else ''))
 
 
 class NeverEmpty:
@@ -88,8 +92,11 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         """Load the image at ``results['img_path']``."""
         try:
             return super().transform(results)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'image {results["img_path"]} does not exist; is data_prefix '
+                'of the data set right? tools/check_dataset.py CONFIG counts '
+                'all that are missing') from error
         except Exception as error:  # depends on the decoding library
             raise ValueError(
                 f'image {results["img_path"]} cannot be decoded: replace the '

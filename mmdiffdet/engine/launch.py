@@ -5,9 +5,10 @@ import logging
 import os
 import os.path as osp
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Callable, Iterator, Optional, Union
 
 import torch
 import torch.distributed as dist
@@ -193,6 +194,11 @@ def require_checkpoint(path: str, what: str) -> None:
     """
     if '://' in path or osp.isfile(path):
         return
+    if osp.basename(path) == 'mobilenet_v2_imagenet.safetensors':
+        raise FileNotFoundError(
+            f'{what}: {path} does not exist. It is made by: python '
+            'tools/fetch_mobilenet_v2.py; model.backbone.init_cfg=None '
+            'trains without it')
     folder = osp.basename(osp.dirname(path))
     plain, _, seed = folder.rpartition('_seed')
     way = 'Give the path of one that exists'
@@ -244,12 +250,26 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
-def end_process() -> None:
-    """The last that a command does: one process of several ends at once.
+def run_command(main: Callable[[], None]) -> None:
+    """Run what a command does.
 
-    The interpreter's own end can abort in a thread that a process group left
-    behind, and torch's launcher then calls the run a failure.
+    Files and settings that are wrong end in one line on the error stream. So
+    are errors told that this package raised itself; others keep their
+    traceback. A process of several ends at once: the interpreter's own end
+    can abort in a thread that a process group left behind, and torch's
+    launcher then calls the run a failure.
+
+    Args:
+        main (Callable): The command.
     """
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raised_in = Path(
+            traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not raised_in.is_relative_to(Path(__file__).parents[1]):
+            raise
+        sys.exit(f'ERROR: {error}')
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         logging.shutdown()
         sys.stdout.flush()
