@@ -1,11 +1,6 @@
 """How fast, against the reference's way of computing the same numbers."""
 from .curves import Point, curve_variants, plot_curves, points_of
-from .detectors import (
-    build_pair,
-    check_detector,
-    head_parts,
-    random_batch,
-)
+from .detectors import build_pair, check_detector, head_parts
 from .measure import (
     Way,
     count_flops,
@@ -17,6 +12,7 @@ from .measure import (
 from .report import Measurement, render
 from .work import (
     decoding_way,
+    demo_batch,
     image_way,
     inference_parts,
     sampling_variants,
@@ -26,8 +22,8 @@ from .work import (
 
 __all__ = [
     'Measurement', 'Point', 'Way', 'build_pair', 'check_detector',
-    'count_flops', 'curve_variants', 'decoding_way', 'head_parts', 'image_way',
-    'inference_parts', 'interleave', 'interleave_parts', 'matrix_peak',
-    'peak_memory', 'plot_curves', 'points_of', 'random_batch', 'render',
-    'sampling_variants', 'testing', 'training_way'
+    'count_flops', 'curve_variants', 'decoding_way', 'demo_batch',
+    'head_parts', 'image_way', 'inference_parts', 'interleave',
+    'interleave_parts', 'matrix_peak', 'peak_memory', 'plot_curves',
+    'points_of', 'render', 'sampling_variants', 'testing', 'training_way'
 ]

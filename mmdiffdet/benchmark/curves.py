@@ -113,11 +113,14 @@ def plot_curves(points: Sequence[Point], path: Path,
             for p in on:
                 axes.annotate(f' {p.label}', (1000 * p.seconds, p.AP),
                               fontsize=8)
-        axes.set(xscale='log', ylabel='AP', title={
+        axes.set(xscale='log', ylabel='AP (0 to 100)', title={
             'solver': 'Solver (numbers: steps)',
             'proposals': 'Number of proposals',
             'stages': 'Stages after the first step'}[panel],
             xlabel=f'ms an image, {precision}')
+        for formatter in (axes.xaxis.set_major_formatter,
+                          axes.xaxis.set_minor_formatter):
+            formatter('{x:.0f}')
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     with atomic_path(path) as temporary:

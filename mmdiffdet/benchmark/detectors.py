@@ -4,9 +4,7 @@ import inspect
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..engine.checkpoint import load_checkpoint_file
@@ -108,39 +106,6 @@ def build_pair(cfg: Config,
         pair['reference'].load_state_dict(ours.state_dict())
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     return {name: m.to(device) for name, m in pair.items()}
-
-
-def random_batch(size: Tuple[int, int], batch_size: int, num_classes: int,
-                 num_objects: int = 8) -> Dict[str, List]:
-    """Images of noise with random objects, as a data loader gives them.
-
-    Args:
-        size (tuple[int, int]): Height and width in pixels.
-        batch_size (int): Images.
-        num_classes (int): Labels are below it.
-        num_objects (int): An image.
-    """
-    generator = torch.Generator().manual_seed(0)
-    height, width = size
-    scale = torch.tensor([width, height] * 2)
-    batch: Dict[str, List] = dict(inputs=[], data_samples=[])
-    for i in range(batch_size):
-        corner = torch.rand(num_objects, 2, generator=generator) * 0.6
-        side = torch.rand(num_objects, 2, generator=generator) * 0.3 + 0.05
-        sample = DetDataSample(
-            metainfo=dict(
-                img_id=i,
-                img_shape=size,
-                ori_shape=size,
-                scale_factor=(1.0, 1.0)))
-        sample.gt_instances = InstanceData(
-            bboxes=torch.cat([corner, corner + side], 1) * scale,
-            labels=torch.randint(
-                num_classes, (num_objects, ), generator=generator))
-        batch['inputs'].append(
-            torch.randint(256, (3, *size), generator=generator).byte())
-        batch['data_samples'].append(sample)
-    return batch
 
 
 def head_parts(model: DiffusionDet) -> Dict[str, List[nn.Module]]:

@@ -60,20 +60,23 @@ class Measurement:
 
 
 _HEADER = ('work', 'images', 'precision', 'ms/image', 'spread', 'reference',
-           'ratio', 'GFLOP/image', 'of peak', 'MiB', 'reference')
+           'ratio', 'GFLOP/image', 'of matrix peak', 'MiB', 'reference MiB')
 
 
 def render(measurements: Sequence[Measurement]) -> str:
     """A Markdown table; columns that nothing fills are left out.
 
-    ``spread`` is the slowest call less the fastest, relative to the median.
+    ``spread`` is the slowest call less the fastest, relative to the median;
+    ``of matrix peak`` the share of what square matrix products reach here;
+    MiB what a call needs above what was there.
     """
     rows: List[List[str]] = [list(_HEADER)]
     for m in measurements:
         rows.append([
             m.work, str(m.images), m.precision,
             _number(m.seconds, 1000 / m.images),
-            _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %'),
+            _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %')
+            if len(m.times) > 1 else 'n/a',
             _number(m.reference_seconds, 1000 / m.images),
             _number(m.ratio, 1, 2, 'x'),
             _number(m.flops, 1e-9 / m.images, 0),

@@ -3,10 +3,11 @@ import copy
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import cv2
 import torch
+from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
@@ -47,12 +48,20 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
         yield
 
 
+def demo_batch(size: Sequence[int], batch_size: int,
+               num_classes: int) -> Dict[str, list]:
+    """Random images of (height, width) with 8 objects, as of a data loader."""
+    return demo_mm_inputs(
+        batch_size, (3, *size), num_items=[8] * batch_size,
+        num_classes=num_classes)
+
+
 def sampling_variants(cfg: Config, steps: int,
-                      seeds: int = 1) -> List[SamplingVariant]:
-    """The config's sampler with so many steps, for eval seeds 0, 1, ..."""
+                      seeds: Sequence[int] = (0, )) -> List[SamplingVariant]:
+    """The config's sampler with so many steps, for each eval seed."""
     sampler = TASK_UTILS.build(
         dict(cfg.model.sampler, sampling_timesteps=steps))
-    return [SamplingVariant(sampler, seed) for seed in range(seeds)]
+    return [SamplingVariant(sampler, seed) for seed in seeds]
 
 
 def image_way(model: DiffusionDet, data: dict,

@@ -2,11 +2,12 @@
 
     python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] [--reference]
         [--size 800 1216] [--batch-sizes 1 4] [--steps 1 4 20]
-        [--eval-seeds 5] [--precisions fp32 bf16] [--repeats 3] [--json FILE]
+        [--eval-seeds 0 1 2 3 4] [--precisions fp32 bf16] [--repeats 3]
+        [--json FILE]
     python tools/analysis_tools/benchmark.py CONFIG --training [--reference]
         [--size 240 320] [--batch-sizes 8]
     python tools/analysis_tools/benchmark.py CONFIG CHECKPOINT
-        --curves FILE.svg [--steps 1 2 4 8] [--eval-seeds 2]
+        --curves FILE.svg [--steps 1 2 4 8] [--eval-seeds 0 1]
         [--precisions bf16]
 
 The reference has the same weights, in float32, and does what MMDetection's
@@ -62,7 +63,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-sizes', type=positive, nargs='+')
     parser.add_argument('--steps', type=positive, nargs='+')
     parser.add_argument(
-        '--eval-seeds', type=positive, default=5, help='how many in one pass')
+        '--eval-seeds', type=int, nargs='+',
+        help='that are tested in one pass, 0 to 4; of --curves 0 and 1')
     parser.add_argument(
         '--precisions', nargs='+', choices=list(PRECISIONS),
         help='fp32 and bf16; of --curves that of the config')
@@ -81,6 +83,8 @@ def parse_args() -> argparse.Namespace:
                          '--reference and --training')
     elif args.precisions is None:
         args.precisions = ['fp32', 'bf16']
+    if args.eval_seeds is None:
+        args.eval_seeds = list(range(2 if args.curves else 5))
     for path in (args.curves, args.json):
         if path is not None and not path.parent.is_dir():
             parser.error(f'folder {path.parent} does not exist')
@@ -127,8 +131,8 @@ class Inference:
 
     def run_batch(self, images: int) -> None:
         """Measure a number of images at once."""
-        data = bench.random_batch(
-            tuple(self.args.size), images, self.ours.bbox_head.num_classes)
+        data = bench.demo_batch(
+            self.args.size, images, self.ours.bbox_head.num_classes)
         parts = {}
         for name, model, _ in self.ways:
             with self.states[name]():
@@ -145,7 +149,7 @@ class Inference:
             (f'image, {steps} step(s)',
              bench.sampling_variants(self.cfg, steps))
                 for steps in self.args.steps or (1, 4, 20)
-        ] + [(f'{seeds} eval seeds, 1 step',
+        ] + [(f'{len(seeds)} eval seeds, 1 step',
               bench.sampling_variants(self.cfg, 1, seeds))]:
             self.measure(work, images, {
                 name: bench.image_way(model, data, variants,
@@ -196,8 +200,8 @@ def training(cfg: Config,
         ways = {}
         for p in args.precisions:
             model = bench.build_pair(cfg, args.checkpoint, False)['ours']
-            data = bench.random_batch(
-                tuple(args.size), batch_size, model.bbox_head.num_classes)
+            data = bench.demo_batch(
+                args.size, batch_size, model.bbox_head.num_classes)
             ways[p] = bench.training_way(cfg, model, data, p)
         if args.reference:
             model = bench.build_pair(cfg, args.checkpoint)['reference']
@@ -232,24 +236,25 @@ def curves(cfg: Config, args: argparse.Namespace) -> Dict[str, Any]:
     cfg.custom_hooks = []
     cfg.test_cfg.update(
         type='MultiSeedTestLoop',
-        eval_seeds=list(range(args.eval_seeds)),
+        eval_seeds=args.eval_seeds,
         variants=list(variants.values()))
     runner = Runner.from_cfg(cfg)
     runner.test()
     points = bench.points_of(runner.test_loop, list(variants))
     precision = runner.test_loop.precision
     print(f'{args.checkpoint}, {precision}\n\n'
-          '| | | | ms/image | AP | by eval seed |\n|---|---|---|---|---|---|')
+          '| study | of | value | ms/image | AP | by eval seed |\n'
+          '|---|---|---|---|---|---|')
     for p in points:
         print(f'| {p.panel} | {p.line} | {p.label} | {1000 * p.seconds:.1f} | '
               f'{p.AP:.2f} | {", ".join(f"{x:.2f}" for x in p.AP_by_seed)} |')
     bench.plot_curves(points, args.curves, precision)
+    print(f'drawn: {args.curves}')
     return dict(precision=precision, points=[p._asdict() for p in points])
 
 
 def main() -> None:
     args = parse_args()
-    cfg = read_config(args.config)
     init_default_scope('mmdiffdet')
     # initialisation would tell of every weight
     MMLogger.get_current_instance().setLevel('WARNING')
@@ -260,6 +265,7 @@ def main() -> None:
         config=args.config, checkpoint=args.checkpoint, device=device,
         torch=torch.__version__)
     try:
+        cfg = read_config(args.config)
         if args.curves:
             result.update(curves(cfg, args))
         elif args.training:
