@@ -1,7 +1,9 @@
 """Small helpers that several rooms use."""
+import io
 import os
 import tempfile
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Iterator, Union
 
@@ -26,3 +28,12 @@ def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """For MMDetection, which tells of optional packages that nobody asked for
+    (OneDL, faster_coco_eval)."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

@@ -14,7 +14,6 @@ import re
 from pathlib import Path
 from typing import List, Optional
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -130,6 +129,8 @@ def main() -> None:
     # all weights come from the checkpoint
     cfg.model.backbone.init_cfg = None
     if args.show or args.show_dir:
+        # late, as mmdiffdet.engine imports MMDetection without its notices
+        from mmdet.engine.hooks.utils import trigger_visualization_hook
         cfg = trigger_visualization_hook(cfg, args)
     set_up_loop(cfg, args)
     runner = Runner.from_cfg(cfg)

@@ -1,4 +1,10 @@
 """What trains and tests: checkpoints, hooks, optimiser."""
+from ..utils import quiet_import
+
+with quiet_import():  # before anything else imports them
+    import mmdet.datasets  # noqa: F401
+    import mmdet.evaluation  # noqa: F401
+
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .compile_hook import CompileHook
