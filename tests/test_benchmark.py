@@ -3,6 +3,7 @@ import json
 import runpy
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -139,8 +140,16 @@ def test_weights_are_cast_once_and_given_back():
         assert torch.equal(a.pred_instances.bboxes, b.pred_instances.bboxes)
 
 
+def test_matrix_peak():
+    found = bench.matrix_peak(torch.float32, torch.device('cpu'), 256)
+    assert 1e8 < found < 1e15
+
+
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
+    # at its full size it takes longer than all the rest
+    monkeypatch.setattr(bench, 'matrix_peak', partial(
+        bench.matrix_peak, size=256))
     cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path / 'work')
     cfg.dump(str(tmp_path / 'tiny.py'))
 
