@@ -1,6 +1,5 @@
 """Seconds, memory and floating-point operations of a call."""
 import ctypes
-import statistics
 import time
 from collections import defaultdict
 from contextlib import nullcontext
