@@ -47,11 +47,13 @@ class SelfAttention(nn.MultiheadAttention):
         v = self._heads(F.linear(features, weight[2 * d:], offset[2 * d:]))
         if bias is not None:
             bias = bias.to(q.dtype)
-        if q.is_cuda and not need_weights:
+        if not need_weights and (q.is_cuda or not torch.is_grad_enabled()):
+            if bias is None:  # the kernel of a bias, which may be zero
+                bias = q.new_zeros(()).expand(1, 1, q.size(2), q.size(2))
             attended = F.scaled_dot_product_attention(q, k, v, bias)
             return self.out_proj(attended.transpose(1, 2).flatten(2)), None
-        # on CPUs in plain steps: the fused kernels round a bias of zeros
-        # otherwise than no bias, and look at every row for nothing but -inf
+        # in plain steps: where the fused kernel cannot differentiate a bias,
+        # PyTorch would take another kernel with a bias than without one
         logits = (q / math.sqrt(self.head_dim)) @ k.transpose(-2, -1)
         weights = (logits if bias is None else logits + bias).softmax(-1)
         attended = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
