@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from ..engine.checkpoint import load_checkpoint_file
 from ..models.detector import DiffusionDet
+from ..models.dynamic_conv import DynamicConv
 from ..models.head import DiffusionDetHead
+from ..models.interaction import SelfAttention
+from ..models.stage import DiffusionDetStage
 from ..models.structures import HeadOutput
 from ..registry import MODELS
 
@@ -32,15 +35,57 @@ class ReferenceDiffusionDetHead(DiffusionDetHead):
         return super().forward(*args, **{**kwargs, 'all_stages': True})
 
 
+class ReferenceDynamicConv(DynamicConv):
+    """As ``mmdet.models.layers.DynamicConv``: one product, then its halves."""
+
+    def forward(self, features: Tensor, roi: Tensor) -> Tensor:
+        """See the parent."""
+        d, m = self.feat_channels, self.dynamic_dim
+        first, second = self.dynamic_layer(features).split(d * m, dim=1)
+        x = self.norm1(torch.bmm(roi, first.view(-1, d, m))).relu_()
+        x = self.norm2(torch.bmm(x, second.view(-1, m, d))).relu_()
+        return self.norm3(self.out_layer(x.flatten(1))).relu_()
+
+
+@MODELS.register_module()
+class ReferenceSelfAttention(SelfAttention):
+    """As ``nn.MultiheadAttention``, which returns weights unless told not."""
+
+    def forward(self,
+                features: Tensor,
+                position: Optional[Tensor] = None,
+                bias: Optional[Tensor] = None,
+                need_weights: bool = False) -> Tuple[Tensor, Tensor]:
+        """See the parent."""
+        query = features if position is None else features + position
+        if bias is not None:
+            batch, num = features.shape[:2]
+            bias = bias.expand(batch, self.num_heads, num, num).flatten(0, 1)
+        return nn.MultiheadAttention.forward(
+            self, query, query, features, attn_mask=bias)
+
+
+@MODELS.register_module()
+class ReferenceStage(DiffusionDetStage):
+    """Attention and dynamic convolution in plain modules."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        ours = self.inst_interact
+        self.inst_interact = ReferenceDynamicConv(
+            ours.feat_channels, ours.dynamic_dim,
+            ours.out_layer.in_features // ours.feat_channels)
+
+
 def reference_config(model: ConfigDict) -> ConfigDict:
     """The model in the way of MMDetection's own DiffusionDet project.
 
-    RoI features by MMDetection's extractor (RoIAlign of MMCV), maps with
-    channels first, outputs of all stages in testing too. Everything else is
-    ours.
+    RoI features by MMDetection's extractor (RoIAlign of MMCV), its dynamic
+    convolution, ``nn.MultiheadAttention``, maps with channels first, outputs
+    of all stages in testing too. Everything else is ours.
 
     Raises:
-        ValueError: If the model's extractor is another than ours.
+        ValueError: If the model's extractor or stage is another than ours.
     """
     model = copy.deepcopy(model)
     ours = model.bbox_head.get('roi_extractor') or ConfigDict(
@@ -61,6 +106,16 @@ def reference_config(model: ConfigDict) -> ConfigDict:
         finest_scale=ours.get('finest_scale', 56))
     model.type = 'ReferenceDiffusionDet'
     model.bbox_head.type = 'ReferenceDiffusionDetHead'
+    stage = model.bbox_head.setdefault(
+        'stage', ConfigDict(type='DiffusionDetStage'))
+    if stage.type.split('.')[-1] != 'DiffusionDetStage':
+        raise ValueError(f'model.bbox_head.stage is {stage.type}; the '
+                         'reference is made from a DiffusionDetStage')
+    stage.type = 'ReferenceStage'
+    interaction = stage.setdefault(
+        'interaction', ConfigDict(type='SelfAttention'))
+    if interaction.type.split('.')[-1] == 'SelfAttention':
+        interaction.type = 'ReferenceSelfAttention'
     return model
 
 
