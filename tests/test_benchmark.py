@@ -17,6 +17,7 @@ from mmdiffdet import benchmark as bench
 from mmdiffdet.benchmark.measure import PartTimer
 from mmdiffdet.engine.multi_seed_test_loop import PRECISIONS
 from mmdiffdet.ledger import Ledger
+from mmdiffdet.models.packed_linear import PackedLinear
 
 
 def config(**options):
@@ -80,6 +81,8 @@ def test_the_reference_says_the_same():
     ours, reference = pair['ours'], pair['reference']
     assert type(reference.bbox_head.roi_extractor).__name__ == \
         'SingleRoIExtractor'
+    assert not any(
+        isinstance(m, PackedLinear) for m in reference.modules())
     data = batch()
     variants = bench.sampling_variants(config(), 2, seeds=(0, 1))
     with bench.testing(ours, 'fp32'):
@@ -130,9 +133,10 @@ def test_weights_are_cast_once_and_given_back():
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         plain = model.test_step(data)
     with bench.testing(model, 'bf16'):
-        assert model.bbox_head.head_series[0].inst_interact.dynamic_layer \
-            .weight.dtype == torch.bfloat16
+        layer = model.bbox_head.head_series[0].inst_interact.dynamic_layer
+        assert {b.dtype for _, b in layer.held} == {torch.bfloat16}
         found = model.test_step(data)
+    assert layer.held is None
     for key, value in model.state_dict().items():
         assert value.dtype == before[key].dtype
         assert torch.equal(value, before[key])

@@ -12,6 +12,7 @@ from ..models.detector import DiffusionDet
 from ..models.dynamic_conv import DynamicConv
 from ..models.head import DiffusionDetHead
 from ..models.interaction import SelfAttention
+from ..models.packed_linear import PackedLinear
 from ..models.stage import DiffusionDetStage
 from ..models.structures import HeadOutput
 from ..registry import MODELS
@@ -75,6 +76,10 @@ class ReferenceStage(DiffusionDetStage):
         self.inst_interact = ReferenceDynamicConv(
             ours.feat_channels, ours.dynamic_dim,
             ours.out_layer.in_features // ours.feat_channels)
+        for name, layer in list(self.named_modules()):
+            if isinstance(layer, PackedLinear):
+                self.set_submodule(
+                    name, nn.Linear(layer.in_features, layer.out_features))
 
 
 def reference_config(model: ConfigDict) -> ConfigDict:

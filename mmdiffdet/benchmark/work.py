@@ -18,7 +18,7 @@ from ..diffusion.sampler import SamplingVariant
 from ..distill import Teacher
 from ..engine.multi_seed_test_loop import PRECISIONS
 from ..models.detector import DiffusionDet
-from ..models.dynamic_conv import matrices_in
+from ..models.packed_linear import packed
 from ..models.postprocess import merge_steps
 from ..registry import HOOKS, MODELS, TASK_UTILS
 from .measure import Way
@@ -35,7 +35,7 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
     dtype = PRECISIONS[precision]
     model.eval()
     with torch.no_grad(), autocast(
-            enabled=dtype is not None, dtype=dtype), matrices_in(model, dtype):
+            enabled=dtype is not None, dtype=dtype), packed(model, dtype):
         # a small image: autocast casts the weights that it sees, and keeps
         # them
         image = next(model.parameters()).new_zeros(1, 3, 64, 64)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..engine.checkpoint import load_checkpoint_file
 from ..models.detector import DiffusionDet
-from ..models.dynamic_conv import matrices_in
+from ..models.packed_linear import packed
 from ..registry import MODELS
 
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16)
@@ -121,7 +121,7 @@ class Teacher:
         model = self.model
         with torch.inference_mode(), autocast(
                 enabled=dtype is not None,
-                dtype=dtype or torch.bfloat16), matrices_in(model, dtype):
+                dtype=dtype or torch.bfloat16), packed(model, dtype):
             # under AMP the student's maps may be less precise than wanted
             wanted = batch_inputs.dtype if dtype is None else dtype
             share = self.shares_backbone and student_maps[0].dtype == wanted

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampler import SamplingVariant
 from ..ledger.protocol import NO_SAMPLER
-from ..models.dynamic_conv import matrices_in
+from ..models.packed_linear import packed
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .stopwatch import Stopwatch
 
@@ -177,7 +177,7 @@ class MultiSeedTestLoop(TestLoop):
         batches = iter(self.dataloader if self.cases else ())
         # around all images: autocast keeps the weights that it has cast
         with torch.no_grad(), autocast(
-                enabled=dtype is not None, dtype=dtype), matrices_in(
+                enabled=dtype is not None, dtype=dtype), packed(
                     self.model, dtype):
             ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):

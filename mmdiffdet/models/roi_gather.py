@@ -139,12 +139,14 @@ class GatherRoIExtractor(BaseModule):
         x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
         row, row_weight = self._axis(y1, y2, height)
         col, col_weight = self._axis(x1, x2, width)
-        # (M, bins y, bins x, taps y, taps x)
-        index = first[:, None, None] + row * width.int()[:, None, None]
-        index = index[:, :, None, :, None] + col[:, None, :, None, :]
-        weight = row_weight[:, :, None, :, None] * col_weight[:, None, :,
-                                                              None, :]
-        taps = (2 * self.sampling_ratio)**2
+        row = first[:, None, None] + row * width.int()[:, None, None]
+        # (M, bins y, bins x, taps y * taps x)
+        side = 2 * self.sampling_ratio
+        index = row.repeat_interleave(
+            side, -1)[:, :, None] + col.repeat(1, 1, side)[:, None]
+        weight = row_weight.repeat_interleave(
+            side, -1)[:, :, None] * col_weight.repeat(1, 1, side)[:, None]
+        taps = side**2
         return index.reshape(-1, taps), weight.reshape(-1, taps)
 
     def _axis(self, start: Tensor, end: Tensor,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .dynamic_conv import DynamicConv
 from .interaction import NoInteraction
+from .packed_linear import PackedLinear
 from .roi_gather import FeatureTable
 from .structures import StageContext, StageOutput
 
@@ -94,8 +95,8 @@ class DiffusionDetStage(BaseModule):
         self.prior_prob = prior_prob
         self.self_attn = MODELS.build(dict(interaction, feat_channels=d))
         self.inst_interact = DynamicConv(d, dynamic_dim, roi_size**2)
-        self.linear1 = nn.Linear(d, feedforward_channels)
-        self.linear2 = nn.Linear(feedforward_channels, d)
+        self.linear1 = PackedLinear(d, feedforward_channels)
+        self.linear2 = PackedLinear(feedforward_channels, d)
         self.norm1 = nn.LayerNorm(d)
         self.norm2 = nn.LayerNorm(d)
         self.norm3 = nn.LayerNorm(d)
@@ -187,7 +188,8 @@ class DiffusionDetStage(BaseModule):
         x = self.norm1(x + attended)
         x = self.norm2(x + self.inst_interact(
             x.flatten(0, 1), roi).view(batch, num, -1))
-        x = self.norm3(x + self.linear2(self.linear1(x).relu()))
+        hidden = self.linear1(x.flatten(0, 1)).relu()
+        x = self.norm3(x + self.linear2(hidden).view(batch, num, -1))
 
         scale, shift = self.block_time_mlp(time_embedding)[:, None].chunk(
             2, dim=-1)
