@@ -12,6 +12,7 @@ from typing import Any, Dict
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from tiny import build, seed_name, tiny_config
 from torch import Tensor
@@ -71,9 +72,11 @@ def weights(**options: Any) -> Dict[str, Tensor]:
 
 
 def features() -> Dict[str, Tensor]:
-    """Four maps of two images."""
+    """Four maps of two images, smooth: noise would amplify rounding."""
     return {
-        f'in.feat{i}': torch.randn(2, 8, -(-48 // s), -(-64 // s))
+        f'in.feat{i}': F.interpolate(
+            torch.randn(2, 8, 3, 4), (-(-48 // s), -(-64 // s)),
+            mode='bilinear')
         for i, s in enumerate((4, 8, 16, 32))
     }
 
