@@ -189,7 +189,6 @@ def test_forward_in_mode_predict_is_the_same():
     data = batch([(64, 96)], [1])
     with torch.no_grad():  # with gradients the kernels are others
         expected = detections(model, data)
-    with torch.no_grad():
         found = model(**model.data_preprocessor(data, False), mode='predict')
     assert_same([s.pred_instances for s in found], expected, exact=True)
 

@@ -13,6 +13,15 @@ _HAS_ONEDNN = (
     and hasattr(torch.ops.mkldnn, '_reorder_linear_weight'))
 
 
+def _takes(tensor: Tensor) -> bool:
+    """Whether oneDNN's operator is for such tensors."""
+    if tensor.device.type != 'cpu' or not _HAS_ONEDNN:
+        return False
+    return tensor.dtype == torch.float32 or (
+        tensor.dtype == torch.bfloat16
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class PackedLinear(nn.Linear):
     """``nn.Linear`` with a faster way where no gradient is wanted.
 
@@ -40,9 +49,7 @@ class PackedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, in_features) to (M, out_features)."""
-        if self.num_parts == 1:
-            return self.part(x, 0)
-        return torch.cat([self.part(x, i) for i in range(self.num_parts)], 1)
+        return self.part(x, 0) if self.num_parts == 1 else super().forward(x)
 
     def part(self, x: Tensor, index: int) -> Tensor:
         """(M, in_features) to (M, out_features / num_parts), contiguous.
@@ -51,16 +58,12 @@ class PackedLinear(nn.Linear):
             x (Tensor): The input.
             index (int): Which columns of the output.
         """
-        if torch.is_grad_enabled() or self.held is None:
-            weight, bias = self.parts()[index]
-            # of whole weights autocast keeps what it has cast
-            plain = torch.is_grad_enabled() or torch.is_autocast_enabled(
-                x.device.type)
-        else:
-            weight, bias = self.held[index]
-            plain = False
-        if (plain or x.device.type != 'cpu' or not _HAS_ONEDNN
-                or torch.compiler.is_compiling()):
+        held = None if torch.is_grad_enabled() else self.held
+        weight, bias = (held or self.parts())[index]
+        # of whole weights autocast keeps what it has cast
+        casts = held is None and torch.is_autocast_enabled(x.device.type)
+        if (torch.is_grad_enabled() or casts or torch.compiler.is_compiling()
+                or not _takes(bias)):
             return F.linear(x, weight, bias)
         return torch.ops.mkldnn._linear_pointwise(
             x.to(bias.dtype), weight, bias, 'none', [], '')
@@ -95,13 +98,13 @@ def packed(model: nn.Module, dtype: Optional[torch.dtype]) -> Iterator[None]:
     layers = [m for m in model.modules() if isinstance(m, PackedLinear)
               # FSDP's are not whole
               and m.weight.shape == (m.out_features, m.in_features)]
-    lay_out = _HAS_ONEDNN and not any(
+    compiled = any(
         m._compiled_call_impl is not None for m in model.modules())
     try:
         for layer in layers if dtype is not None else ():
             held = [(w.detach().to(dtype), b.detach().to(dtype))
                     for w, b in layer.parts()]
-            if lay_out and layer.weight.device.type == 'cpu':
+            if not compiled and _takes(held[0][1]):
                 held = [(torch.ops.mkldnn._reorder_linear_weight(w), b)
                         for w, b in held]
             layer.held = held
