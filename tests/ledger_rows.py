@@ -1,5 +1,21 @@
-"""A row of the ledger that the tests share; needs no torch."""
-from mmdiffdet.ledger import Row
+"""Rows, ledgers and the summary that tests share; needs no torch."""
+import io
+import runpy
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Dict, Iterable, List
+
+import numpy as np
+import pytest
+
+from mmdiffdet.ledger import Ledger, Row
+from mmdiffdet.ledger.experiments import Experiment, group
+from mmdiffdet.ledger.reader import read_results
+
+ROOT = Path(__file__).parents[1]
 
 ROW = Row(
     exp_name='base',
@@ -30,3 +46,42 @@ ROW = Row(
     diffusers='0.36.0',
     mmdiffdet='0.1.0',
     out_dir='work_dirs/base')
+
+
+def ledger_of(path: Path, values: Dict[str, np.ndarray],
+              **columns: object) -> Path:
+    """A ledger; values[name][train seed][eval seed] are APs."""
+    Ledger(path).append(
+        replace(
+            ROW,
+            exp_name=name,
+            train_seed=train,
+            eval_seed=seed,
+            AP=float(ap),
+            checkpoint_sha256=f'{name.encode().hex()}{train}'.zfill(64),
+            **columns)
+        for name, of_name in values.items()
+        for train, of_train in enumerate(of_name)
+        for seed, ap in enumerate(of_train))
+    return path
+
+
+def experiments_of(*paths: Path) -> List[Experiment]:
+    return group(read_results(paths).runs)
+
+
+def two(path: Path, a: Iterable, b: Iterable) -> List[Experiment]:
+    return experiments_of(ledger_of(path / 'l.tsv', dict(a=a, b=b)))
+
+
+def summarize(*args: object) -> subprocess.CompletedProcess:
+    """The tool in this process, as importing scipy takes long."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ['summarize.py', *map(str, args)]
+    with redirect_stdout(out), redirect_stderr(err), \
+            pytest.MonkeyPatch.context() as patch, \
+            pytest.raises(SystemExit) as end:
+        patch.setattr(sys, 'argv', argv)
+        runpy.run_path(str(ROOT / 'tools/summarize.py'), run_name='__main__')
+    return subprocess.CompletedProcess(argv, end.value.code, out.getvalue(),
+                                       err.getvalue())

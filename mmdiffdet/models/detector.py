@@ -25,9 +25,8 @@ from ..diffusion.prediction import Prediction
 from ..diffusion.sampler import SamplingVariant
 from ..diffusion.sampling import Denoise, SamplingStep
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
-from .interaction import NoInteraction
-from .parts import LabelEmbedding
-from .postprocess import check_nms, merge_steps
+from .consistency import check_consistency
+from .postprocess import merge_steps
 from .roi_gather import FeatureTable
 from .structures import TrainingStep
 
@@ -121,59 +120,7 @@ class DiffusionDet(BaseDetector):
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
-        check_nms(self.test_cfg['nms'])
-        if self.train_cfg['timesteps'] not in ('all', 'sampling'):
-            raise ValueError("model.train_cfg.timesteps must be 'all' or "
-                             f"'sampling', got {self.train_cfg['timesteps']}")
-        if self.test_cfg['images_per_pass'] < 1:
-            raise ValueError('model.test_cfg.images_per_pass must be at least '
-                             f'1, got {self.test_cfg["images_per_pass"]}')
-        self._check_parts()
-
-    def _check_parts(self) -> None:
-        """Raise ValueError where one piece needs another that is not there."""
-        most = max(self.sampler.stages_per_step or [0])
-        if most > len(self.bbox_head.head_series):
-            raise ValueError(
-                f'model.sampler.stages_per_step has {most}, model.bbox_head '
-                f'has {len(self.bbox_head.head_series)} stages')
-        power = self.test_cfg['quality_power']
-        if power < 0:
-            raise ValueError('model.test_cfg.quality_power must be >= 0, '
-                             f'got {power}')
-        for key, used in (('criterion.loss_quality',
-                           self.criterion.loss_quality is not None),
-                          ('sampler.guidance',
-                           self.sampler.guidance is not None),
-                          ('test_cfg.quality_power', power > 0)):
-            if used and self.bbox_head.output_part('quality') is None:
-                raise ValueError(
-                    f"model.{key} needs dict(type='QualityHead') in "
-                    'model.bbox_head.stage.output_parts')
-        total = self.sampler.scheduler.config.num_train_timesteps
-        others = [self.label_scheduler.config.num_train_timesteps
-                  ] if self.label_scheduler else []
-        for module in self.bbox_head.modules():
-            for owner in (module, getattr(module, 'schedule', None)):
-                others.append(getattr(owner, 'num_train_timesteps', total))
-        if set(others) - {total}:
-            raise ValueError(
-                'num_train_timesteps of model.sampler.scheduler is '
-                f'{total}, elsewhere (label_scheduler, parts, schedules) '
-                f'{sorted(set(others) - {total})}; they must be the same')
-        embeds = any(
-            isinstance(m, LabelEmbedding) for m in self.bbox_head.modules())
-        if embeds != (self.label_scheduler is not None):
-            raise ValueError(
-                "LabelEmbedding in model.bbox_head.stage.feature_parts and "
-                'model.label_scheduler need each other; only '
-                f'{"the former" if embeds else "the latter"} is configured')
-        if self.criterion.needs_attention and any(
-                isinstance(m, NoInteraction)
-                for m in self.bbox_head.modules()):
-            raise ValueError(
-                'model.criterion.loss_topology needs attention weights: set '
-                "model.bbox_head.stage.interaction.type='SelfAttention'")
+        check_consistency(self)
 
     def freeze_backbone(self) -> None:
         """Train it no more: no gradients, and evaluation mode from now on."""

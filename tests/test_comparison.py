@@ -1,0 +1,199 @@
+"""Is B better than A: units, tests, intervals and advice."""
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import pytest
+from ledger_rows import experiments_of, ledger_of, two
+from scipy import stats
+
+from mmdiffdet.ledger import Ledger
+from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.experiments import pool
+from mmdiffdet.ledger.resampling import bootstrap_means, components
+
+
+def test_train_seed_is_the_unit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    a = rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 4))
+    b = a + rng.normal(1.0, 0.4, (5, 1)) + rng.normal(0, 0.3, (5, 4))
+    c = compare(*two(tmp_path, a, b))
+    assert c.pairing == '20 pairs by (train seed, eval seed)'
+    assert (c.unit, c.units) == ('train seed', (5, 5))
+    assert c.difference == pytest.approx((b - a).mean())
+    means = (b - a).mean(1)
+    sign_flip, t_test = c.tests
+    assert t_test.p == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert sign_flip.p == 2 / 2**5 and c.decisive is t_test
+    assert c.low < c.difference < c.high and c.verdict == 'better'
+    assert any('cannot give p below 0.062' in note for note in c.notes)
+    assert any('too narrow' in note for note in c.notes)
+    back = compare(c.b, c.a)
+    assert back.verdict == 'worse' and back.difference == -c.difference
+
+
+def test_permutation_decides_from_six_train_seeds(tmp_path: Path) -> None:
+    a = np.full((6, 2), 40.0)
+    b = a + np.array([[0.1], [0.9], [0.2], [0.1], [0.5], [0.1]])
+    c = compare(*two(tmp_path, a, b))
+    assert c.decisive.name == 'sign-flip permutation'
+    assert c.decisive.p == 2 / 2**6 and c.verdict == 'better'
+
+
+def test_eval_seeds_do_not_replace_train_seeds(tmp_path: Path) -> None:
+    """40 runs a side, but two trainings: nothing is decided."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(40, 0.1, (2, 20))
+    c = compare(*two(tmp_path, a, a + 2 + rng.normal(0, 0.1, (2, 20))))
+    assert c.units == (2, 2) and c.verdict == 'not distinguishable'
+    assert c.decisive is None and c.tests[0].p == 0.5
+    assert c.more.startswith('about 1 more train seed (x 20 eval seeds)')
+
+
+def test_one_train_seed_speaks_of_the_checkpoint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(40, 0.2, (1, 8))
+    c = compare(*two(tmp_path, a, a + 1 + rng.normal(0, 0.2, (1, 8))))
+    assert c.verdict == 'better' and c.unit == 'eval seed'
+    assert c.scope.startswith('these two checkpoints only')
+    assert c.spread.train is None
+
+
+def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40]], [[45]]))
+    assert (c.verdict, c.unit, c.low) == ('not distinguishable', 'none', None)
+    assert 'one run cannot show how much runs vary' in c.notes
+    assert c.more.startswith('at least 3 train seeds')
+
+
+def test_one_training_against_several_others(tmp_path: Path) -> None:
+    ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41, 42]])))
+    ledger.append([replace(r, train_seed=9) for r in ledger.read()],
+                  force=True)
+    ledger_of(ledger.path, dict(b=[[50, 51, 52]] * 3))
+    c = compare(*experiments_of(ledger.path))
+    assert (c.verdict, c.unit, c.tests) == ('not distinguishable', 'none', [])
+    assert c.difference == 10
+    assert any('one side has one train seed' in note for note in c.notes)
+
+
+def test_unpaired_train_seeds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(40, 1, (4, 3)), rng.normal(44, 1, (5, 3))
+    ledger = ledger_of(tmp_path / 'a.tsv', dict(a=a))
+    other = Ledger(ledger_of(tmp_path / 'b.tsv', dict(b=b)))
+    moved = [replace(r, train_seed=r.train_seed + 10) for r in other.read()]
+    other.path.unlink()
+    other.append(moved)
+    c = compare(*experiments_of(ledger, other.path))
+    assert c.pairing == 'unpaired: no (train seed, eval seed) in common'
+    assert c.units == (4, 5) and c.verdict == 'better'
+    expected = stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False).pvalue
+    assert c.tests[1].p == pytest.approx(expected)
+    assert c.decisive.name == 'permutation'
+    assert c.decisive.p == pytest.approx(2 / 126)
+
+
+def test_partners_that_are_missing_are_told(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40, 41], [40, 42], [41, 40]],
+                     [[41, 42], [41, 43], [42, 41], [90, 90]]))
+    assert 'not used: 0 runs of A, 2 of B' in c.pairing
+    assert c.used == (6, 6)
+    assert c.difference == 1
+
+
+def test_bootstrap_resamples_both_levels() -> None:
+    rng = np.random.default_rng(0)
+    train = [np.full(3, v) for v in (1.0, 2.0, 4.0, 7.0)]
+    means = bootstrap_means(train, 20000, rng)
+    assert means.mean() == pytest.approx(3.5, abs=0.05)
+    assert means.std() == pytest.approx(np.std([1, 2, 4, 7]) / 2, rel=0.03)
+    evaluation = [np.array([1.0, 3.0])] * 3 + [np.array([0.0, 2.0, 4.0])]
+    means = bootstrap_means(evaluation, 20000, rng)
+    # variance of a mean of 2 of variance 1; of 3 of variance 8 / 3
+    expected = np.sqrt((3 * 1 / 2 + 8 / 9) / 4 / 4)
+    assert means.std() == pytest.approx(expected, rel=0.03)
+
+
+def test_variance_components_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    groups = list(rng.normal(0, 1, (2000, 1)) + rng.normal(0, 2, (2000, 3)))
+    assert components(groups) == pytest.approx((1, 4), rel=0.15)
+
+
+def test_no_effect_is_seldom_found(tmp_path: Path) -> None:
+    """5 train seeds without a difference: at most about 5 % wrong verdicts,
+    though the eval seeds alone would look like 25 runs."""
+    rng = np.random.default_rng(0)
+    names = [f'{side}{i}' for i in range(200) for side in 'ab']
+    values = {
+        name: rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 5))
+        for name in names
+    }
+    experiments = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
+    verdicts = [
+        compare(a, b, resamples=200).verdict
+        for a, b in zip(experiments[::2], experiments[1::2])
+    ]
+    wrong = sum(v != 'not distinguishable' for v in verdicts)
+    assert 2 <= wrong <= 18
+
+
+def test_advice_comes_true(tmp_path: Path) -> None:
+    """With as many train seeds as advised, 80 % settle it, or nearly."""
+    rng = np.random.default_rng(0)
+
+    def draw(trains: int) -> List[np.ndarray]:
+        a = rng.normal(40, 1, (trains, 1)) + rng.normal(0, 0.3, (trains, 4))
+        b = a + rng.normal(0.5, 0.7, (trains, 1))
+        return [a, b + rng.normal(0, 0.3, (trains, 4))]
+
+    a, b = draw(4)
+    b += 0.5 - (b - a).mean()
+    c = compare(*two(tmp_path, a, b))
+    assert c.verdict == 'not distinguishable'
+    more = int(re.match(r'about (\d+) more train seed', c.more)[1])
+    scale = c.spread.train**0.5 / 0.7
+    better = 0
+    for i in range(100):
+        a, b = draw(4 + more)
+        b = a + 0.5 + (b - a - 0.5) * scale
+        c = compare(*two(tmp_path / str(i), a, b), resamples=200)
+        better += c.verdict == 'better'
+    assert 65 <= better <= 97
+
+
+def test_more_eval_seeds_help_only_against_their_noise(
+        tmp_path: Path) -> None:
+    a = np.full((4, 4), 40.0)
+    noise = np.array([[3, -3, 1, -1], [2, -1, -3, 2], [1, -2, 4, -3],
+                      [-4, 2, 1, 1]])
+    c = compare(*two(tmp_path / 'x', a, a + noise + [[0.4], [0.5], [0.6],
+                                                     [0.5]]))
+    assert re.search(r'or about \d+ more eval seeds of each model', c.more)
+    c = compare(*two(tmp_path / 'y', a, a + [[3], [-2], [1], [-1]]))
+    assert 'more eval seeds alone would not settle it' in c.more
+
+
+def test_equal_results(tmp_path: Path) -> None:
+    a, b = two(tmp_path, [[40, 41], [42, 43], [40, 40]],
+               [[40, 41], [42, 43], [40, 40]])
+    c = compare(a, b)
+    assert c.verdict == 'not distinguishable' and c.tests[0].p == 1
+    assert c.more == 'no number would settle a difference of zero'
+
+
+def test_chosen_mixture_is_warned_of(tmp_path: Path) -> None:
+    values = [[40.0, 41.0]]
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=values * 3))
+    for seed, lr in enumerate((1, 2, 1)):
+        rows = Ledger(ledger_of(tmp_path / 'x.tsv', {f'lr{lr}_seed{seed}':
+                                                     values}))
+        Ledger(ledger).append(replace(r, train_seed=seed)
+                              for r in rows.read())
+    experiments = experiments_of(ledger)
+    mix = pool(experiments, 'mix', ['lr*'])
+    notes = compare(experiments[0], mix).notes
+    assert any(n.startswith('B mixes 2 recipes') for n in notes)
