@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from .packed_linear import PackedLinear
 
-# Proposals at a time in testing: their matrices fit into a CPU's cache.
-_ROWS = 512
+# Proposals at a time in testing: their matrices stay in the cache, and in
+# buffers that the allocator keeps.
+_ROWS = 256
 
 
 class DynamicConv(nn.Module):
