@@ -104,6 +104,10 @@ def test_rows_at_a_time_are_all_rows(monkeypatch):
     conv = DynamicConv(8, 4, 49)
     features, roi = torch.randn(23, 8), torch.randn(23, 49, 8)
     whole = conv(features, roi)
-    monkeypatch.setattr(dynamic_conv, '_ROWS', 5)
+    monkeypatch.setattr(dynamic_conv, '_BYTES', 5 * 8 * 4 * 4)
+    sizes = []
+    conv.dynamic_layer.part = lambda x, index: sizes.append(len(x)) or type(
+        conv.dynamic_layer).part(conv.dynamic_layer, x, index)
     with torch.no_grad():
         torch.testing.assert_close(conv(features, roi), whole)
+    assert sizes[::2] == [5, 5, 5, 5, 3]

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from .packed_linear import PackedLinear
 
-# Proposals at a time in testing: their matrices stay in the cache, and in
-# buffers that the allocator keeps.
-_ROWS = 256
+# Of the matrices that are made at a time in testing: they stay in the cache,
+# and in buffers that the allocator keeps.
+_BYTES = 2**24
 
 
 class DynamicConv(nn.Module):
@@ -37,9 +37,11 @@ class DynamicConv(nn.Module):
         """(M, d) features and (M, P, d) RoI features to (M, d)."""
         if torch.is_grad_enabled() or features.device.type != 'cpu':
             return self._filter(features, roi)
+        rows = max(1, _BYTES // (
+            self.feat_channels * self.dynamic_dim * roi.element_size()))
         return torch.cat([
-            self._filter(*rows)
-            for rows in zip(features.split(_ROWS), roi.split(_ROWS))
+            self._filter(*group)
+            for group in zip(features.split(rows), roi.split(rows))
         ])
 
     def _filter(self, features: Tensor, roi: Tensor) -> Tensor:
