@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 
+# Of the weights that are made at a time in testing: they stay in the cache.
+_BYTES = 2**24
+
 
 @MODELS.register_module()
 class SelfAttention(nn.MultiheadAttention):
@@ -46,22 +49,50 @@ class SelfAttention(nn.MultiheadAttention):
             F.linear(query, weight[:2 * d], offset[:2 * d])).chunk(2, dim=1)
         v = self._heads(F.linear(features, weight[2 * d:], offset[2 * d:]))
         if bias is not None:
-            bias = bias.to(q.dtype)
-        if not need_weights and (q.is_cuda or not torch.is_grad_enabled()):
-            if bias is None:  # the kernel of a bias, which may be zero
-                bias = q.new_zeros(()).expand(1, 1, q.size(2), q.size(2))
+            bias = bias.to(q.dtype).expand(*q.shape[:3], q.size(2))
+        weights = None
+        if q.is_cuda and not need_weights:
             attended = F.scaled_dot_product_attention(q, k, v, bias)
-            return self.out_proj(attended.transpose(1, 2).flatten(2)), None
-        # in plain steps: where the fused kernel cannot differentiate a bias,
-        # PyTorch would take another kernel with a bias than without one
-        logits = (q / math.sqrt(self.head_dim)) @ k.transpose(-2, -1)
-        weights = (logits if bias is None else logits + bias).softmax(-1)
-        attended = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        elif torch.is_grad_enabled() or need_weights:
+            attended, weights = _attend(q, k, v, bias)
+        else:
+            attended = _attend_in_groups(q, k, v, bias)
+        attended = self.out_proj(attended.transpose(1, 2).flatten(2))
         return attended, weights.mean(1) if need_weights else None
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, N, heads * c) to (B, heads, N, c)."""
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor,
+            bias: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Scaled dot-product attention (arXiv 1706.03762, eq. 1) and its weights.
+
+    In plain steps: on CPUs they are faster than the fused kernel in testing,
+    and where that cannot differentiate a bias PyTorch would take another
+    kernel with a bias than without one.
+    """
+    logits = (q / math.sqrt(q.size(-1))) @ k.transpose(-2, -1)
+    if bias is not None:
+        logits = logits + bias
+    if torch.is_grad_enabled():
+        weights = logits.softmax(-1)
+    else:
+        weights = torch.softmax(logits, -1, out=logits)
+    return weights @ v, weights
+
+
+def _attend_in_groups(q: Tensor, k: Tensor, v: Tensor,
+                      bias: Optional[Tensor]) -> Tensor:
+    """:func:`_attend` to a few images at a time, so that weights stay in the
+    cache."""
+    images = max(1, _BYTES // (
+        q.size(1) * q.size(2)**2 * q.element_size()))
+    groups = [x.split(images) for x in (q, k, v)]
+    groups.append([None] * len(groups[0]) if bias is None else
+                  bias.split(images))
+    return torch.cat([_attend(*group)[0] for group in zip(*groups)])
 
 
 @MODELS.register_module()

@@ -174,7 +174,10 @@ class DiffusionDetStage(BaseModule):
         roi = roi_extractor(table, torch.cat([index, boxes], -1).flatten(0, 1))
         roi = roi.flatten(2).transpose(1, 2)
         if features is None:
-            features = roi.mean(1).view(batch, num, -1)
+            # a product: PyTorch's mean of bfloat16 makes a float32 copy
+            features = torch.bmm(
+                roi.new_ones(1, 1, roi.size(1)).expand(len(roi), -1, -1),
+                roi).view(batch, num, -1) / roi.size(1)
 
         context = StageContext(features, boxes, t, label_state)
         for part in self.feature_parts.values():
