@@ -83,6 +83,9 @@ def test_the_reference_says_the_same():
         'SingleRoIExtractor'
     assert not any(
         isinstance(m, PackedLinear) for m in reference.modules())
+    stage = reference.bbox_head.head_series[0]
+    assert type(stage.self_attn).__name__ == 'ReferenceSelfAttention'
+    assert type(stage.inst_interact).__name__ == 'ReferenceDynamicConv'
     data = batch()
     variants = bench.sampling_variants(config(), 2, seeds=(0, 1))
     with bench.testing(ours, 'fp32'):
@@ -94,6 +97,47 @@ def test_the_reference_says_the_same():
         assert len(a) > 0
         torch.testing.assert_close(a.bboxes, b.bboxes, atol=1e-2, rtol=0)
         torch.testing.assert_close(a.scores, b.scores, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('way', ['ours', 'reference'])
+def test_what_the_ways_compute_in_testing(way):
+    """The reference's maps have channels first, all its stages classify."""
+    model = bench.build_pair(config())[way]
+    strides, classified = [], []
+    model.backbone.conv1.register_forward_pre_hook(
+        lambda _, args: strides.append(args[0].stride(1)))
+    for stage in model.bbox_head.head_series:
+        stage.cls_module.register_forward_hook(
+            lambda *_: classified.append(1))
+    with bench.testing(model, 'fp32'):
+        strides.clear()
+        classified.clear()
+        [variant] = bench.sampling_variants(config(), 1)
+        model.test_variants(batch([(64, 96)], [1]), [variant])
+    if way == 'ours':
+        assert strides == [1] and len(classified) == 1
+    else:
+        assert strides == [64 * 96]
+        assert len(classified) == len(model.bbox_head.head_series) > 1
+
+
+def test_all_operations_of_the_head_are_counted():
+    """In testing other kernels run than with gradients."""
+    model = bench.build_pair(config(), reference=False)['ours']
+    with bench.testing(model, 'fp32'):
+        step = bench.inference_parts(model, bench.demo_batch(
+            (64, 96), 1, 3))['head, one step']
+        found = bench.count_flops(step)
+        with torch.enable_grad():
+            assert bench.count_flops(step) == found > 0
+
+
+def test_a_batch_of_one_class():
+    for num_classes in (1, 2):
+        data = bench.demo_batch((64, 96), 4, num_classes)
+        labels = torch.cat(
+            [s.gt_instances.labels for s in data['data_samples']])
+        assert set(labels.tolist()) == set(range(num_classes))
 
 
 def test_another_extractor_has_no_reference():
@@ -145,8 +189,11 @@ def test_weights_are_cast_once_and_given_back():
 
 
 def test_matrix_peak():
+    """That of a product that is timed here, within a factor of 20."""
+    a = torch.rand(256, 256)
     found = bench.matrix_peak(torch.float32, torch.device('cpu'), 256)
-    assert 1e8 < found < 1e15
+    seconds = min(bench.interleave({'': lambda: a @ a}, 9)[''])
+    assert 1 / 20 < found / (2 * 256**3 / seconds) < 20
 
 
 @pytest.fixture

@@ -1,13 +1,31 @@
 """Linear layers that hold their weights say what nn.Linear says."""
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdiffdet import benchmark as bench
-from mmdiffdet.models import dynamic_conv
+from mmdiffdet.models import groups
 from mmdiffdet.models.dynamic_conv import DynamicConv
-from mmdiffdet.models.packed_linear import PackedLinear, packed
+from mmdiffdet.models.packed_linear import PRECISIONS, PackedLinear, packed
+
+needs_bf16 = pytest.mark.skipif(
+    torch.bfloat16 not in PRECISIONS, reason='oneDNN without bfloat16')
+
+
+class Operators(TorchDispatchMode):
+    """Counts calls of oneDNN's product."""
+
+    def __init__(self):
+        super().__init__()
+        self.products = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.products += func is torch.ops.mkldnn._linear_pointwise.default
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture
@@ -90,13 +108,87 @@ def test_operations_are_counted(layer):
                 lambda: parts(layer, x)) == 2 * 5 * 16 * 24
 
 
-def test_compiled_modules_hold_plain_weights(layer):
-    layer.compile(backend='eager')
+@pytest.mark.skipif(not PRECISIONS, reason='PyTorch without oneDNN')
+def test_onednn_computes_in_testing(layer):
+    x = torch.randn(5, 16)
+    with torch.no_grad(), Operators() as found:
+        parts(layer, x)
+    assert found.products == 3
+    with Operators() as found:
+        parts(layer, x)
+        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+            parts(layer, x)
+    assert found.products == 0
+
+
+@needs_bf16
+def test_onednn_computes_in_bfloat16_where_weights_are_held(layer):
+    x = torch.randn(5, 16)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        x = torch.randn(5, 16)
+        with Operators() as found:
+            parts(layer, x)
+        assert found.products == 0
+        with packed(layer, torch.bfloat16), Operators() as found:
+            parts(layer, x)
+        assert found.products == 3
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_compiled(layer, whole):
+    """Modules compiled in place, and functions of someone else's."""
+    x = torch.randn(5, 16)
+    conv = DynamicConv(16, 4, 9)
+    roi = torch.randn(5, 9, 16)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph.code)
+        return graph.forward
+
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        wanted = conv(x, roi)
+        if whole:
+            conv.compile(backend=backend)
+            call = conv
+        else:
+            call = torch.compile(lambda *a: conv(*a), backend=backend)
+        with packed(conv, torch.bfloat16):
+            torch.testing.assert_close(call(x, roi), wanted)
+    # inductor cannot lower what works on packed weights
+    [code] = graphs
+    assert 'linear' in code and 'mkldnn' not in code
+
+
+def test_traced_and_shapes_only():
+    conv = DynamicConv(16, 4, 9)
+    inputs = torch.randn(5, 16), torch.randn(5, 9, 16)
+    with torch.no_grad():
+        traced = torch.jit.trace(conv, inputs)
+        torch.testing.assert_close(traced(*inputs), conv(*inputs))
+        conv.to('meta')
+        assert conv(*(x.to('meta') for x in inputs)).shape == (5, 16)
+
+
+def test_what_does_not_fit(layer):
+    with pytest.raises(ValueError, match='25 outputs'):
+        PackedLinear(16, 25, num_parts=2)
+    with torch.no_grad():
+        with pytest.raises(RuntimeError, match='shapes cannot be multiplied'):
+            layer.part(torch.randn(5, 15), 0)
+        for dtype in (torch.float64, torch.bfloat16, torch.int64):
+            with pytest.raises(RuntimeError, match='dtype'):
+                layer.part(torch.zeros(5, 16, dtype=dtype), 0)
+
+
+@needs_bf16
+def test_held_twice_and_copied(layer):
+    with packed(layer, torch.bfloat16):
+        outer = layer.held
         with packed(layer, torch.bfloat16):
-            assert not any(w.is_mkldnn for w, _ in layer.held)
-            assert torch.equal(parts(layer, x), wanted(layer, x))
+            assert layer.held is not outer
+        assert layer.held is outer
+        assert copy.deepcopy(layer).held is None
+    assert layer.held is None
 
 
 def test_rows_at_a_time_are_all_rows(monkeypatch):
@@ -104,7 +196,7 @@ def test_rows_at_a_time_are_all_rows(monkeypatch):
     conv = DynamicConv(8, 4, 49)
     features, roi = torch.randn(23, 8), torch.randn(23, 49, 8)
     whole = conv(features, roi)
-    monkeypatch.setattr(dynamic_conv, '_BYTES', 5 * 8 * 4 * 4)
+    monkeypatch.setattr(groups, 'GROUP_BYTES', 5 * 8 * 4 * 4)
     sizes = []
     conv.dynamic_layer.part = lambda x, index: sizes.append(len(x)) or type(
         conv.dynamic_layer).part(conv.dynamic_layer, x, index)

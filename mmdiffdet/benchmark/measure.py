@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.stopwatch import wait_for_device
+from ..models.packed_linear import PRECISIONS
 
 Way = Callable[[], Any]
 State = Callable[[], ContextManager]
@@ -138,13 +139,25 @@ def interleave_parts(parts: Mapping[str, Parts],
             for name, of_way in seconds.items()}
 
 
+def _linear_flops(x: torch.Size, weight: torch.Size, *_: Any,
+                  **__: Any) -> int:
+    return 2 * x.numel() * weight[0]
+
+
+# what PyTorch does not count itself
+_ONEDNN_FLOPS = {}
+if PRECISIONS:
+    _ONEDNN_FLOPS[torch.ops.mkldnn._linear_pointwise] = _linear_flops
+
+
 def count_flops(way: Way) -> int:
     """Floating-point operations of the matrix products and convolutions.
 
     A multiplication and an addition are two. Gathers, normalisations and
     activations are not counted: memory is what they wait for.
     """
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(
+            display=False, custom_mapping=_ONEDNN_FLOPS) as counter:
         way()
     return counter.get_total_flops()
 

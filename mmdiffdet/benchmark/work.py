@@ -50,10 +50,22 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
 
 def demo_batch(size: Sequence[int], batch_size: int,
                num_classes: int) -> Dict[str, list]:
-    """Random images of (height, width) with 8 objects, as of a data loader."""
-    return demo_mm_inputs(
+    """Random images with 8 objects, as of a data loader.
+
+    Args:
+        size (Sequence[int]): Height and width, in pixels.
+        batch_size (int): Number of images.
+        num_classes (int): K.
+
+    Returns:
+        dict[str, list]: ``inputs``, (3, H, W) bytes, and ``data_samples``.
+    """
+    data = demo_mm_inputs(
         batch_size, (3, *size), num_items=[8] * batch_size,
-        num_classes=num_classes)
+        num_classes=num_classes + 1)
+    for sample in data['data_samples']:
+        sample.gt_instances.labels -= 1  # they are drawn from 1 on
+    return data
 
 
 def sampling_variants(cfg: Config, steps: int,

@@ -25,7 +25,7 @@ from ..diffusion.prediction import Prediction
 from ..diffusion.sampler import SamplingVariant
 from ..diffusion.sampling import Denoise, SamplingStep
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
-from .consistency import check_consistency
+from .checks import check_pieces
 from .postprocess import merge_steps
 from .roi_gather import FeatureTable
 from .structures import TrainingStep
@@ -120,7 +120,7 @@ class DiffusionDet(BaseDetector):
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
-        check_consistency(self)
+        check_pieces(self)
 
     def freeze_backbone(self) -> None:
         """Train it no more: no gradients, and evaluation mode from now on."""

@@ -3,11 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .groups import in_groups
 from .packed_linear import PackedLinear
-
-# Of the matrices that are made at a time in testing: they stay in the cache,
-# and in buffers that the allocator keeps.
-_BYTES = 2**24
 
 
 class DynamicConv(nn.Module):
@@ -37,12 +34,9 @@ class DynamicConv(nn.Module):
         """(M, d) features and (M, P, d) RoI features to (M, d)."""
         if torch.is_grad_enabled() or features.device.type != 'cpu':
             return self._filter(features, roi)
-        rows = max(1, _BYTES // (
-            self.feat_channels * self.dynamic_dim * roi.element_size()))
-        return torch.cat([
-            self._filter(*group)
-            for group in zip(features.split(rows), roi.split(rows))
-        ])
+        row_bytes = (
+            self.feat_channels * self.dynamic_dim * roi.element_size())
+        return in_groups(self._filter, row_bytes, features, roi)
 
     def _filter(self, features: Tensor, roi: Tensor) -> Tensor:
         d, m = self.feat_channels, self.dynamic_dim

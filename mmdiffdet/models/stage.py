@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .dynamic_conv import DynamicConv
 from .interaction import NoInteraction
-from .packed_linear import PackedLinear
 from .roi_gather import FeatureTable
 from .structures import StageContext, StageOutput
 
@@ -95,8 +94,8 @@ class DiffusionDetStage(BaseModule):
         self.prior_prob = prior_prob
         self.self_attn = MODELS.build(dict(interaction, feat_channels=d))
         self.inst_interact = DynamicConv(d, dynamic_dim, roi_size**2)
-        self.linear1 = PackedLinear(d, feedforward_channels)
-        self.linear2 = PackedLinear(feedforward_channels, d)
+        self.linear1 = nn.Linear(d, feedforward_channels)
+        self.linear2 = nn.Linear(feedforward_channels, d)
         self.norm1 = nn.LayerNorm(d)
         self.norm2 = nn.LayerNorm(d)
         self.norm3 = nn.LayerNorm(d)
@@ -174,10 +173,7 @@ class DiffusionDetStage(BaseModule):
         roi = roi_extractor(table, torch.cat([index, boxes], -1).flatten(0, 1))
         roi = roi.flatten(2).transpose(1, 2)
         if features is None:
-            # a product: PyTorch's mean of bfloat16 makes a float32 copy
-            features = torch.bmm(
-                roi.new_ones(1, 1, roi.size(1)).expand(len(roi), -1, -1),
-                roi).view(batch, num, -1) / roi.size(1)
+            features = roi.mean(1).view(batch, num, -1)
 
         context = StageContext(features, boxes, t, label_state)
         for part in self.feature_parts.values():
@@ -191,8 +187,7 @@ class DiffusionDetStage(BaseModule):
         x = self.norm1(x + attended)
         x = self.norm2(x + self.inst_interact(
             x.flatten(0, 1), roi).view(batch, num, -1))
-        hidden = self.linear1(x.flatten(0, 1)).relu()
-        x = self.norm3(x + self.linear2(hidden).view(batch, num, -1))
+        x = self.norm3(x + self.linear2(self.linear1(x).relu()))
 
         scale, shift = self.block_time_mlp(time_embedding)[:, None].chunk(
             2, dim=-1)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .detector import DiffusionDet
 
 
-def check_consistency(detector: 'DiffusionDet') -> None:
+def check_pieces(detector: 'DiffusionDet') -> None:
     """Check values of the config, and what pieces need of each other.
 
     Args:
