@@ -115,9 +115,8 @@ def packed(model: nn.Module, dtype: Optional[torch.dtype]) -> Iterator[None]:
             where the CPU does not compute in it nothing is held.
     """
     layers = [
-        layer for layer in model.modules()
-        if isinstance(layer, PackedLinear) and layer.weight.device.type == 'cpu'
-        and dtype in PRECISIONS
+        layer for layer in model.modules() if isinstance(layer, PackedLinear)
+        and layer.weight.device.type == 'cpu' and dtype in PRECISIONS
     ]
     before = [layer.held for layer in layers]
     try:
