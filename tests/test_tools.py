@@ -338,5 +338,7 @@ def test_changes_name_rows():
         'model.sampler.eta': 0.0,
         'model.test_cfg.num_proposals': 50,
         'model.sampler.renewal': None,
+        'model.bbox_head.stage.interaction.type': 'NoInteraction',
         'test_cfg.precision': 'bf16'
-    }) == ['renewal=None', 'stages_per_step=4-1', 'num_proposals=50']
+    }) == ['interaction.type=NoInteraction', 'renewal=None',
+           'stages_per_step=4-1', 'num_proposals=50']

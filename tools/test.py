@@ -81,7 +81,9 @@ def changes_of(options: Optional[dict]) -> List[str]:
         part, _, name = key.partition('.')
         if part == 'model' and name not in _COLUMNS:
             text = re.sub(r'[^\w.-]+', '-', str(value)).strip('-')
-            changes.append(f'{name.split(".")[-1]}={text}')
+            keys = name.split('.')  # of a type, whose it is
+            short = '.'.join(keys[-2:] if keys[-1] == 'type' else keys[-1:])
+            changes.append(f'{short}={text}')
     return changes
 
 
