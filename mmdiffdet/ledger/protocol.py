@@ -51,7 +51,9 @@ class Protocol:
         return tuple(k for k, v in asdict(self).items() if v is None)
 
     def __str__(self) -> str:
-        known = [f'{k}={v}' for k, v in asdict(self).items() if v is not None]
+        # enough of a hash to tell two apart
+        known = [f'{k}={v[:8] if k == "annotation_sha256" else v}'
+                 for k, v in asdict(self).items() if v is not None]
         if self.unrecorded:
             known.append(f'not recorded: {", ".join(self.unrecorded)}')
         return '; '.join(known)

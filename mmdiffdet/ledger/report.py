@@ -1,7 +1,7 @@
 """Experiments and comparisons as a table, TSV, Markdown, JSON or HTML."""
 import html
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import Any, Dict, List, Sequence
 
 from .comparison import Comparison
@@ -83,9 +83,7 @@ def render_summary(records: Sequence[Record], problems: Sequence[str],
     text = [f'{metric}; deviations are of the population', lines[0]]
     start = 1
     for protocol, of_protocol in order.items():
-        whole = protocol.annotation_sha256
-        text += ['', 'protocol: ' + str(
-            replace(protocol, annotation_sha256=whole and whole[:8]))]
+        text += ['', f'protocol: {protocol}']
         text += lines[start:start + len(of_protocol)]
         start += len(of_protocol)
     return '\n'.join(text)

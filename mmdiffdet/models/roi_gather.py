@@ -1,6 +1,6 @@
 """RoI features as one gather over all levels."""
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -26,25 +26,26 @@ class FeatureTable:
 
 
 class _Gather(torch.autograd.Function):
-    """Weighted sums of rows, (L, C) by (M, taps) to (M, C).
+    """Weighted sums of rows, (L, C) by :func:`_taps` to (M * bins, C).
 
     The gradient of a row is a weighted sum as well, over the places that it
     was gathered for: the same kernel on the transposed indices. PyTorch's own
     gradient adds place by place, three times slower on CPUs and in bfloat16
-    without a longer accumulator.
+    without a longer accumulator. The taps are worked out again for it, as
+    keeping those of all stages would take more memory than RoIAlign.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor,
-                weight: Tensor) -> Tensor:
-        ctx.save_for_backward(index, weight)
+    def forward(ctx: Any, rows: Tensor, *axes: Tensor) -> Tensor:
+        ctx.save_for_backward(*axes)
         ctx.num_rows = len(rows)
+        index, weight = _taps(*axes)
         return F.embedding_bag(
-            index, rows, mode='sum', per_sample_weights=weight)
+            index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Tensor, None, None]:
-        index, weight = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+        index, weight = _taps(*ctx.saved_tensors)
         # a stable order: the same sums, to the last bit, each time
         row, place = index.flatten().sort(stable=True)
         first = torch.searchsorted(
@@ -56,8 +57,30 @@ class _Gather(torch.autograd.Function):
             grad.contiguous(),
             first,
             mode='sum',
-            per_sample_weights=weight.flatten()[place])
-        return grad, None, None
+            per_sample_weights=weight.to(grad.dtype).flatten()[place])
+        return grad, None, None, None, None
+
+
+def _taps(row: Tensor, row_weight: Tensor, col: Tensor,
+          col_weight: Tensor) -> Tuple[Tensor, Tensor]:
+    """Those of all bins, from those along each axis.
+
+    Args:
+        row (Tensor): (M, bins, taps) first rows of the table, int32.
+        row_weight (Tensor): (M, bins, taps), float32.
+        col (Tensor): (M, bins, taps), added to ``row``.
+        col_weight (Tensor): (M, bins, taps), float32.
+
+    Returns:
+        tuple: (M * bins^2, taps^2) rows of the table, and their weights.
+    """
+    side = row.size(-1)
+    # (M, bins y, bins x, taps y * taps x)
+    index = row.repeat_interleave(
+        side, -1)[:, :, None] + col.repeat(1, 1, side)[:, None]
+    weight = row_weight.repeat_interleave(
+        side, -1)[:, :, None] * col_weight.repeat(1, 1, side)[:, None]
+    return index.reshape(-1, side**2), weight.reshape(-1, side**2)
 
 
 @MODELS.register_module()
@@ -114,16 +137,13 @@ class GatherRoIExtractor(BaseModule):
         """
         table = feats if isinstance(feats, FeatureTable) else self.tabulate(
             feats)
-        index, weight = self._taps(table, rois.float())
-        pooled = _Gather.apply(table.rows, index,
-                               weight.to(table.rows.dtype))
+        pooled = _Gather.apply(table.rows, *self._axes(table, rois.float()))
         size = self.output_size
         pooled = pooled.view(len(rois), size, size, pooled.size(1))
         return pooled.permute(0, 3, 1, 2)
 
-    def _taps(self, table: FeatureTable,
-              rois: Tensor) -> Tuple[Tensor, Tensor]:
-        """(M * bins, taps) rows of the table, int32, and their weights."""
+    def _axes(self, table: FeatureTable, rois: Tensor) -> Tuple[Tensor, ...]:
+        """Taps along the two axes, as :func:`_taps` takes them."""
         image, boxes = rois[:, 0].int(), rois[:, 1:]
         level = self._levels(boxes, len(table.sizes))
         geometry = rois.new_tensor([
@@ -140,14 +160,7 @@ class GatherRoIExtractor(BaseModule):
         row, row_weight = self._axis(y1, y2, height)
         col, col_weight = self._axis(x1, x2, width)
         row = first[:, None, None] + row * width.int()[:, None, None]
-        # (M, bins y, bins x, taps y * taps x)
-        side = 2 * self.sampling_ratio
-        index = row.repeat_interleave(
-            side, -1)[:, :, None] + col.repeat(1, 1, side)[:, None]
-        weight = row_weight.repeat_interleave(
-            side, -1)[:, :, None] * col_weight.repeat(1, 1, side)[:, None]
-        taps = side**2
-        return index.reshape(-1, taps), weight.reshape(-1, taps)
+        return row, row_weight, col, col_weight
 
     def _axis(self, start: Tensor, end: Tensor,
               length: Tensor) -> Tuple[Tensor, Tensor]:
