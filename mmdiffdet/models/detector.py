@@ -226,8 +226,11 @@ class DiffusionDet(BaseDetector):
         The network sees ``test_cfg.images_per_pass`` images at once, all of
         one padded shape: padding to a larger canvas would change convolution
         features. With 1, the detections of an image are the same to the last
-        bit whatever batch it came in; with more, to rounding, which several
-        steps can magnify.
+        bit whatever batch it came in; with more, to rounding: in float32
+        boxes of a trained model by less than 0.01 pixels and scores by less
+        than 1e-5, in the same order (BCCD, four at once, 1 and 4 steps).
+        Several steps could magnify it, where a score lies at the threshold
+        of box renewal. Several variants in one call change no bit.
 
         Args:
             data (dict): ``inputs`` and ``data_samples`` of the data loader.
