@@ -167,6 +167,12 @@ def test_protocol_tells_what_differs() -> None:
     assert 'sample_step=1; eta=0.0; not recorded: model_family' in str(known)
 
 
+def test_an_eta_that_a_scheduler_has_not_is_not_missing() -> None:
+    assert 'eta' in Protocol(sample_step=1).unrecorded
+    assert 'eta' in Protocol(scheduler='DDIMScheduler').unrecorded
+    assert 'eta' not in Protocol(scheduler='UniPCMultistepScheduler').unrecorded
+
+
 def test_hashes(tmp_path: Path) -> None:
     path = tmp_path / 'file'
     path.write_bytes(b'abc')

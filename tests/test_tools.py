@@ -19,6 +19,7 @@ from tiny import ROOT, runner_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.engine.launch import require_checkpoint, run_command
+from mmdiffdet.registry import TASK_UTILS
 
 # the scripts call "python": the one that runs the tests
 ENVIRONMENT = dict(
@@ -174,6 +175,20 @@ def test_only_errors_of_this_package_lose_their_traceback(tmp_path):
         run_command(foreign)
     with pytest.raises(SystemExit, match='ERROR: load_from: checkpoint'):
         run_command(own)
+
+
+def test_a_misspelt_option_is_told_in_one_line():
+    def misspelt():
+        TASK_UTILS.build(dict(type='DiffusionSampler', stage_per_step=[4, 2]))
+
+    def ours():
+        test_a_misspelt_option_is_told_in_one_line(1)
+
+    with pytest.raises(SystemExit, match='ERROR: DiffusionSampler.*'
+                       "'stage_per_step'. Is it misspelt"):
+        run_command(misspelt)
+    with pytest.raises(TypeError, match='positional'):
+        run_command(ours)
 
 
 def test_trajectory(lab):

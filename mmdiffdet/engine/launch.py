@@ -254,8 +254,8 @@ def run_command(main: Callable[[], None]) -> None:
     """Run what a command does.
 
     Files and settings that are wrong end in one line on the error stream. So
-    are errors told that this package raised itself; others keep their
-    traceback. A process of several ends at once: the interpreter's own end
+    are errors told that this package raised itself, and options that a class
+    of the config does not have; others keep their traceback. A process of several ends at once: the interpreter's own end
     can abort in a thread that a process group left behind, and torch's
     launcher then calls the run a failure.
 
@@ -270,6 +270,11 @@ def run_command(main: Callable[[], None]) -> None:
         if not raised_in.is_relative_to(Path(__file__).parents[1]):
             raise
         sys.exit(f'ERROR: {error}')
+    except TypeError as error:  # of a class that is built from the config
+        if '__init__() got an unexpected keyword argument' not in str(error):
+            raise
+        sys.exit(f'ERROR: {error}. Is it misspelt in the config, or in '
+                 '--cfg-options? The docstring of the class has its options')
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         logging.shutdown()
         sys.stdout.flush()

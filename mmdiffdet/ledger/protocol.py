@@ -9,7 +9,8 @@ NO_SAMPLER = 'none'
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a checkpoint was tested. None is a field that was not recorded.
+    """How a checkpoint was tested. None is a field that was not recorded, or
+    that the scheduler has not.
 
     Two protocols are equal only if every field is; a recorded value is never
     equal to one that was not recorded.
@@ -47,8 +48,13 @@ class Protocol:
 
     @property
     def unrecorded(self) -> Tuple[str, ...]:
-        """Names of the fields that were not recorded."""
-        return tuple(k for k, v in asdict(self).items() if v is None)
+        """Names of the fields that were not recorded.
+
+        ``eta`` is not among them if the scheduler is one that has none.
+        """
+        no_eta = self.scheduler not in (None, 'DDIMScheduler')
+        return tuple(k for k, v in asdict(self).items()
+                     if v is None and not (k == 'eta' and no_eta))
 
     def __str__(self) -> str:
         # enough of a hash to tell two apart

@@ -3,7 +3,7 @@
     python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] [--reference]
         [--size 800 1216] [--batch-sizes 1 4] [--steps 1 4 20]
         [--eval-seeds 0 1 2 3 4] [--precisions fp32 bf16] [--repeats 3]
-        [--json FILE]
+        [--json FILE] [--cfg-options KEY=VALUE ...]
     python tools/analysis_tools/benchmark.py CONFIG --training [--reference]
         [--size 240 320] [--batch-sizes 8]
     python tools/analysis_tools/benchmark.py CONFIG CHECKPOINT
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -72,6 +72,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', type=Path, help='write all numbers here')
     parser.add_argument('--training', action='store_true')
     parser.add_argument('--curves', type=Path, metavar='FILE.svg')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction,
+        help='override the config, e.g. model.test_cfg.num_proposals=300')
     args = parser.parse_args()
     if args.curves:
         if not args.checkpoint:
@@ -262,10 +265,11 @@ def main() -> None:
     device = device_name(torch.device(
         'cuda' if torch.cuda.is_available() else 'cpu'))
     result: Dict[str, Any] = dict(
-        config=args.config, checkpoint=args.checkpoint, device=device,
+        config=args.config, options=args.cfg_options,
+        checkpoint=args.checkpoint, device=device,
         torch=torch.__version__)
     try:
-        cfg = read_config(args.config)
+        cfg = read_config(args.config, options=args.cfg_options)
         if args.curves:
             result.update(curves(cfg, args))
         elif args.training:
