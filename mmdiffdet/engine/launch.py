@@ -255,9 +255,10 @@ def run_command(main: Callable[[], None]) -> None:
 
     Files and settings that are wrong end in one line on the error stream. So
     are errors told that this package raised itself, and options that a class
-    of the config does not have; others keep their traceback. A process of several ends at once: the interpreter's own end
-    can abort in a thread that a process group left behind, and torch's
-    launcher then calls the run a failure.
+    of the config does not have; others keep their traceback. A process of
+    several ends at once: the interpreter's own end can abort in a thread that
+    a process group left behind, and torch's launcher then calls the run a
+    failure.
 
     Args:
         main (Callable): The command.
