@@ -225,6 +225,7 @@ def test_the_table(tool, tmp_path, capsys):
                 'post-processing', 'image, 2 step(s)',
                 '2 eval seeds, 1 step'):
         assert f'| {row}' in printed
+    assert '| n/a' in printed  # no spread of one call
     found = json.loads((tmp_path / 'b.json').read_text())['measurements']
     assert len(found) == 1 + 2 * (5 + 6) * 2
     assert all(m['seconds'] > 0 and m['ratio'] > 0 for m in found[1:])
@@ -235,9 +236,34 @@ def test_the_table(tool, tmp_path, capsys):
 
     tool('--training', '--size', 64, 96, '--batch-sizes', 2, '--repeats', 1)
     assert '| training iteration' in capsys.readouterr().out
+
+
+def test_options_reach_the_model_and_the_heading(tool, tmp_path, capsys):
+    common = ('--size', 64, 96, '--batch-sizes', 1, '--steps', 1,
+              '--eval-seeds', 0, '--precisions', 'fp32', '--repeats', 1,
+              '--json', tmp_path / 'b.json')
+    flops = []
+    for number in (4, 8):
+        option = f'model.test_cfg.num_proposals={number}'
+        tool(*common, '--cfg-options', option)
+        assert f'64x96, {option}\n' in capsys.readouterr().out
+        flops += [m['flops'] for m in json.loads(
+            (tmp_path / 'b.json').read_text())['measurements']
+                  if m['work'].startswith('head')]
+    assert 1.5 * flops[0] < flops[1]
+    for option, message in (
+            ('test_cfg.precision=bf16', 'use --precisions'),
+            ('model.sampler.sampling_timesteps=4', 'use --steps')):
+        with pytest.raises(SystemExit):
+            tool('--cfg-options', option)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='stage_per_step'):
+        tool('--cfg-options', 'model.sampler.stage_per_step=[1]')
+
+
+def test_bad_arguments(tool):
     with pytest.raises(SystemExit):
         tool('--repeats', 0)
-    assert '| n/a' in printed  # no spread of one call
     with pytest.raises(SystemExit):
         tool('--curves', 'x.svg')
 

@@ -170,6 +170,7 @@ def test_protocol_tells_what_differs() -> None:
 def test_an_eta_that_a_scheduler_has_not_is_not_missing() -> None:
     assert 'eta' in Protocol(sample_step=1).unrecorded
     assert 'eta' in Protocol(scheduler='DDIMScheduler').unrecorded
+    assert 'eta' in Protocol(scheduler='ddim').unrecorded  # another system's
     other = Protocol(scheduler='UniPCMultistepScheduler')
     assert 'eta' not in other.unrecorded
 

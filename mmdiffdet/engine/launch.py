@@ -271,8 +271,15 @@ def run_command(main: Callable[[], None]) -> None:
         if not raised_in.is_relative_to(Path(__file__).parents[1]):
             raise
         sys.exit(f'ERROR: {error}')
-    except TypeError as error:  # of a class that is built from the config
-        if '__init__() got an unexpected keyword argument' not in str(error):
+    except TypeError as error:
+        # Diffusers' decorator of schedulers adds a frame
+        frames = traceback.extract_tb(error.__traceback__)[-2:]
+        from_config = any(
+            frame.filename.endswith(('registry/build_functions.py',
+                                     'diffusion/box_schedulers.py'))
+            for frame in frames)
+        if ('got an unexpected keyword argument' not in str(error)
+                or not from_config):
             raise
         sys.exit(f'ERROR: {error}. Is it misspelt in the config, or in '
                  '--cfg-options? The docstring of the class has its options')

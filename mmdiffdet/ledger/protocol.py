@@ -5,6 +5,9 @@ from typing import Any, Dict, Optional, Tuple
 NOT_AVAILABLE = 'n/a'
 NO_SAMPLER = 'none'
 """``scheduler`` of a detector that does not sample."""
+WITHOUT_ETA = (NO_SAMPLER, 'DDPMScheduler', 'LCMScheduler',
+               'EulerDiscreteScheduler', 'DPMSolverMultistepScheduler',
+               'UniPCMultistepScheduler')
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Protocol:
 
         ``eta`` is not among them if the scheduler is one that has none.
         """
-        no_eta = self.scheduler not in (None, 'DDIMScheduler')
+        no_eta = self.scheduler in WITHOUT_ETA
         return tuple(k for k, v in asdict(self).items()
                      if v is None and not (k == 'eta' and no_eta))
 

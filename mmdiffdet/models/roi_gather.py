@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..registry import MODELS
 
@@ -26,7 +27,7 @@ class FeatureTable:
 
 
 class _Gather(torch.autograd.Function):
-    """Weighted sums of rows, (L, C) by :func:`_taps` to (M * bins, C).
+    """Weighted sums of rows, (L, C) by :func:`_taps` to (M * bins^2, C).
 
     The gradient of a row is a weighted sum as well, over the places that it
     was gathered for: the same kernel on the transposed indices. PyTorch's own
@@ -44,6 +45,7 @@ class _Gather(torch.autograd.Function):
             index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         index, weight = _taps(*ctx.saved_tensors)
         # a stable order: the same sums, to the last bit, each time
@@ -137,7 +139,7 @@ class GatherRoIExtractor(BaseModule):
         """
         table = feats if isinstance(feats, FeatureTable) else self.tabulate(
             feats)
-        pooled = _Gather.apply(table.rows, *self._axes(table, rois.float()))
+        pooled = _Gather.apply(table.rows, *self._axes(table, rois.detach().float()))
         size = self.output_size
         pooled = pooled.view(len(rois), size, size, pooled.size(1))
         return pooled.permute(0, 3, 1, 2)

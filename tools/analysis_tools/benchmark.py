@@ -35,7 +35,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmdiffdet import benchmark as bench
-from mmdiffdet.engine.launch import read_config
+from mmdiffdet.engine.launch import read_config, run_command
 from mmdiffdet.engine.multi_seed_test_loop import PRECISIONS
 from mmdiffdet.engine.stopwatch import device_name
 from mmdiffdet.utils import atomic_path
@@ -88,6 +88,10 @@ def parse_args() -> argparse.Namespace:
         args.precisions = ['fp32', 'bf16']
     if args.eval_seeds is None:
         args.eval_seeds = list(range(2 if args.curves else 5))
+    for key, instead in (('test_cfg.precision', '--precisions'),
+                         ('model.sampler.sampling_timesteps', '--steps')):
+        if key in (args.cfg_options or {}):
+            parser.error(f'--cfg-options {key}: use {instead}')
     for path in (args.curves, args.json):
         if path is not None and not path.parent.is_dir():
             parser.error(f'folder {path.parent} does not exist')
@@ -96,6 +100,11 @@ def parse_args() -> argparse.Namespace:
     if 'fp16' in (args.precisions or ()) and not torch.cuda.is_available():
         parser.error('--precisions fp16 needs a GPU; use bf16')
     return args
+
+
+def changed(args: argparse.Namespace) -> str:
+    """What the command line changes of the config, for a heading."""
+    return ''.join(f', {k}={v}' for k, v in (args.cfg_options or {}).items())
 
 
 class Inference:
@@ -245,7 +254,7 @@ def curves(cfg: Config, args: argparse.Namespace) -> Dict[str, Any]:
     runner.test()
     points = bench.points_of(runner.test_loop, list(variants))
     precision = runner.test_loop.precision
-    print(f'{args.checkpoint}, {precision}\n\n'
+    print(f'{args.checkpoint}, {precision}{changed(args)}\n\n'
           '| study | of | value | ms/image | AP | by eval seed |\n'
           '|---|---|---|---|---|---|')
     for p in points:
@@ -284,11 +293,12 @@ def main() -> None:
         result.update(size=list(args.size), repeats=args.repeats,
                       measurements=[m.record() for m in found])
         print(f'{device}, PyTorch {torch.__version__}, '
-              f'{args.size[0]}x{args.size[1]}\n\n{bench.render(found)}')
+              f'{args.size[0]}x{args.size[1]}{changed(args)}\n\n'
+              f'{bench.render(found)}')
     if args.json:
         with atomic_path(args.json) as path:
             path.write_text(json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)
