@@ -178,14 +178,12 @@ def test_only_errors_of_this_package_lose_their_traceback(tmp_path):
         run_command(own)
 
 
-@pytest.mark.parametrize('options, name', [
-    (dict(stage_per_step=[4, 2]), 'DiffusionSampler.*stage_per_step'),
-    (dict(scheduler=dict(type='DDIMScheduler', beta_stop=1)), 'beta_stop')])
-def test_a_misspelt_option_is_told_in_one_line(options, name):
+def test_a_misspelt_option_is_told_in_one_line():
     def build():
-        TASK_UTILS.build(dict(type='DiffusionSampler', **options))
+        TASK_UTILS.build(dict(type='DiffusionSampler', stage_per_step=[4, 2]))
 
-    with pytest.raises(SystemExit, match=f'ERROR: .*{name}.*Is it misspelt'):
+    with pytest.raises(SystemExit, match='ERROR: DiffusionSampler.*'
+                       "'stage_per_step'. Is it misspelt"):
         run_command(build)
 
 

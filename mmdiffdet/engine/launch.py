@@ -272,14 +272,9 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         sys.exit(f'ERROR: {error}')
     except TypeError as error:
-        # Diffusers' decorator of schedulers adds a frame
-        frames = traceback.extract_tb(error.__traceback__)[-2:]
-        from_config = any(
-            frame.filename.endswith(('registry/build_functions.py',
-                                     'diffusion/box_schedulers.py'))
-            for frame in frames)
+        caller = traceback.extract_tb(error.__traceback__)[-1].filename
         if ('got an unexpected keyword argument' not in str(error)
-                or not from_config):
+                or not caller.endswith('registry/build_functions.py')):
             raise
         sys.exit(f'ERROR: {error}. Is it misspelt in the config, or in '
                  '--cfg-options? The docstring of the class has its options')

@@ -139,7 +139,8 @@ class GatherRoIExtractor(BaseModule):
         """
         table = feats if isinstance(feats, FeatureTable) else self.tabulate(
             feats)
-        pooled = _Gather.apply(table.rows, *self._axes(table, rois.detach().float()))
+        axes = self._axes(table, rois.detach().float())
+        pooled = _Gather.apply(table.rows, *axes)
         size = self.output_size
         pooled = pooled.view(len(rois), size, size, pooled.size(1))
         return pooled.permute(0, 3, 1, 2)
