@@ -15,11 +15,18 @@ from mmdiffdet.diffusion import (
     sample,
     training_scheduler,
 )
+from mmdiffdet.ledger.protocol import WITHOUT_ETA
+from mmdiffdet.registry import BOX_SCHEDULERS
 
 SIZES = torch.tensor([[96., 128.], [60., 80.]])
 SOLVERS = ('DDIMScheduler', 'DDPMScheduler', 'LCMScheduler',
            'EulerDiscreteScheduler', 'DPMSolverMultistepScheduler',
            'UniPCMultistepScheduler')
+
+
+def test_of_all_schedulers_ddim_has_eta():
+    assert set(SOLVERS) == set(BOX_SCHEDULERS.module_dict)
+    assert set(SOLVERS) - set(WITHOUT_ETA) == {'DDIMScheduler'}
 
 
 def sampler(name='DDIMScheduler', **kwargs):

@@ -4,28 +4,17 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import Operators
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdiffdet import benchmark as bench
 from mmdiffdet.models import groups
 from mmdiffdet.models.dynamic_conv import DynamicConv
 from mmdiffdet.models.packed_linear import PRECISIONS, PackedLinear, packed
 
+PRODUCT = '_linear_pointwise'  # oneDNN's
 needs_bf16 = pytest.mark.skipif(
     torch.bfloat16 not in PRECISIONS, reason='oneDNN without bfloat16')
-
-
-class Operators(TorchDispatchMode):
-    """Counts calls of oneDNN's product."""
-
-    def __init__(self):
-        super().__init__()
-        self.products = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.products += func is torch.ops.mkldnn._linear_pointwise.default
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture
@@ -113,12 +102,12 @@ def test_onednn_computes_in_testing(layer):
     x = torch.randn(5, 16)
     with torch.no_grad(), Operators() as found:
         parts(layer, x)
-    assert found.products == 3
+    assert found.calls[PRODUCT] == 3
     with Operators() as found:
         parts(layer, x)
         with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
             parts(layer, x)
-    assert found.products == 0
+    assert found.calls[PRODUCT] == 0
 
 
 @needs_bf16
@@ -127,10 +116,10 @@ def test_onednn_computes_in_bfloat16_where_weights_are_held(layer):
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         with Operators() as found:
             parts(layer, x)
-        assert found.products == 0
+        assert found.calls[PRODUCT] == 0
         with packed(layer, torch.bfloat16), Operators() as found:
             parts(layer, x)
-        assert found.products == 3
+        assert found.calls[PRODUCT] == 3
 
 
 @pytest.mark.parametrize('whole', [True, False])

@@ -1,5 +1,6 @@
 """Tiny models, batches and data sets that the tests share."""
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -11,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdiffdet.convert.seed_model import model_config
 from mmdiffdet.models import DiffusionDet
@@ -215,3 +217,15 @@ def shrink_scales(transforms: List[dict]) -> None:
             transform['scales'] = [(w // 10, h // 10)
                                    for w, h in transform['scales']]
         shrink_scales(transform.get('transforms', []))
+
+
+class Operators(TorchDispatchMode):
+    """Counts PyTorch's operators by name while it lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))

@@ -15,7 +15,7 @@ from mmengine.runner import Runner, TestLoop, autocast
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampler import SamplingVariant
-from ..ledger.protocol import NO_SAMPLER
+from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
 from ..models.packed_linear import packed
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .stopwatch import Stopwatch
@@ -54,7 +54,7 @@ class TestCase(NamedTuple):
         return dict(
             sample_step=sampler.sampling_timesteps,
             scheduler=name,
-            eta=float(sampler.eta) if name == 'DDIMScheduler' else None)
+            eta=None if name in WITHOUT_ETA else float(sampler.eta))
 
 
 @LOOPS.register_module()
