@@ -22,7 +22,7 @@ from tiny import (
 
 from mmdiffdet.datasets.seeding import SeededIndex
 from mmdiffdet.engine.launch import use_amp
-from mmdiffdet.engine.part_hooks import count_images
+from mmdiffdet.datasets.counts import images_per_class
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.registry import DATASETS
 
@@ -113,7 +113,7 @@ def test_wrappers_hand_on_the_seed(name, tmp_path, monkeypatch):
     different = [not torch.equal(boxes(last, 5), boxes(last, s))
                  for s in (6, 7, 8, 9)]
     assert any(different)
-    counts = count_images(dataset, classes)
+    counts = images_per_class(dataset, classes)
     assert sum(c > 0 for c in counts) == 3 and max(counts) <= 24
 
 

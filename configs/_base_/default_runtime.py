@@ -14,6 +14,7 @@ default_hooks = dict(
     checkpoint_guard=dict(type='CheckpointGuardHook'),
     origin=dict(type='OriginHook'),
     num_classes=dict(type='NumClassCheckHook'),  # of data set and model
+    proposal_count=dict(type='ProposalCountHook'),
     iteration_seed=dict(type='IterationSeedHook'))
 custom_hooks = []
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from ..diffusion import D3PMScheduler, sample
 from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.noise import PerImageNoise
+from ..losses.assigner import assign
+from ..losses.objects import PaddedObjects
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
@@ -30,7 +32,7 @@ TOLERANCES = {
     'head': dict(boxes=5e-4, logits=1e-4, quality=1e-4, attention=1e-4),
     'grad': dict(gradients=2e-4, scalar=1e-4),
     'sample': dict(boxes=2e-3, logits=5e-4, quality=5e-4),
-    'loss': dict(losses=1e-5, matches=0.0),
+    'loss': dict(losses=1e-5, assignments=0.0),
     'schedules': dict(
         betas=1e-5, alphas_cumprod=1e-5, timesteps=0.0, labels=1e-5),
 }
@@ -275,16 +277,13 @@ def _replay_loss(golden: Golden, report: Report) -> None:
         modulated=None,
         attention=tensors['in.attn'])
     batch = output.logits.size(1)
-    metas = [
-        dict(img_shape=tuple(int(n) for n in size))
-        for size in golden.image_sizes(batch)
-    ]
+    image_sizes = golden.image_sizes(batch)
     objects = [
         InstanceData(
             bboxes=tensors[f'in.gt{i}.bboxes'],
             labels=tensors[f'in.gt{i}.labels']) for i in range(batch)
     ]
-    losses = criterion(output, objects, metas)
+    losses = criterion(output, objects, image_sizes)
     for key, expected in tensors.items():
         if not key.startswith('out.loss'):
             continue
@@ -294,11 +293,10 @@ def _replay_loss(golden: Golden, report: Report) -> None:
             name = 's0.' + name
         report.compare('losses', losses[name].detach(), expected,
                        max(expected.abs().item(), 1e-6))
-    matches = criterion.match(output.logits[-1], output.boxes[-1], objects,
-                              metas)
-    for i, match in enumerate(matches):
-        report.compare('matches', match.assigned,
-                       tensors[f'out.assigned_gt{i}'])
+    index = assign(criterion.assigner, output.logits, output.boxes,
+                   PaddedObjects.pad(objects), image_sizes).index[-1]
+    for i, found in enumerate(index):
+        report.compare('assignments', found, tensors[f'out.assigned_gt{i}'])
 
 
 def _replay_schedules(golden: Golden, report: Report) -> None:

@@ -96,31 +96,20 @@ def model_config(options: Mapping[str, Any]) -> Dict[str, Any]:
 def _criterion(s: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
     weights, focal = s['weights'], s['focal']
     if _one_of(s['switch'], 'CLS_LOSS_TYPE', 'focal', 'qfl') == 'qfl':
-        loss_cls = dict(type='mmdet.QualityFocalLoss', **s['qfl'])
+        loss_cls = dict(type='QualityFocalLoss', **s['qfl'])
     else:
         loss_cls = dict(type='mmdet.FocalLoss', **focal)
     criterion = dict(
         type='DiffusionDetCriterion',
         num_classes=s['head']['num_classes'],
         **s['criterion'],
-        matcher=dict(
-            type='DynamicKMatcher',
-            **s['matcher'],
-            match_costs=[
-                dict(
-                    type='mmdet.FocalLossCost',
-                    **focal,
-                    eps=1e-8,
-                    weight=weights['cls']),
-                dict(
-                    type='mmdet.BBoxL1Cost',
-                    box_format='xyxy',
-                    weight=weights['bbox']),
-                dict(
-                    type='mmdet.IoUCost',
-                    iou_mode='giou',
-                    weight=weights['iou'])
-            ]),
+        assigner=dict(
+            type='DynamicKAssigner',
+            **s['assigner'],
+            **focal,
+            cls_weight=weights['cls'],
+            bbox_weight=weights['bbox'],
+            giou_weight=weights['iou']),
         loss_cls=dict(
             loss_cls,
             use_sigmoid=True,
@@ -128,7 +117,7 @@ def _criterion(s: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
         loss_bbox=dict(
             type='mmdet.L1Loss', loss_weight=weights['bbox']),
         loss_iou=dict(
-            type='mmdet.GIoULoss', loss_weight=weights['iou']))
+            type='GIoULoss', loss_weight=weights['iou']))
     if s['topology']['loss_weight'] != 0:
         criterion['loss_topology'] = dict(type='TopologyLoss', **s['topology'])
     if s['switch']['USE_FED_LOSS']:

@@ -62,7 +62,7 @@ OPTIONS: Dict[str, Option] = {
         ANISO_NOISE_SIGMA_W=1.0,
         ANISO_NOISE_SIGMA_H=1.0),
     # matching and losses
-    'OTA_K': Option(5, 'matcher', 'candidate_topk'),
+    'OTA_K': Option(5, 'assigner', 'candidate_topk'),
     'CLASS_WEIGHT': Option(2.0, 'weights', 'cls'),
     'L1_WEIGHT': Option(5.0, 'weights', 'bbox'),
     'GIOU_WEIGHT': Option(2.0, 'weights', 'iou'),

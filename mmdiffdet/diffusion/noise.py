@@ -20,15 +20,18 @@ def stable_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], 'big') >> 1
 
 
-def make_generator(*parts: object) -> torch.Generator:
-    """A CPU generator seeded with :func:`stable_seed` of ``parts``.
+def make_generator(*parts: object,
+                   device: torch.device | str = 'cpu') -> torch.Generator:
+    """A generator seeded with :func:`stable_seed` of ``parts``.
 
-    It stays on the CPU for GPU models too: draws are then the same on both.
+    In testing it stays on the CPU for GPU models too: draws are then the same
+    on both.
     """
-    return torch.Generator().manual_seed(stable_seed(*parts))
+    return torch.Generator(device).manual_seed(stable_seed(*parts))
 
 
-def side_generator(name: str) -> torch.Generator:
+def side_generator(name: str,
+                   device: torch.device | str = 'cpu') -> torch.Generator:
     """A generator that follows the global one without advancing it.
 
     It is seeded from ``name`` and the value that the global CPU generator
@@ -37,7 +40,7 @@ def side_generator(name: str) -> torch.Generator:
     """
     with torch.random.fork_rng(devices=[]):
         peek = torch.randint(2**62, ()).item()
-    return make_generator(name, peek)
+    return make_generator(name, peek, device=device)
 
 
 class PerImageNoise:

@@ -4,10 +4,10 @@ from typing import Any, Dict, Optional, Type
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..engine.launch import require_checkpoint
+from ..engine.unwrap import unwrap
 from ..ledger import sha256_of_file
 from ..registry import HOOKS
 from .distillers import ConsistencyDistiller, Distiller, SamplerDistiller
@@ -50,7 +50,7 @@ class _DistillHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Load the teacher and attach it."""
-        student = _bare(runner)
+        student = unwrap(runner.model)
         teacher = Teacher.load(
             student_cfg=runner.cfg.model, **self.teacher_cfg)
         teacher.model.to(next(student.parameters()).device)
@@ -72,12 +72,7 @@ class _DistillHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Let the teacher go."""
-        _bare(runner).distiller = None
-
-
-def _bare(runner: Runner) -> Any:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
+        unwrap(runner.model).distiller = None
 
 
 @HOOKS.register_module()

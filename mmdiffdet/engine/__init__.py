@@ -20,11 +20,12 @@ from .part_optim import (
     PartOptimWrapper,
     PartOptimWrapperConstructor,
 )
+from .proposal_count_hook import ProposalCountHook
 
 __all__ = [
     'CheckpointGuardHook', 'CompileHook', 'FederatedFrequencyHook',
     'GeometryWarmupHook', 'IterationSeedHook', 'LedgerHook',
     'MultiSeedTestLoop', 'OriginHook', 'PartAmpOptimWrapper',
     'PartBf16OptimWrapper', 'PartOptimWrapper', 'PartOptimWrapperConstructor',
-    'WholeFSDPStrategy', 'load_checkpoint_file'
+    'ProposalCountHook', 'WholeFSDPStrategy', 'load_checkpoint_file'
 ]

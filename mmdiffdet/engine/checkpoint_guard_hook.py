@@ -3,7 +3,6 @@ import re
 from typing import Any, Dict, List, Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from torch import Tensor, nn
 from torch.distributed.fsdp import (
@@ -13,6 +12,7 @@ from torch.distributed.fsdp import (
 )
 
 from ..registry import HOOKS
+from .unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -105,8 +105,7 @@ class CheckpointGuardHook(Hook):
 def _weights_of(model: nn.Module) -> Dict[str, Tensor]:
     """Whole weights by name, on every process."""
     if not isinstance(model, FullyShardedDataParallel):
-        model = model.module if is_model_wrapper(model) else model
-        return model.state_dict()
+        return unwrap(model).state_dict()
     with FullyShardedDataParallel.state_dict_type(
             model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
         return model.state_dict()

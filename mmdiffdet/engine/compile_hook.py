@@ -6,12 +6,12 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
 from ..registry import HOOKS
+from .unwrap import unwrap
 
 # each stage has a form for its place in the cascade, for training and testing,
 # and for fixed and changing image sizes
@@ -51,8 +51,7 @@ class CompileHook(Hook):
         Raises:
             ValueError: If a name of ``modules`` fits none of the detector.
         """
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap(runner.model)
         names = [name for name, _ in model.named_modules()]
         for pattern in self.patterns:
             depth = pattern.count('.')

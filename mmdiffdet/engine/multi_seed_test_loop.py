@@ -10,7 +10,6 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, autocast
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -19,6 +18,7 @@ from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
 from ..models.packed_linear import packed
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .stopwatch import Stopwatch
+from .unwrap import unwrap
 
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -121,7 +121,7 @@ class MultiSeedTestLoop(TestLoop):
             raise ValueError('FSDP is for training: test by tools/test.py, '
                              'or without runner_type and strategy; the '
                              'checkpoint is a whole one')
-        return model.module if is_model_wrapper(model) else model
+        return unwrap(model)
 
     @cached_property
     def tester(self) -> torch.nn.Module:

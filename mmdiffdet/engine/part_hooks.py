@@ -1,23 +1,14 @@
 """Hooks that tell parts of the model what they cannot know."""
-from typing import Optional, Sequence
+from typing import Optional
 
-from mmengine.dataset import (
-    ClassBalancedDataset,
-    ConcatDataset,
-    RepeatDataset,
-)
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
+from ..datasets.counts import images_per_class
 from ..models.parts import GeometryFeature
 from ..registry import HOOKS
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+from .unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -76,7 +67,7 @@ class FederatedFrequencyHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Count, unless the config gave frequencies."""
-        criterion = _bare(runner.model).criterion
+        criterion = unwrap(runner.model).criterion
         if criterion.federated is None:
             raise ValueError('FederatedFrequencyHook: set '
                              "model.criterion.federated=dict(type="
@@ -84,29 +75,7 @@ class FederatedFrequencyHook(Hook):
         if criterion.federated.class_frequency is not None:
             return
         dataset = runner.train_dataloader.dataset
-        criterion.federated.class_frequency = count_images(
+        criterion.federated.class_frequency = images_per_class(
             dataset, criterion.num_classes)
         print_log('federated loss: counted classes in '
                   f'{len(dataset)} images', 'current')
-
-
-def count_images(dataset: Sequence, num_classes: int) -> list:
-    """Number of images of an MMDetection data set with each class.
-
-    Raises:
-        ValueError: If it is a wrapper that cannot tell.
-    """
-    if isinstance(dataset, (ClassBalancedDataset, RepeatDataset)):
-        return count_images(dataset.dataset, num_classes)  # of the images
-    if isinstance(dataset, ConcatDataset):
-        parts = [count_images(d, num_classes) for d in dataset.datasets]
-        return [sum(counts) for counts in zip(*parts)]
-    if not hasattr(dataset, 'get_cat_ids'):
-        raise ValueError(
-            f'FederatedFrequencyHook: {type(dataset).__name__} has no '
-            'get_cat_ids; give class_frequency in the config')
-    counts = [0] * num_classes
-    for index in range(len(dataset)):
-        for label in set(dataset.get_cat_ids(index)):
-            counts[label] += 1
-    return counts

@@ -6,7 +6,6 @@ from typing import Dict, Iterator, List, Optional
 import torch
 import torch.distributed as dist
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
 from mmengine.optim import (
     AmpOptimWrapper,
     DefaultOptimWrapperConstructor,
@@ -18,6 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.nn.utils import clip_grad_norm_
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from .unwrap import unwrap
 
 _PARTS = ('backbone', 'geometry', 'quality')
 _OPTIONS = tuple(f'{part}_lr_mult' for part in _PARTS)
@@ -75,7 +75,7 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser and its wrapper."""
-        bare = model.module if is_model_wrapper(model) else model
+        bare = unwrap(model)
         sharded = isinstance(model, FullyShardedDataParallel)
         frozen = [
             part for part in _PARTS

@@ -1,10 +1,11 @@
 """Whether one experiment is better than another."""
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
 from .experiments import Experiment, describe
+from .pairing import sides_of, spread_of
 from .planning import MIN_UNITS, more_runs
 from .problems import contradicts_itself
 from .protocol import PROTOCOL_FIELDS
@@ -12,7 +13,6 @@ from .resampling import (
     Components,
     Test,
     bootstrap_means,
-    components,
     interval,
     paired_tests,
     unpaired_tests,
@@ -22,8 +22,6 @@ from .statistics import Summary, summarise
 ALPHA = 0.05
 FEW = 10
 """Below this many train seeds a bootstrap interval is clearly too narrow."""
-
-Values = Dict[Tuple[Optional[int], int], float]
 
 
 @dataclass(frozen=True)
@@ -109,25 +107,14 @@ def compare(a: Experiment,
             or does not differ, or if an experiment contradicts itself or
             lacks the metric.
     """
-    notes = _check(a, b, across)
-    values_a, values_b = _values(a, metric), _values(b, metric)
-    if a.protocol.samples != b.protocol.samples:
-        # one result, which stands beside each draw of the other
-        if b.protocol.samples:
-            values_a = _for_each_eval_seed(values_a, values_b)
-        else:
-            values_b = _for_each_eval_seed(values_b, values_a)
-        notes.append(f'{"B" if a.protocol.samples else "A"} does not sample: '
-                     'its result is compared with each eval seed of the other')
-    groups, pairing = _pair(values_a, values_b)
+    notes = check_protocols(a, b, across)
+    sides, pairing = sides_of(a, b, metric, notes)
     rng = np.random.default_rng(0)
     tests: List[Test] = []
-    if groups is not None:
-        sides = [groups]
-        boot = bootstrap_means(groups, resamples, rng)
-        difference = float(np.mean([g.mean() for g in groups]))
+    if len(sides) == 1:
+        boot = bootstrap_means(sides[0], resamples, rng)
+        difference = float(np.mean([g.mean() for g in sides[0]]))
     else:
-        sides = [_groups(values_a), _groups(values_b)]
         boot = (bootstrap_means(sides[1], resamples, rng) -
                 bootstrap_means(sides[0], resamples, rng))
         means = [np.mean([g.mean() for g in side]) for side in sides]
@@ -155,7 +142,7 @@ def compare(a: Experiment,
     if min(counts) >= MIN_UNITS:
         decisive = next((t for t in tests if t.smallest <= ALPHA), None)
     verdict = _verdict(difference, low, high, decisive)
-    spread = _spread(sides)
+    spread = spread_of(sides)
     notes += _limits(unit, min(counts), tests, decisive, low, high, verdict)
     return Comparison(
         a, b, metric, (summarise(a.runs, metric), summarise(b.runs, metric)),
@@ -165,7 +152,8 @@ def compare(a: Experiment,
             unit, sides, difference, spread, ALPHA), notes)
 
 
-def _check(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
+def check_protocols(a: Experiment, b: Experiment,
+                    across: Optional[str]) -> List[str]:
     """Refuse what must not be compared; notes on what is not known."""
     for experiment in (a, b):
         for problem in contradicts_itself(experiment):
@@ -201,68 +189,6 @@ def _check(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
                 'were chosen by these same results, it looks better than it '
                 'is')
     return notes
-
-
-def _values(experiment: Experiment, metric: str) -> Values:
-    values = {(r.train_seed, r.eval_seed): r.metrics[metric]
-              for r in experiment.runs if r.metrics[metric] is not None}
-    if not values:
-        raise ValueError(f'{experiment.label} has no {metric}')
-    return values
-
-
-def _for_each_eval_seed(single: Values, other: Values) -> Values:
-    """A training's only result, once for each eval seed of the other side."""
-    train = {seed for seed, _ in other}
-    alone = len(train) == len({seed for seed, _ in single}) == 1
-    return {
-        (seed, eval_seed): value
-        for (seed, own), value in single.items()
-        for eval_seed in [e for s, e in other if s == seed or alone] or [own]
-    }
-
-
-def _groups(values: Values) -> List[np.ndarray]:
-    of_seed: Dict[Optional[int], List[float]] = {}
-    for (train_seed, _), value in sorted(values.items(), key=str):
-        of_seed.setdefault(train_seed, []).append(value)
-    return [np.array(v) for v in of_seed.values()]
-
-
-def _pair(a: Values, b: Values) -> Tuple[Optional[List[np.ndarray]], str]:
-    """Differences by train seed, or None if the two cannot be paired.
-
-    A pair needs both seeds. If each side has one train seed, or an unknown
-    one, the eval seed is enough. If pairing would leave one train seed where
-    both sides have more, the sides are independent.
-    """
-    trained = [{seed for seed, _ in side} for side in (a, b)]
-    by = '(train seed, eval seed)'
-    if all(len(seeds) == 1 for seeds in trained):
-        by = 'eval seed'
-        a = {(None, e): v for (_, e), v in a.items()}
-        b = {(None, e): v for (_, e), v in b.items()}
-    elif None in trained[0] | trained[1]:
-        return None, 'unpaired: train seeds were not recorded'
-    common = {k: b[k] - a[k] for k in a if k in b}
-    left = len({seed for seed, _ in common})
-    if not common:
-        return None, f'unpaired: no {by} in common'
-    if left < 2 <= min(map(len, trained)):
-        return None, (f'unpaired: one train seed in common of '
-                      f'{len(trained[0])} and {len(trained[1])}')
-    pairing = f'{len(common)} pairs by {by}'
-    unused = len(a) - len(common), len(b) - len(common)
-    if any(unused):
-        pairing += (f'; without a partner and not used: {unused[0]} runs of '
-                    f'A, {unused[1]} of B')
-    return _groups(common), pairing
-
-
-def _spread(sides: List[List[np.ndarray]]) -> Components:
-    parts = [components(side) for side in sides]
-    return Components(*(None if None in values else sum(values)
-                        for values in zip(*parts)))
 
 
 def _verdict(difference: float, low: Optional[float], high: Optional[float],

@@ -1,9 +1,9 @@
-"""How many more runs would settle a comparison."""
+"""How many runs would settle a comparison, and what a few could show."""
 import math
 from bisect import bisect_left
-from typing import Callable, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence
 
-from scipy import stats
+from scipy import optimize, stats
 
 from .resampling import Components, Groups
 
@@ -11,6 +11,7 @@ MAX_SEEDS = 1000
 MIN_UNITS = 3
 """With two replicates a t-test rests on nothing but its assumption."""
 POWER = 0.8
+PLANNED_SEEDS = (3, 4, 5, 6, 8, 10, 15, 20)
 
 
 def more_runs(unit: str, sides: Sequence[Groups], difference: float,
@@ -96,3 +97,46 @@ def seeds_needed(difference: float, variance: Callable[[int], float],
     # power grows with the number of seeds
     found = bisect_left(counts, True, key=settles)
     return counts[found] if found < len(counts) else None
+
+
+def smallest_difference(variance: float, freedom: int,
+                        alpha: float = 0.05) -> float:
+    """The true difference that a t-test would find with 80 % power.
+
+    Args:
+        variance (float): Of the mean difference.
+        freedom (int): Degrees of freedom of that variance, at least 1.
+        alpha (float): Level of the two-sided test.
+    """
+    limit = stats.t.isf(alpha / 2, freedom)
+
+    def lacking(noncentrality: float) -> float:
+        return stats.nct.sf(limit, freedom, noncentrality) - POWER
+
+    return math.sqrt(variance) * optimize.brentq(lacking, 0, 3 * limit + 10)
+
+
+def detectable(sides: Sequence[Groups],
+               spread: Components,
+               alpha: float,
+               counts: Sequence[int] = PLANNED_SEEDS) -> Dict[int, float]:
+    """The smallest difference that numbers of train seeds could show.
+
+    Args:
+        sides (Sequence[Groups]): Paired differences, or values of A and B,
+            whose eval seeds a model are those of the study to come.
+        spread (Components): Variances of a difference, with that between
+            train seeds.
+        alpha (float): Level of the test.
+        counts (Sequence[int]): Numbers of train seeds on each side.
+
+    Returns:
+        dict[int, float]: By number of train seeds.
+    """
+    evals = min(len(g) for side in sides for g in side)
+    variance = spread.train + (spread.evaluation or 0.0) / evals
+    return {
+        count: smallest_difference(variance / count,
+                                   len(sides) * (count - 1), alpha)
+        for count in counts
+    }

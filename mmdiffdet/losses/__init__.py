@@ -1,11 +1,14 @@
-"""Matcher, criterion and single losses."""
+"""Assigner, criterion and single losses."""
+from .assigner import DynamicKAssigner
 from .criterion import DiffusionDetCriterion
+from .elementwise import GIoULoss, QualityFocalLoss
 from .federated import FederatedClasses
-from .matcher import DynamicKMatcher, Match
+from .objects import PaddedObjects
 from .quality_loss import QualityLoss
 from .topology_loss import TopologyLoss
 
 __all__ = [
-    'DiffusionDetCriterion', 'DynamicKMatcher', 'FederatedClasses', 'Match',
-    'QualityLoss', 'TopologyLoss'
+    'DiffusionDetCriterion', 'DynamicKAssigner', 'FederatedClasses',
+    'GIoULoss', 'PaddedObjects', 'QualityFocalLoss', 'QualityLoss',
+    'TopologyLoss'
 ]

@@ -3,28 +3,34 @@ from typing import Dict, List, Optional
 
 import torch
 from mmdet.models.losses import QualityFocalLoss
-from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
-from .matcher import Match
+from .assigner import IGNORED, Assignment, assign
+from .boxes import box_overlaps
+from .objects import PaddedObjects
 
 
 @MODELS.register_module()
 class DiffusionDetCriterion(nn.Module):
-    """Match each stage's outputs on their own and compute its losses.
+    """Assign objects to each stage's outputs on their own and compute losses.
 
-    All losses are sums over the batch divided by its number of matched
-    proposals (DiffusionDet, arXiv 2211.09788, sec. 3.3).
+    A loss is a sum over the batch divided by the number of the stage's
+    matched proposals, averaged over processes (DiffusionDet, arXiv
+    2211.09788, sec. 3.3). All stages and images are computed at once, over
+    all proposals and with zeros for those without an object, so that nothing
+    has a size that depends on the data.
 
     Args:
         num_classes (int): K.
-        matcher (dict): E.g. ``DynamicKMatcher``.
-        loss_cls (dict): ``mmdet.FocalLoss``, or ``mmdet.QualityFocalLoss``
-            whose target is the IoU of prediction and object.
+        assigner (dict): ``DynamicKAssigner``, or an assigner of MMDetection
+            such as ``HungarianAssigner``.
+        loss_cls (dict): A loss of MMDetection that takes dense targets of the
+            shape of the logits: ``FocalLoss``, or ``QualityFocalLoss`` whose
+            target is the IoU of prediction and object.
         loss_bbox (dict): On xyxy normalised by the image.
         loss_iou (dict): On xyxy in pixels.
         loss_quality (dict, optional): ``QualityLoss``, for ``QualityHead``.
@@ -40,7 +46,7 @@ class DiffusionDetCriterion(nn.Module):
 
     def __init__(self,
                  num_classes: int,
-                 matcher: dict,
+                 assigner: dict,
                  loss_cls: dict,
                  loss_bbox: dict,
                  loss_iou: dict,
@@ -62,7 +68,7 @@ class DiffusionDetCriterion(nn.Module):
                 raise ValueError(f'criterion: {name}.loss_weight must be >= 0,'
                                  f' got {cfg["loss_weight"]}')
         self.num_classes = num_classes
-        self.matcher = TASK_UTILS.build(matcher)
+        self.assigner = TASK_UTILS.build(assigner)
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.loss_iou = MODELS.build(loss_iou)
@@ -79,113 +85,78 @@ class DiffusionDetCriterion(nn.Module):
         return self.loss_topology is not None
 
     def forward(self, output: HeadOutput, gt_instances: List[InstanceData],
-                img_metas: List[dict]) -> Dict[str, Tensor]:
+                image_sizes: Tensor) -> Dict[str, Tensor]:
         """Losses by name; a stage before the last has the prefix ``s{i}.``.
 
         Args:
             output (HeadOutput): Of all stages.
             gt_instances (list[InstanceData]): ``labels`` (G,) and ``bboxes``
                 (G, 4) xyxy in pixels of each image.
-            img_metas (list[dict]): With ``img_shape`` (height, width).
+            image_sizes (Tensor): (B, 2), height and width without padding.
         """
-        losses = {}
-        last = len(output.logits) - 1
-        for i in range(last + 1):
-            prefix = '' if i == last else f's{i}.'
-            logits, boxes = output.logits[i].float(), output.boxes[i]
-            matches = self.match(logits, boxes, gt_instances, img_metas)
-            quality = output.extras.get('quality')
-            stage = self._stage_losses(
-                logits, boxes, None if quality is None else quality[i].float(),
-                matches, gt_instances, img_metas)
-            losses.update({prefix + k: v for k, v in stage.items()})
-            if i == last and self.loss_topology is not None:
-                losses['loss_topology'] = self.loss_topology(
-                    output.attention.float(), matches, gt_instances)
-        return losses
-
-    def match(self, logits: Tensor, boxes: Tensor,
-              gt_instances: List[InstanceData],
-              img_metas: List[dict]) -> List[Match]:
-        """Match (B, N, K) logits and (B, N, 4) boxes, image by image."""
-        return [
-            self.matcher(InstanceData(scores=s, bboxes=b), gt, meta)
-            for s, b, gt, meta in zip(logits.detach(), boxes.detach(),
-                                      gt_instances, img_metas)
-        ]
-
-    def _stage_losses(self, logits: Tensor, boxes: Tensor,
-                      quality: Optional[Tensor], matches: List[Match],
-                      gt_instances: List[InstanceData],
-                      img_metas: List[dict]) -> Dict[str, Tensor]:
-        image, proposal, target, labels, factor = _pairs(
-            matches, gt_instances, img_metas)
-        found = boxes[image, proposal]
-        iou = bbox_overlaps(found.detach(), target, is_aligned=True)
-        count = reduce_mean(found.new_tensor(float(len(found)))).clamp(min=1)
+        objects = PaddedObjects.pad(gt_instances)
+        logits, boxes = output.logits.float(), output.boxes
+        assignment = assign(self.assigner, logits, boxes, objects, image_sizes)
+        matched = assignment.index >= 0
+        images = torch.arange(boxes.size(1), device=boxes.device)[:, None]
+        of = assignment.index.clamp(min=0)
+        target = objects.boxes[images, of]
+        # others get their target: no loss, no gradient, nothing infinite
+        found = torch.where(matched[..., None], boxes, target)
+        iou = box_overlaps(found.detach(), target)[0]
+        count = reduce_mean(matched.flatten(1).sum(1).float()).clamp(min=1)
 
         losses = dict(
-            loss_cls=self._classification(logits, image, proposal, labels, iou,
-                                          count))
-        weight = None
+            loss_cls=self._classification(logits, assignment,
+                                          objects.labels[images, of], iou,
+                                          objects))
+        weight = matched.float()
         if self.iou_weight_power > 0:
-            weight = (iou + 1e-3)**self.iou_weight_power
-        losses['loss_bbox'] = self.loss_bbox(
-            found / factor,
-            target / factor,
-            weight=None if weight is None else weight[:, None].expand(-1, 4),
-            avg_factor=count)
-        losses['loss_giou'] = self.loss_iou(
-            found, target, weight=weight, avg_factor=count)
+            weight = weight * (iou + 1e-3)**self.iou_weight_power
+        scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
+        losses['loss_bbox'] = weight[..., None] * self._each(
+            self.loss_bbox, found / scale, target / scale)
+        losses['loss_giou'] = weight * self._each(self.loss_iou, found, target)
         if self.loss_quality is not None:
-            if quality is None:
+            if 'quality' not in output.extras:
                 raise ValueError("loss_quality needs a QualityHead among the "
                                  "stage's output_parts")
-            losses['loss_quality'] = self.loss_quality(
-                quality[image, proposal], iou, count)
-        return losses
+            losses['loss_quality'] = matched * self._each(
+                self.loss_quality, output.extras['quality'].float(), iou)
+        last = len(logits) - 1
+        result = {}
+        for name, loss in losses.items():
+            for i, value in enumerate((loss.flatten(1).sum(1) /
+                                       count).unbind()):
+                result[name if i == last else f's{i}.{name}'] = value
+        if self.loss_topology is not None:
+            cost = assignment.cost
+            result['loss_topology'] = self.loss_topology(
+                output.attention.float(), boxes[-1], assignment.index[-1],
+                None if cost is None else cost[-1], objects)
+        return result
 
-    def _classification(self, logits: Tensor, image: Tensor, proposal: Tensor,
-                        labels: Tensor, iou: Tensor, count: Tensor) -> Tensor:
-        num_classes = self.num_classes
-        if self.federated is not None:
-            # other classes' columns do not exist for this batch
-            classes = self.federated(labels, num_classes)
-            logits = logits[..., classes]
-            labels = torch.searchsorted(classes, labels)
-            num_classes = len(classes)
-        target = torch.full(
-            logits.shape[:2], num_classes, device=logits.device)
-        target[image, proposal] = labels
-        if isinstance(self.loss_cls, QualityFocalLoss):
-            score = torch.zeros_like(target, dtype=logits.dtype)
-            score[image, proposal] = iou
-            target = (target.flatten(), score.flatten())
+    def _classification(self, logits: Tensor, assignment: Assignment,
+                        labels: Tensor, iou: Tensor,
+                        objects: PaddedObjects) -> Tensor:
+        """(S, B, N, ...) loss of the classes that count."""
+        counted = (assignment.index != IGNORED)[..., None]
+        if self.federated is None:
+            classes = torch.arange(self.num_classes, device=logits.device)
         else:
-            target = target.flatten()
-        return self.loss_cls(logits.flatten(0, 1), target, avg_factor=count)
+            classes, chosen = self.federated(objects.labels, self.num_classes)
+            logits = logits[..., classes]
+            counted = counted & chosen
+        target = (labels[..., None] == classes) & (assignment.index
+                                                   >= 0)[..., None]
+        target = target.to(logits)
+        if isinstance(self.loss_cls, QualityFocalLoss):
+            target = target * iou[..., None]
+        return counted * self._each(self.loss_cls, logits, target)
 
-
-def _pairs(matches: List[Match], gt_instances: List[InstanceData],
-           img_metas: List[dict]) -> tuple:
-    """Matched pairs of all images.
-
-    Returns:
-        tuple: image (M,), proposal (M,), object's box (M, 4), its label (M,),
-        and (w, h, w, h) of the image (M, 4).
-    """
-    images, proposals, boxes, labels, factors = [], [], [], [], []
-    for i, (match, gt, meta) in enumerate(
-            zip(matches, gt_instances, img_metas)):
-        proposal = (match.assigned >= 0).nonzero().squeeze(1)
-        index = match.assigned[proposal]
-        height, width = meta['img_shape'][:2]
-        images.append(torch.full_like(proposal, i))
-        proposals.append(proposal)
-        boxes.append(gt.bboxes[index])
-        labels.append(gt.labels[index])
-        factors.append(
-            gt.bboxes.new_tensor([width, height, width,
-                                  height]).expand(len(index), 4))
-    return tuple(
-        torch.cat(x) for x in (images, proposals, boxes, labels, factors))
+    def _each(self, loss: nn.Module, pred: Tensor, target: Tensor) -> Tensor:
+        """Loss of each element of (S, B, N, ...) tensors."""
+        value = loss(
+            pred.flatten(0, 2), target.flatten(0, 2),
+            reduction_override='none')
+        return value.view(*pred.shape[:3], *value.shape[1:])

@@ -1,5 +1,5 @@
 """Federated loss for data sets with many classes."""
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class FederatedClasses:
         self.class_frequency = class_frequency
         self.num_sampled = num_sampled
         self.power = power
+        self._weight: Optional[Tensor] = None
 
     def check(self, num_classes: int) -> None:
         """Raise ValueError unless each class has a frequency, if any has."""
@@ -51,8 +52,21 @@ class FederatedClasses:
                 f'FederatedClasses: {len(frequency)} class frequencies for '
                 f'{num_classes} classes')
 
-    def __call__(self, labels: Tensor, num_classes: int) -> Tensor:
-        """(M,) labels of the batch's objects to sorted class indices.
+    def __call__(self, labels: Tensor,
+                 num_classes: int) -> Tuple[Tensor, Tensor]:
+        """Choose classes.
+
+        Their number depends on shapes alone, so that no size has to be read
+        back from a GPU; which of them count is told beside.
+
+        Args:
+            labels (Tensor): (B, G) long, of the batch's objects; -1 where
+                there is none.
+            num_classes (int): K.
+
+        Returns:
+            tuple[Tensor, Tensor]: (C,) long classes, and (C,) bool whether
+            each counts.
 
         Raises:
             ValueError: If there is not one frequency a class.
@@ -63,16 +77,21 @@ class FederatedClasses:
                              "dict(type='FederatedFrequencyHook') to "
                              'custom_hooks')
         self.check(num_classes)
-        present = labels.unique()
-        weight = torch.as_tensor(
-            self.class_frequency, dtype=torch.float64)
-        # a class that never occurs is not drawn, at power 0 either
-        weight = torch.where(weight > 0, weight**self.power, 0.0)
-        weight[present.cpu()] = 0
-        wanted = min(self.num_sampled - len(present),
-                     int((weight > 0).sum()))
-        if wanted <= 0:
-            return present
-        drawn = torch.multinomial(
-            weight, wanted, generator=side_generator('federated'))
-        return torch.cat([present, drawn.to(present)]).sort()[0]
+        device = labels.device
+        if self._weight is None or self._weight.device != device:
+            weight = torch.tensor(self.class_frequency, device=device)
+            # a class that never occurs is not drawn, at power 0 either
+            self._weight = torch.where(weight > 0, weight**self.power, 0.0)
+        # drawing without replacement: the largest of weight / exponential
+        # numbers (Efraimidis and Spirakis, 2006)
+        clock = torch.empty(num_classes, device=device).exponential_(
+            generator=side_generator('federated', device))
+        rank = self._weight / clock.clamp(min=1e-30)
+        present = labels.flatten().clamp(min=0)
+        rank = rank.scatter_reduce(
+            0, present,
+            torch.where(labels.flatten() < 0, -torch.inf, torch.inf), 'amax')
+        size = min(num_classes, max(self.num_sampled, labels.numel()))
+        rank, classes = rank.topk(size)
+        place = torch.arange(size, device=device)
+        return classes, rank.isinf() | (rank > 0) & (place < self.num_sampled)

@@ -1,5 +1,8 @@
 """Loss of the quality head."""
+from typing import Optional
+
 import torch.nn.functional as F
+from mmdet.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
 from ..registry import MODELS
@@ -32,14 +35,19 @@ class QualityLoss(nn.Module):
                              f'{loss_weight}')
         self.loss_weight = loss_weight
 
-    def forward(self, logits: Tensor, iou: Tensor,
-                avg_factor: Tensor) -> Tensor:
-        """(M,) logits and IoU targets to a scalar, sum / ``avg_factor``."""
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: Optional[Tensor] = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """(M,) logits and IoU targets to the loss, in MMDetection's way."""
         if self.loss_type == 'bce':
             loss = F.binary_cross_entropy_with_logits(
-                logits, iou, reduction='sum')
+                pred, target, reduction='none')
         elif self.loss_type == 'l1':
-            loss = F.l1_loss(logits.sigmoid(), iou, reduction='sum')
+            loss = F.l1_loss(pred.sigmoid(), target, reduction='none')
         else:
-            loss = F.mse_loss(logits.sigmoid(), iou, reduction='sum')
-        return self.loss_weight * loss / avg_factor
+            loss = F.mse_loss(pred.sigmoid(), target, reduction='none')
+        return self.loss_weight * weight_reduce_loss(
+            loss, weight, reduction_override or 'mean', avg_factor)

@@ -1,13 +1,12 @@
 """Attention between objects against the overlap of objects."""
-from typing import List
+from typing import Optional
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .matcher import Match
+from .boxes import box_overlaps
+from .objects import PaddedObjects
 
 NORMS = ('row', 'none')
 
@@ -45,25 +44,38 @@ class TopologyLoss(nn.Module):
                              f'{loss_weight}')
         self.loss_weight = loss_weight
 
-    def forward(self, attention: Tensor, matches: List[Match],
-                gt_instances: List[InstanceData]) -> Tensor:
-        """(B, N, N) attention, averaged over heads, to a scalar."""
-        total, pairs = attention.sum() * 0, 0
-        for weights, match, gt in zip(attention, matches, gt_instances):
-            served = match.best >= 0
-            best, boxes = match.best[served], gt.bboxes[served]
-            num = len(best)
-            if num < 2:
-                continue
-            eye = torch.eye(num, dtype=torch.bool, device=boxes.device)
-            target = (bbox_overlaps(boxes, boxes) > self.iou_thr).float()
-            target = target.masked_fill(eye, 0)
-            found = weights[best][:, best].masked_fill(eye, 0)
-            if self.norm == 'row':
-                target, found = _normalize(target), _normalize(found)
-            total = total + (found - target).square().sum()
-            pairs += num * (num - 1)
-        return self.loss_weight * total / max(pairs, 1)
+    def forward(self, attention: Tensor, boxes: Tensor, index: Tensor,
+                cost: Optional[Tensor], objects: PaddedObjects) -> Tensor:
+        """Loss of one stage, a scalar.
+
+        Args:
+            attention (Tensor): (B, N, N), averaged over heads.
+            boxes (Tensor): (B, N, 4), predicted, xyxy in pixels.
+            index (Tensor): (B, N) long, object of each proposal or negative.
+            cost (Tensor, optional): (B, G, N), of the assigner; without one
+                an object's cheapest proposal is that of the largest IoU.
+            objects (PaddedObjects): (B, G) of them.
+        """
+        if cost is None:
+            cost = -box_overlaps(objects.boxes[:, :, None],
+                                 boxes.detach()[:, None])[0]
+        num = cost.size(1)
+        numbers = torch.arange(num, device=index.device)
+        mine = index[:, None] == numbers[:, None]
+        served = mine.any(-1)
+        best = cost.masked_fill(~mine, torch.inf).argmin(-1)
+        pairs = served[:, :, None] & served[:, None] & (
+            numbers != numbers[:, None])
+        overlap = box_overlaps(objects.boxes[:, :, None],
+                               objects.boxes[:, None])[0]
+        target = ((overlap > self.iou_thr) & pairs).to(attention)
+        found = attention.gather(
+            1, best[..., None].expand(-1, -1, attention.size(-1))).gather(
+                2, best[:, None].expand(-1, num, -1)) * pairs
+        if self.norm == 'row':
+            target, found = _normalize(target), _normalize(found)
+        return self.loss_weight * (found - target).square().sum(
+        ) / pairs.sum().clamp(min=1)
 
 
 def _normalize(matrix: Tensor) -> Tensor:

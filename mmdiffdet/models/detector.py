@@ -160,7 +160,7 @@ class DiffusionDet(BaseDetector):
             noisy.t,
             noisy.label_state,
             need_attention=self.criterion.needs_attention)
-        losses = self.criterion(output, objects, metas)
+        losses = self.criterion(output, objects, image_sizes)
         if noisy.label_state is not None:
             losses.update(self._label_statistics(noisy))
         if self.distiller is not None:

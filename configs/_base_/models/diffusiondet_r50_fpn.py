@@ -50,18 +50,7 @@ model = dict(
         ensemble=dict(type='StepEnsemble')),
     criterion=dict(
         type='DiffusionDetCriterion',
-        matcher=dict(
-            type='DynamicKMatcher',
-            match_costs=[
-                dict(
-                    type='FocalLossCost',
-                    alpha=0.25,
-                    gamma=2,
-                    eps=1e-8,
-                    weight=2.0),
-                dict(type='BBoxL1Cost', box_format='xyxy', weight=5.0),
-                dict(type='IoUCost', iou_mode='giou', weight=2.0)
-            ]),
+        assigner=dict(type='DynamicKAssigner'),
         loss_cls=dict(
             type='FocalLoss',
             use_sigmoid=True,

@@ -1,0 +1,46 @@
+"""What data sets hold, counted through MMEngine's wrappers."""
+from typing import Any, Iterator, List
+
+from mmengine.dataset import BaseDataset
+
+
+def base_datasets(dataset: Any) -> Iterator[BaseDataset]:
+    """Data sets within wrappers such as ``ConcatDataset``, each once.
+
+    Args:
+        dataset (Any): A data set or a wrapper of data sets.
+    """
+    if hasattr(dataset, 'datasets'):
+        for part in dataset.datasets:
+            yield from base_datasets(part)
+    elif hasattr(dataset, 'dataset'):
+        yield from base_datasets(dataset.dataset)
+    else:
+        yield dataset
+
+
+def objects_per_image(dataset: Any) -> List[int]:
+    """Number of objects of each image that are not to be ignored."""
+    return [
+        sum(not instance.get('ignore_flag')
+            for instance in part.get_data_info(index)['instances'])
+        for part in base_datasets(dataset) for index in range(len(part))
+    ]
+
+
+def images_per_class(dataset: Any, num_classes: int) -> List[int]:
+    """Number of images with each class.
+
+    Raises:
+        ValueError: If a data set cannot tell an image's classes.
+    """
+    counts = [0] * num_classes
+    for part in base_datasets(dataset):
+        if not hasattr(part, 'get_cat_ids'):
+            raise ValueError(
+                f'FederatedFrequencyHook: {type(part).__name__} has no '
+                'get_cat_ids; give class_frequency in the config')
+        for index in range(len(part)):
+            for label in set(part.get_cat_ids(index)):
+                counts[label] += 1
+    return counts

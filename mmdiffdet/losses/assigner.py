@@ -1,0 +1,231 @@
+"""Which proposal is trained on which object."""
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+import torch
+from mmdet.models.task_modules import AssignResult, BaseAssigner
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..registry import TASK_UTILS
+from .boxes import box_overlaps
+from .objects import PaddedObjects
+
+BACKGROUND, IGNORED = -1, -2
+
+
+@dataclass
+class Assignment:
+    """The object of each proposal, for all stages and images.
+
+    Args:
+        index (Tensor): (S, B, N) long, index of the object within its image,
+            ``BACKGROUND`` or ``IGNORED`` (neither object nor background).
+        cost (Tensor, optional): (S, B, G, N) matching cost of each object
+            and proposal, if the assigner has one.
+    """
+
+    index: Tensor
+    cost: Optional[Tensor] = None
+
+
+def assign(assigner: BaseAssigner, logits: Tensor, boxes: Tensor,
+           objects: PaddedObjects, image_sizes: Tensor) -> Assignment:
+    """Assign with any assigner of MMDetection's interface.
+
+    One that has ``assign_batch``, as :class:`DynamicKAssigner`, is called
+    once. Another one is called for each stage and image; its ``priors`` are
+    the predicted boxes.
+
+    Args:
+        assigner (BaseAssigner): E.g. ``DynamicKAssigner``.
+        logits (Tensor): (S, B, N, K), before the sigmoid.
+        boxes (Tensor): (S, B, N, 4), xyxy in pixels.
+        objects (PaddedObjects): Ground truth.
+        image_sizes (Tensor): (B, 2), height and width without padding.
+    """
+    logits, boxes = logits.detach(), boxes.detach()
+    if hasattr(assigner, 'assign_batch'):
+        return assigner.assign_batch(logits, boxes, objects, image_sizes)
+    truth = [
+        InstanceData(bboxes=b[v], labels=label[v]) for b, label, v in zip(
+            objects.boxes, objects.labels, objects.valid)
+    ]
+    metas = [dict(img_shape=tuple(size)) for size in image_sizes.tolist()]
+    gt_inds = torch.stack([
+        assigner.assign(
+            InstanceData(scores=scores, bboxes=found, priors=found),
+            truth[i],
+            img_meta=metas[i]).gt_inds
+        for stage in zip(logits, boxes)
+        for i, (scores, found) in enumerate(zip(*stage))
+    ])
+    # MMDetection counts objects from 1; 0 is background, -1 ignored
+    index = torch.where(gt_inds < 0, IGNORED, gt_inds - 1)
+    return Assignment(index.view(boxes.shape[:3]))
+
+
+@TASK_UTILS.register_module()
+class DynamicKAssigner(BaseAssigner):
+    """One to many: an object gets its k cheapest proposals.
+
+    (SimOTA of YOLOX, arXiv 2107.08430, sec. 2.1, as DiffusionDet, arXiv
+    2211.09788, uses it.) The cost of a pair is that of the focal loss at the
+    object's class, the L1 distance of the normalised boxes and the negative
+    GIoU, weighted. k is the whole part of the sum of the object's
+    ``candidate_topk`` best IoUs, at least 1. A proposal that several objects
+    claim keeps the object for which it is cheapest. Each object that is left
+    without a proposal then names the cheapest one that is free, all at once;
+    of several that name the same proposal the one that is listed first gets
+    it, and the others stay without. Where none is free, the objects left
+    name the cheapest of all and the same rule holds, its present object
+    being one of those that name it.
+
+    All images and stages are assigned by a fixed number of tensor operations
+    without a value that the host would have to wait for.
+
+    Args:
+        cls_weight (float): Of the classification cost.
+        bbox_weight (float): Of the L1 distance.
+        giou_weight (float): Of the GIoU.
+        alpha (float): Of the focal loss.
+        gamma (float): Of the focal loss.
+        candidate_topk (int): Number of IoUs that are summed for k.
+        center_radius (float): The centre region reaches that many widths and
+            heights of the object to each side of its centre.
+        outside_cost (float): Added unless the proposal's centre lies in the
+            object's box and in its centre region.
+        background_cost (float): Added for proposals whose centre lies in no
+            box and in no centre region.
+
+    Raises:
+        ValueError: If ``candidate_topk`` is below 1, or ``center_radius`` or
+            a weight is negative.
+    """
+
+    def __init__(self,
+                 cls_weight: float = 2.0,
+                 bbox_weight: float = 5.0,
+                 giou_weight: float = 2.0,
+                 alpha: float = 0.25,
+                 gamma: float = 2.0,
+                 candidate_topk: int = 5,
+                 center_radius: float = 2.5,
+                 outside_cost: float = 100.0,
+                 background_cost: float = 10000.0) -> None:
+        for name, value in dict(
+                cls_weight=cls_weight,
+                bbox_weight=bbox_weight,
+                giou_weight=giou_weight,
+                center_radius=center_radius).items():
+            if not value >= 0:
+                raise ValueError(
+                    f'DynamicKAssigner: {name} must be >= 0, got {value}')
+        if candidate_topk < 1:
+            raise ValueError('DynamicKAssigner: candidate_topk must be at '
+                             f'least 1, got {candidate_topk}')
+        self.cls_weight = cls_weight
+        self.bbox_weight = bbox_weight
+        self.giou_weight = giou_weight
+        self.alpha = alpha
+        self.gamma = gamma
+        self.candidate_topk = candidate_topk
+        self.center_radius = center_radius
+        self.outside_cost = outside_cost
+        self.background_cost = background_cost
+
+    def assign(self,
+               pred_instances: InstanceData,
+               gt_instances: InstanceData,
+               img_meta: dict,
+               **kwargs: object) -> AssignResult:
+        """Assign one image, in MMDetection's way.
+
+        Args:
+            pred_instances (InstanceData): ``scores`` (N, K), logits (the name
+                that MMDetection's match costs expect), and ``bboxes`` (N, 4)
+                xyxy in pixels.
+            gt_instances (InstanceData): ``labels`` (G,) and ``bboxes``
+                (G, 4).
+            img_meta (dict): With ``img_shape`` (height, width).
+        """
+        boxes = pred_instances.bboxes
+        objects = PaddedObjects.pad([gt_instances])
+        index = self.assign_batch(
+            pred_instances.scores[None, None], boxes[None, None], objects,
+            boxes.new_tensor(img_meta['img_shape'][:2])[None]).index[0, 0]
+        matched, of = index >= 0, index.clamp(min=0)
+        iou = box_overlaps(boxes, objects.boxes[0, of])[0]
+        return AssignResult(
+            len(gt_instances),
+            index + 1,
+            max_overlaps=iou * matched,
+            labels=torch.where(matched, objects.labels[0, of], -1))
+
+    @torch.no_grad()
+    def assign_batch(self, logits: Tensor, boxes: Tensor,
+                     objects: PaddedObjects,
+                     image_sizes: Tensor) -> Assignment:
+        """Assign all stages and images at once.
+
+        Args:
+            logits (Tensor): (S, B, N, K), before the sigmoid.
+            boxes (Tensor): (S, B, N, 4), xyxy in pixels.
+            objects (PaddedObjects): (B, G) of them.
+            image_sizes (Tensor): (B, 2), height and width without padding.
+        """
+        cost, iou = self._cost(logits, boxes, objects, image_sizes)
+        topk = min(self.candidate_topk, boxes.size(-2))
+        k = iou.topk(topk)[0].sum(-1, keepdim=True).int().clamp(min=1)
+        cheapest = cost.sort(stable=True)[1][..., :topk]
+        rank = torch.arange(topk, device=cost.device)
+        claims = torch.zeros_like(cost, dtype=torch.bool).scatter_(
+            -1, cheapest, (rank < k) & objects.valid[..., None])
+        index = torch.where(
+            claims.sum(-2) > 1, cost.argmin(-2),
+            claims.int().argmax(-2))
+        index = torch.where(claims.any(-2), index, BACKGROUND)
+        return Assignment(self._serve(index, cost, objects.valid), cost)
+
+    def _serve(self, index: Tensor, cost: Tensor, valid: Tensor) -> Tensor:
+        """Let objects without a proposal name one; (S, B, N) to the same."""
+        names = index[..., None, :] == torch.arange(
+            cost.size(-2), device=cost.device)[:, None]
+        left = valid & ~names.any(-1)
+        free = index == BACKGROUND
+        free = free | ~free.any(-1, keepdim=True)
+        wanted = cost.masked_fill(~free[..., None, :], torch.inf).argmin(-1)
+        names = names | left[..., None] & (
+            wanted[..., None] == torch.arange(
+                cost.size(-1), device=cost.device))
+        # the first one of equal values
+        return torch.where(
+            names.any(-2), names.int().argmax(-2), BACKGROUND)
+
+    def _cost(self, logits: Tensor, boxes: Tensor, objects: PaddedObjects,
+              image_sizes: Tensor) -> Tuple[Tensor, Tensor]:
+        """(S, B, G, N) cost, infinite without an object, and IoU."""
+        score = logits.mT.gather(
+            -2, objects.labels.clamp(min=0)[..., None].expand(
+                *logits.shape[:2], -1, logits.size(-2))).sigmoid()
+        positive = -(score + 1e-8).log() * self.alpha * (
+            1 - score).pow(self.gamma)
+        negative = -(1 - score + 1e-8).log() * (1 - self.alpha) * score.pow(
+            self.gamma)
+        scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
+        distance = torch.cdist(objects.boxes / scale, boxes / scale, p=1)
+        iou, giou = box_overlaps(objects.boxes[:, :, None],
+                                 boxes[..., None, :, :])
+        cost = self.cls_weight * (positive - negative)
+        cost = cost + self.bbox_weight * distance - self.giou_weight * giou
+
+        centre = ((boxes[..., :2] + boxes[..., 2:]) / 2)[..., None, :, :]
+        low, high = objects.boxes[:, :, None].split(2, dim=-1)
+        middle, reach = (low + high) / 2, self.center_radius * (high - low)
+        in_box = ((centre > low) & (centre < high)).all(-1)
+        in_region = ((centre > middle - reach) &
+                     (centre < middle + reach)).all(-1)
+        cost = cost + self.outside_cost * ~(in_box & in_region)
+        background = ~(in_box | in_region).any(-2, keepdim=True)
+        cost = cost + self.background_cost * background
+        return cost.masked_fill(~objects.valid[..., None], torch.inf), iou
