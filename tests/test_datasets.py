@@ -249,7 +249,8 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
     config = tmp_path / 'config.py'
     config.write_text(
         f'train_dataloader = dict(dataset=dict(type="RepeatDataset", times=2, '
-        f'dataset={cfg!r}))\n')
+        f'dataset={cfg!r}))\n'
+        'model = dict(train_cfg=dict(num_proposals=1))\n')
     monkeypatch.setattr(sys, 'argv', [
         'check_dataset.py', str(config), '--splits', 'train', '--sheet',
         str(tmp_path / 'sheet.jpg')])
@@ -264,6 +265,9 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
                  '30x20 instead of 64x48)',
                  'warning: box out of the image: 1 (1.png [40',
                  'warning: box that stands twice: 1 (2.png',
+                 'warning: image with more objects than proposals (1; raise '
+                 'num_proposals of model.train_cfg and model.test_cfg): 1 '
+                 '(2.png: 2)',
                  '1 classes without objects (their AP is n/a): grey'):
         assert line in text, text
     assert cv2.imread(str(tmp_path / 'sheet.jpg')).shape == (480, 1280, 3)

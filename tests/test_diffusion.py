@@ -15,6 +15,7 @@ from mmdiffdet.diffusion import (
     sample,
     training_scheduler,
 )
+from mmdiffdet.diffusion.noise import hashed_uniform
 from mmdiffdet.ledger.protocol import WITHOUT_ETA
 from mmdiffdet.registry import BOX_SCHEDULERS
 
@@ -243,3 +244,17 @@ def test_sample_without_timesteps():
         sample(None, scheduler, torch.zeros(1, 2, 4),
                PerImageNoise.from_seed(0, [0]), BoxCodec(),
                SIZES[:1])
+
+
+def test_hashed_uniform():
+    """SplitMix64's own first numbers for seed 1234567, and its moments."""
+    draws = hashed_uniform(1234567, 100000, 'cpu').double()
+    for value, whole in zip(draws, (6457827717110365317, 3203168211198807973,
+                                    9817491932198370423)):
+        assert value.item() == ((whole >> 41) + 0.5) / 2**23
+    assert 0 < draws.min() and draws.max() < 1
+    assert abs(draws.mean() - 1 / 2) < 0.005
+    assert abs(draws.var() - 1 / 12) < 0.002
+    assert abs(torch.corrcoef(torch.stack([draws[1:], draws[:-1]]))[0, 1]
+               ) < 0.01
+    assert not torch.equal(draws[:9], hashed_uniform(1234568, 9, 'cpu'))

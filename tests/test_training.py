@@ -4,6 +4,7 @@ import json
 import pickle
 import random
 import warnings
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -385,6 +386,34 @@ def test_federated_frequencies_come_from_the_data(data, tmp_path):
     cfg.custom_hooks.append(dict(type='FederatedFrequencyHook'))
     with pytest.raises(ValueError, match='FederatedClasses'):
         train(cfg)
+
+
+def test_more_objects_than_proposals_are_told_once(tmp_path):
+    """Through a wrapper, less what is ignored, and training goes on."""
+    root = write_coco(tmp_path / 'data')
+    content = json.loads((root / 'train.json').read_text())
+    first = content['annotations'][0]
+    for image, count in ((0, 4), (1, 2), (2, 1)):
+        content['annotations'] += [
+            dict(first, id=100 * image + i + 10, image_id=image)
+            for i in range(count)]
+    content['annotations'][-1]['iscrowd'] = 1
+    (root / 'train.json').write_text(json.dumps(content))
+    cfg = runner_config(root, tmp_path, NUM_PROPOSALS=2)
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset)
+    cfg.experiment_name = 'crowded'
+    runner = Runner.from_cfg(cfg)
+    with patch.object(runner.logger, 'warning') as warning:
+        runner.train()
+    told = [call.args[0] for call in warning.call_args_list
+            if 'proposals' in call.args[0]]
+    assert told == [
+        '2 of 6 training images have more objects than the model has '
+        'proposals (2), at most 5; objects beyond that are not learnt from. '
+        'Raise model.train_cfg.num_proposals (and '
+        'model.test_cfg.num_proposals)']
+    assert runner.message_hub.log_scalars['train/loss'].current() > 0
 
 
 def test_bfloat16_training(data, tmp_path):

@@ -4,8 +4,9 @@
         [--sheet sheet.jpg] [--samples 12]
 
 Counts images, objects and classes; tells of boxes without area, out of the
-image or standing twice, of unreadable images and of sizes that are not those
-that are annotated; --sheet draws samples. Exit code 1 if training would fail.
+image or standing twice, of images with more objects than the model has
+proposals, of unreadable images and of sizes that are not those that are
+annotated; --sheet draws samples. Exit code 1 if training would fail.
 """
 import argparse
 import sys
@@ -83,11 +84,14 @@ def main() -> int:
     init_default_scope('mmdiffdet')
     failed, tiles = False, []
     for split in args.splits:
+        part_of_model = 'train_cfg' if split == 'train' else 'test_cfg'
+        num_proposals = (cfg.get('model', {}).get(part_of_model) or {}).get(
+            'num_proposals')
         for part in leaf_datasets(cfg[f'{split}_dataloader'].dataset):
             print(f'\n{split}: {part.get("data_root", "")}{part.ann_file}')
             try:
                 dataset = DATASETS.build(part)
-                report = check_dataset(dataset)
+                report = check_dataset(dataset, num_proposals)
             except (OSError, ValueError) as error:
                 print(f'ERROR: {error}')
                 failed = True

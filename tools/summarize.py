@@ -2,6 +2,7 @@
 
     python tools/summarize.py FILES-or-FOLDERS [--metric AP]
         [--pool NAME [PATTERN ...]] [--compare A B [--across FIELD]]
+        [--plan A [B]]
         [--format table|tsv|md|json|html] [--manifest OUT.tsv]
 
 Reads ledgers of ours and the tables of the Detectron2 seed system. Runs are
@@ -9,7 +10,9 @@ averaged only if they share experiment, variant, config and protocol; --pool
 joins the experiments whose labels match the patterns (all, without one) under
 a name of yours, if their protocols agree. A and B are labels as printed, such
 as NAME or NAME@sample_step=4; --across names the protocol field in which they
-may differ. Repeated and contradicting rows are told on the error stream.
+may differ. --plan tells, before a study, the smallest difference that numbers
+of train seeds could show at the spread of A, or of the paired differences of
+A and B. Repeated and contradicting rows are told on the error stream.
 """
 import argparse
 import re
@@ -23,10 +26,12 @@ from mmdiffdet.ledger.report import (
     FORMATS,
     render_comparison,
     render_manifest,
+    render_study,
     render_summary,
     summary_records,
 )
 from mmdiffdet.ledger.row import METRICS
+from mmdiffdet.ledger.study import plan_study
 from mmdiffdet.utils import atomic_path
 
 
@@ -45,13 +50,22 @@ def parse_args() -> argparse.Namespace:
         help='average several experiments; can be given several times')
     parser.add_argument('--compare', nargs=2, metavar=('A', 'B'))
     parser.add_argument(
+        '--plan',
+        nargs='+',
+        metavar=('A', 'B'),
+        help='the smallest difference that a comparison could show')
+    parser.add_argument(
         '--across', metavar='FIELD', help='protocol field that is studied')
     parser.add_argument('--format', choices=FORMATS, default='table')
     parser.add_argument(
         '--manifest', metavar='OUT.tsv', help='write the index here')
     args = parser.parse_args()
-    if args.across and not args.compare:
-        parser.error('--across needs --compare')
+    if args.compare and args.plan:
+        parser.error('--compare and --plan are two questions: ask one')
+    if args.plan and len(args.plan) > 2:
+        parser.error('--plan takes one experiment or two')
+    if args.across and not (args.compare or len(args.plan or ()) == 2):
+        parser.error('--across needs --compare, or --plan with A and B')
     return args
 
 
@@ -80,6 +94,13 @@ def main() -> int:
             for problem in problems:
                 if names & set(re.split(r'[;,:]? ', problem)):
                     print(problem, file=sys.stderr)
+            return 0
+        if args.plan:
+            study = plan_study(
+                *(select(experiments, name) for name in args.plan),
+                metric=args.metric,
+                across=args.across)
+            print(render_study(study, args.format))
             return 0
         records = summary_records(experiments, results.stated, args.metric)
         print(render_summary(records, problems, args.metric, args.format))

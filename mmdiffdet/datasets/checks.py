@@ -2,7 +2,7 @@
 import os.path as osp
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import mmcv
 import numpy as np
@@ -64,15 +64,19 @@ class DatasetReport:
         return '\n'.join(lines)
 
 
-def check_dataset(dataset: BaseDataset) -> DatasetReport:
+def check_dataset(dataset: BaseDataset,
+                  num_proposals: Optional[int] = None) -> DatasetReport:
     """Read all annotations and images of a data set.
 
     Args:
         dataset (BaseDataset): Of MMDetection, without a wrapper.
+        num_proposals (int, optional): Of the model; images with more objects
+            are told.
     """
     classes = dataset.metainfo['classes']
     report = DatasetReport(by_class=dict.fromkeys(classes, 0))
     paths: Counter = Counter()
+    crowded = []
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         name = osp.basename(info['img_path'])
@@ -93,7 +97,15 @@ def check_dataset(dataset: BaseDataset) -> DatasetReport:
                 f'{width}x{height}')
         if min(height, width) < 32:
             report.note('image with a side below 32 pixels', name)
+        before = report.objects
         _check_boxes(report, info['instances'], classes, name, height, width)
+        if num_proposals and report.objects - before > num_proposals:
+            crowded.append((report.objects - before, name))
+    for count, name in sorted(crowded, reverse=True):
+        report.note(
+            f'image with more objects than proposals ({num_proposals}; raise '
+            'num_proposals of model.train_cfg and model.test_cfg)',
+            f'{name}: {count}')
     for path, count in paths.items():
         if count > 1:
             report.note('image that stands twice', osp.basename(path))

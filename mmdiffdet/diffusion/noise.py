@@ -20,18 +20,15 @@ def stable_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], 'big') >> 1
 
 
-def make_generator(*parts: object,
-                   device: torch.device | str = 'cpu') -> torch.Generator:
-    """A generator seeded with :func:`stable_seed` of ``parts``.
+def make_generator(*parts: object) -> torch.Generator:
+    """A CPU generator seeded with :func:`stable_seed` of ``parts``.
 
-    In testing it stays on the CPU for GPU models too: draws are then the same
-    on both.
+    It stays on the CPU for GPU models too: draws are then the same on both.
     """
-    return torch.Generator(device).manual_seed(stable_seed(*parts))
+    return torch.Generator().manual_seed(stable_seed(*parts))
 
 
-def side_generator(name: str,
-                   device: torch.device | str = 'cpu') -> torch.Generator:
+def side_generator(name: str) -> torch.Generator:
     """A generator that follows the global one without advancing it.
 
     It is seeded from ``name`` and the value that the global CPU generator
@@ -40,7 +37,28 @@ def side_generator(name: str,
     """
     with torch.random.fork_rng(devices=[]):
         peek = torch.randint(2**62, ()).item()
-    return make_generator(name, peek, device=device)
+    return make_generator(name, peek)
+
+
+def hashed_uniform(seed: int, count: int,
+                   device: torch.device | str) -> Tensor:
+    """(count,) numbers in (0, 1) that are the same on every device.
+
+    They are made where they are needed, with nothing copied there: the
+    finaliser of SplitMix64 (Steele et al., 'Fast splittable pseudorandom
+    number generators', 2014, fig. 17) of ``seed`` and their index.
+
+    Args:
+        seed (int): From 0 to 2**63 - 1.
+        count (int): How many.
+        device (torch.device | str): Where.
+    """
+    x = torch.arange(1, count + 1, device=device) * -0x61C8864680B583EB + seed
+    x = (x ^ (x >> 30 & 2**34 - 1)) * -0x40A7B892E31B1A47
+    x = (x ^ (x >> 27 & 2**37 - 1)) * -0x6B2FB644ECCEEE15
+    x = x ^ (x >> 31 & 2**33 - 1)
+    # 23 bits and a half are exact in float32, and never 0 or 1
+    return ((x >> 41 & 2**23 - 1).float() + 0.5) / 2**23
 
 
 class PerImageNoise:

@@ -10,6 +10,7 @@ from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 from .runs import Stated
 from .statistics import Summary, summarise
+from .study import Study
 
 FORMATS = ('table', 'tsv', 'md', 'json', 'html')
 Record = Dict[str, Any]
@@ -145,6 +146,34 @@ def render_comparison(comparison: Comparison, style: str) -> str:
     if c.a.protocol != c.b.protocol:
         rows.insert(3, ['protocol of B', str(c.b.protocol)])
     return _render(rows, ['', 'comparison'], style)
+
+
+def render_study(study: Study, style: str) -> str:
+    """Text of what a study could show.
+
+    Args:
+        study (Study): To tell.
+        style (str): One of ``FORMATS``.
+    """
+    s = study
+    if style == 'json':
+        return json.dumps(asdict(s), indent=2)
+    train, evals = (None if v is None else v**0.5 for v in s.spread)
+    rows = [
+        ['study', f'{s.label}, {"paired" if s.paired else "unpaired"}'],
+        ['spread', f'{s.metric} {_text(train, 4)} between train seeds, '
+         f'{_text(evals, 4)} between eval seeds (standard deviations of a '
+         f'difference), from {s.seen[0]} train seeds x {s.seen[1]} eval '
+         'seeds'],
+        ['known to', f'{s.factor[0]:.2f} to {s.factor[1]:.2f} times that, '
+         f'with {s.seen[0]} train seeds (95 %)'],
+        *([f'{count} train seeds', f'could show {value:.2f} {s.metric}']
+          for count, value in s.smallest.items()),
+        ['meaning', 'true difference that a two-sided test at 0.05 finds '
+         f'with 80 % power, {s.seen[1]} eval seeds a model'],
+        *(['note', note] for note in s.notes),
+    ]
+    return _render(rows, ['', 'plan'], style)
 
 
 def render_manifest(experiments: Sequence[Experiment],

@@ -4,7 +4,7 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..diffusion.noise import side_generator
+from ..diffusion.noise import hashed_uniform, side_generator
 from ..registry import TASK_UTILS
 
 
@@ -84,9 +84,8 @@ class FederatedClasses:
             self._weight = torch.where(weight > 0, weight**self.power, 0.0)
         # drawing without replacement: the largest of weight / exponential
         # numbers (Efraimidis and Spirakis, 2006)
-        clock = torch.empty(num_classes, device=device).exponential_(
-            generator=side_generator('federated', device))
-        rank = self._weight / clock.clamp(min=1e-30)
+        seed = side_generator('federated').initial_seed()
+        rank = self._weight / -hashed_uniform(seed, num_classes, device).log()
         present = labels.flatten().clamp(min=0)
         rank = rank.scatter_reduce(
             0, present,
