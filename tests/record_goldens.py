@@ -3,8 +3,8 @@
     python tests/record_goldens.py
 
 The files have the form of the reference system's (see
-``mmdiffdet/convert/parity.py``) and hold what this code computed when all 51
-files of that system agreed. Record anew only when results are meant to move,
+``mmdiffdet/convert/parity.py``) and hold what this code computed when all of
+that system's files agreed. Record anew only when results are meant to move,
 or inputs: the maps are smooth because on noise a change of 1e-7 in them moves
 boxes by up to 1e-3 pixels, more than kernels that round otherwise may differ.
 When inputs change, record with the code from before the kernels.

@@ -12,7 +12,8 @@ from mmdiffdet.convert.parity import replay
 
 DATA = ROOT / 'tests/data'
 OWN = sorted(DATA.glob('*.safetensors'))
-SEED = sorted((SHARED / 'seed/goldens').glob('*.safetensors'))
+REFERENCE = sorted((DATA / 'reference').glob('*.safetensors'))
+ALL = sorted((SHARED / 'seed/goldens').glob('*.safetensors'))
 
 
 def test_there_is_something_to_replay():
@@ -26,9 +27,20 @@ def test_own_files(path):
     assert report.ok, str(report)
 
 
-@pytest.mark.skipif(not SEED, reason='needs ../shared/seed/goldens')
-@pytest.mark.parametrize('path', SEED, ids=lambda p: p.stem)
-def test_files_of_the_seed(path):
+def test_the_reference_is_there():
+    assert {p.stem.split('_')[0] for p in REFERENCE} == {
+        'head', 'sample', 'loss', 'schedules'}
+
+
+@pytest.mark.parametrize('path', REFERENCE, ids=lambda p: p.stem)
+def test_files_of_the_reference(path):
+    report = replay(path)
+    assert report.ok, str(report)
+
+
+@pytest.mark.skipif(not ALL, reason='needs ../shared/seed/goldens')
+@pytest.mark.parametrize('path', ALL, ids=lambda p: p.stem)
+def test_all_files_of_the_reference(path):
     report = replay(path)
     assert report.ok, str(report)
 
