@@ -14,3 +14,4 @@ test: venv
 
 lint: venv
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .

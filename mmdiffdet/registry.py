@@ -4,6 +4,7 @@ A config with ``default_scope = 'mmdiffdet'`` finds a name here first, then in
 mmdet, then in mmengine. ``BOX_SCHEDULERS`` and ``LABEL_SCHEDULERS`` have no
 counterpart there: they hold Diffusers scheduler classes.
 """
+
 from mmdet import registry as mmdet_registry
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
@@ -17,15 +18,14 @@ def _child(parent: Registry, *locations: str) -> Registry:
         parent.name,
         parent=parent,
         scope=_SCOPE,
-        locations=[f'{_SCOPE}.{location}' for location in locations] +
-        parent._locations)
+        locations=[f'{_SCOPE}.{location}' for location in locations] + parent._locations,
+    )
 
 
 MODELS = _child(mmdet_registry.MODELS, 'models', 'losses')
 TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'diffusion', 'losses')
 HOOKS = _child(mmdet_registry.HOOKS, 'engine', 'distill')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet_registry.OPTIM_WRAPPER_CONSTRUCTORS,
-                                    'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet_registry.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 OPTIM_WRAPPERS = _child(mmdet_registry.OPTIM_WRAPPERS, 'engine')
 DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
 TRANSFORMS = _child(mmdet_registry.TRANSFORMS, 'datasets')
@@ -47,7 +47,5 @@ VISBACKENDS = _child(mmdet_registry.VISBACKENDS)
 VISUALIZERS = _child(mmdet_registry.VISUALIZERS)
 WEIGHT_INITIALIZERS = _child(mmdet_registry.WEIGHT_INITIALIZERS)
 
-BOX_SCHEDULERS = Registry(
-    'box scheduler', scope=_SCOPE, locations=[f'{_SCOPE}.diffusion'])
-LABEL_SCHEDULERS = Registry(
-    'label scheduler', scope=_SCOPE, locations=[f'{_SCOPE}.diffusion'])
+BOX_SCHEDULERS = Registry('box scheduler', scope=_SCOPE, locations=[f'{_SCOPE}.diffusion'])
+LABEL_SCHEDULERS = Registry('label scheduler', scope=_SCOPE, locations=[f'{_SCOPE}.diffusion'])

@@ -1,4 +1,5 @@
 """Small helpers that several rooms use."""
+
 import io
 import os
 import tempfile
@@ -16,8 +17,7 @@ def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
         path (str | os.PathLike): The file to be; its folder must exist.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

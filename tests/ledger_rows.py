@@ -1,4 +1,5 @@
 """Rows, ledgers and the summary that tests share; needs no torch."""
+
 import io
 import runpy
 import subprocess
@@ -45,11 +46,11 @@ ROW = Row(
     mmdet='3.5.1',
     diffusers='0.36.0',
     mmdiffdet='0.1.0',
-    out_dir='work_dirs/base')
+    out_dir='work_dirs/base',
+)
 
 
-def ledger_of(path: Path, values: Dict[str, np.ndarray],
-              **columns: object) -> Path:
+def ledger_of(path: Path, values: Dict[str, np.ndarray], **columns: object) -> Path:
     """A ledger; values[name][train seed][eval seed] are APs."""
     Ledger(path).append(
         replace(
@@ -59,10 +60,12 @@ def ledger_of(path: Path, values: Dict[str, np.ndarray],
             eval_seed=seed,
             AP=float(ap),
             checkpoint_sha256=f'{name.encode().hex()}{train}'.zfill(64),
-            **columns)
+            **columns,
+        )
         for name, of_name in values.items()
         for train, of_train in enumerate(of_name)
-        for seed, ap in enumerate(of_train))
+        for seed, ap in enumerate(of_train)
+    )
     return path
 
 
@@ -78,10 +81,12 @@ def summarize(*args: object) -> subprocess.CompletedProcess:
     """The tool in this process, as importing scipy takes long."""
     out, err = io.StringIO(), io.StringIO()
     argv = ['summarize.py', *map(str, args)]
-    with redirect_stdout(out), redirect_stderr(err), \
-            pytest.MonkeyPatch.context() as patch, \
-            pytest.raises(SystemExit) as end:
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit) as end,
+    ):
         patch.setattr(sys, 'argv', argv)
         runpy.run_path(str(ROOT / 'tools/summarize.py'), run_name='__main__')
-    return subprocess.CompletedProcess(argv, end.value.code, out.getvalue(),
-                                       err.getvalue())
+    return subprocess.CompletedProcess(argv, end.value.code, out.getvalue(), err.getvalue())

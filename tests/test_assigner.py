@@ -1,5 +1,6 @@
 """The assigner: its rule, one call for a batch, and MMDetection's in its
 place."""
+
 import pytest
 import torch
 from mmdet.models.task_modules import BaseAssigner
@@ -15,14 +16,13 @@ from mmdiffdet.registry import MODELS, TASK_UTILS
 COSTS = [
     dict(type='mmdet.FocalLossCost', alpha=0.25, gamma=2, eps=1e-8, weight=2),
     dict(type='mmdet.BBoxL1Cost', box_format='xyxy', weight=5),
-    dict(type='mmdet.IoUCost', iou_mode='giou', weight=2)
+    dict(type='mmdet.IoUCost', iou_mode='giou', weight=2),
 ]
 
 
 def plain_costs(predictions, gt):
     """(N, G), pair by pair from MMDetection's costs."""
-    cost = sum(
-        TASK_UTILS.build(c)(predictions, gt, META) for c in COSTS)
+    cost = sum(TASK_UTILS.build(c)(predictions, gt, META) for c in COSTS)
     for i, box in enumerate(predictions.bboxes):
         centre = (box[:2] + box[2:]) / 2
         near_any = False
@@ -30,8 +30,7 @@ def plain_costs(predictions, gt):
             low, high = target[:2], target[2:]
             middle, reach = (low + high) / 2, 2.5 * (high - low)
             inside = bool(((centre > low) & (centre < high)).all())
-            near = bool(((centre > middle - reach) &
-                         (centre < middle + reach)).all())
+            near = bool(((centre > middle - reach) & (centre < middle + reach)).all())
             near_any |= inside or near
             if not (inside and near):
                 cost[i, j] += 100
@@ -54,8 +53,7 @@ def plain_assign(predictions, gt):
             claimed[i].append(j)
     result = []
     for i, by in enumerate(claimed):
-        result.append(BACKGROUND if not by else by[0] if len(by) ==
-                      1 else int(cost[i].argmin()))
+        result.append(BACKGROUND if not by else by[0] if len(by) == 1 else int(cost[i].argmin()))
     free = [i for i in range(num) if result[i] == BACKGROUND] or range(num)
     served, named = set(result), {}
     for j in range(count):
@@ -71,22 +69,21 @@ def plain_assign(predictions, gt):
 def test_a_batch_is_assigned_as_image_by_image(seed):
     """Few and many objects, and more than proposals, in one batch."""
     found = output(num=12, stages=3, images=6, seed=seed)
-    gt = [objects(count, seed + i)
-          for i, count in enumerate([0, 1, 4, 12, 30, 9])]
+    gt = [objects(count, seed + i) for i, count in enumerate([0, 1, 4, 12, 30, 9])]
     assigner = DynamicKAssigner()
-    index = assign(assigner, found.logits, found.boxes, PaddedObjects.pad(gt),
-                   SIZE.expand(6, 2)).index
+    index = assign(
+        assigner, found.logits, found.boxes, PaddedObjects.pad(gt), SIZE.expand(6, 2)
+    ).index
     for s in range(3):
         for i in range(6):
             image = InstanceData(
-                scores=found.logits[s, i].detach(),
-                bboxes=found.boxes[s, i].detach())
+                scores=found.logits[s, i].detach(), bboxes=found.boxes[s, i].detach()
+            )
             result = assigner.assign(image, gt[i], META)
             assert torch.equal(result.gt_inds - 1, index[s, i])
             assert index[s, i].tolist() == plain_assign(image, gt[i])
             chosen = result.gt_inds > 0
-            assert torch.equal(result.labels[chosen],
-                               gt[i].labels[index[s, i][chosen]])
+            assert torch.equal(result.labels[chosen], gt[i].labels[index[s, i][chosen]])
             assert (result.labels[~chosen] == -1).all()
 
 
@@ -98,11 +95,16 @@ def boxes_near(*places):
 
 def assigned(proposals, targets):
     """Object of each proposal, all logits and labels alike."""
-    return DynamicKAssigner().assign(
-        InstanceData(scores=torch.zeros(len(proposals), 3), bboxes=proposals),
-        InstanceData(
-            bboxes=targets, labels=torch.zeros(len(targets), dtype=torch.long)),
-        META).gt_inds.sub(1).tolist()
+    return (
+        DynamicKAssigner()
+        .assign(
+            InstanceData(scores=torch.zeros(len(proposals), 3), bboxes=proposals),
+            InstanceData(bboxes=targets, labels=torch.zeros(len(targets), dtype=torch.long)),
+            META,
+        )
+        .gt_inds.sub(1)
+        .tolist()
+    )
 
 
 def test_of_those_that_name_one_proposal_the_first_listed_gets_it():
@@ -123,35 +125,36 @@ def test_no_proposal_is_free():
 
 def test_the_obvious():
     gt = objects(3)
-    proposals = torch.cat([gt.bboxes, torch.tensor([[0., 0., 1., 1.]])])
+    proposals = torch.cat([gt.bboxes, torch.tensor([[0.0, 0.0, 1.0, 1.0]])])
     logits = torch.full((4, 3), -5.0)
     logits[torch.arange(3), gt.labels] = 5.0
-    result = DynamicKAssigner().assign(
-        InstanceData(scores=logits, bboxes=proposals), gt, META)
+    result = DynamicKAssigner().assign(InstanceData(scores=logits, bboxes=proposals), gt, META)
     assert result.gt_inds.tolist() == [1, 2, 3, 0]
     assert result.num_gts == 3
-    assert torch.allclose(result.max_overlaps,
-                          torch.tensor([1., 1., 1., 0.]))
+    assert torch.allclose(result.max_overlaps, torch.tensor([1.0, 1.0, 1.0, 0.0]))
 
 
-@pytest.mark.parametrize('option, moves', [
-    (dict(cls_weight=50.0), 'logits'), (dict(bbox_weight=500.0), 'l1'),
-    (dict(giou_weight=0.0), 'giou')])
+@pytest.mark.parametrize(
+    'option, moves',
+    [
+        (dict(cls_weight=50.0), 'logits'),
+        (dict(bbox_weight=500.0), 'l1'),
+        (dict(giou_weight=0.0), 'giou'),
+    ],
+)
 def test_weights_of_the_cost(option, moves):
     found = output(num=30)
-    args = (found.logits, found.boxes, PaddedObjects.pad([objects(6)]),
-            SIZE.expand(1, 2))
+    args = (found.logits, found.boxes, PaddedObjects.pad([objects(6)]), SIZE.expand(1, 2))
     plain = DynamicKAssigner().assign_batch(*args).cost
     other = DynamicKAssigner(**option).assign_batch(*args).cost
     costs = [TASK_UTILS.build(dict(c, weight=1.0)) for c in COSTS]
     cost = costs[['logits', 'l1', 'giou'].index(moves)](
-        InstanceData(scores=found.logits[0, 0], bboxes=found.boxes[0, 0]),
-        objects(6), META).T
+        InstanceData(scores=found.logits[0, 0], bboxes=found.boxes[0, 0]), objects(6), META
+    ).T
     name, weight = next(iter(option.items()))
     by = weight - getattr(DynamicKAssigner(), name)
     # in float32 beside a cost of 10,000
-    torch.testing.assert_close(
-        (other - plain)[0, 0], by * cost, rtol=1e-4, atol=5e-3)
+    torch.testing.assert_close((other - plain)[0, 0], by * cost, rtol=1e-4, atol=5e-3)
 
 
 def test_candidates_and_centre_region():
@@ -160,20 +163,33 @@ def test_candidates_and_centre_region():
     one = boxes_near(20)
 
     def count(**options):
-        return int((DynamicKAssigner(**options).assign(
-            InstanceData(scores=torch.zeros(4, 3), bboxes=proposals),
-            InstanceData(bboxes=one, labels=torch.tensor([0])),
-            META).gt_inds > 0).sum())
+        return int(
+            (
+                DynamicKAssigner(**options)
+                .assign(
+                    InstanceData(scores=torch.zeros(4, 3), bboxes=proposals),
+                    InstanceData(bboxes=one, labels=torch.tensor([0])),
+                    META,
+                )
+                .gt_inds
+                > 0
+            ).sum()
+        )
 
     assert count() == 3
     assert count(candidate_topk=1) == 1
 
     def cost(**options):
-        return DynamicKAssigner(**options).assign_batch(
-            torch.zeros(1, 1, 4, 3), proposals[None, None],
-            PaddedObjects.pad(
-                [InstanceData(bboxes=one, labels=torch.tensor([0]))]),
-            SIZE).cost[0, 0, 0, 3]
+        return (
+            DynamicKAssigner(**options)
+            .assign_batch(
+                torch.zeros(1, 1, 4, 3),
+                proposals[None, None],
+                PaddedObjects.pad([InstanceData(bboxes=one, labels=torch.tensor([0]))]),
+                SIZE,
+            )
+            .cost[0, 0, 0, 3]
+        )
 
     # 2.1 widths from the object's centre: near, but not in the box
     assert 100 < cost() < 200
@@ -182,10 +198,14 @@ def test_candidates_and_centre_region():
     assert cost(outside_cost=0.0) < 100
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(candidate_topk=0), 'candidate_topk must be at least 1'),
-    (dict(cls_weight=-1.0), 'cls_weight must be >= 0'),
-    (dict(center_radius=float('nan')), 'center_radius must be >= 0')])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(candidate_topk=0), 'candidate_topk must be at least 1'),
+        (dict(cls_weight=-1.0), 'cls_weight must be >= 0'),
+        (dict(center_radius=float('nan')), 'center_radius must be >= 0'),
+    ],
+)
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         DynamicKAssigner(**options)
@@ -193,15 +213,16 @@ def test_bad_options(options, message):
 
 def test_mmdetections_hungarian_assigner_trains():
     config = tiny_config()
-    config.criterion.assigner = dict(
-        type='mmdet.HungarianAssigner', match_costs=COSTS)
+    config.criterion.assigner = dict(type='mmdet.HungarianAssigner', match_costs=COSTS)
     model = build(config).train()
     data = batch(objects=(3, 0))
     index = assign(
-        model.criterion.assigner, torch.randn(2, 2, 12, 3),
+        model.criterion.assigner,
+        torch.randn(2, 2, 12, 3),
         torch.rand(2, 2, 12, 4),
         PaddedObjects.pad([s.gt_instances for s in data['data_samples']]),
-        torch.tensor([[64., 96.]] * 2)).index
+        torch.tensor([[64.0, 96.0]] * 2),
+    ).index
     for stage in index:  # one to one
         assert sorted(stage[0].tolist()) == [BACKGROUND] * 9 + [0, 1, 2]
         assert (stage[1] == BACKGROUND).all()
@@ -219,8 +240,7 @@ def test_mmdetections_hungarian_assigner_trains():
 
 def test_mmdetections_topology_without_a_cost():
     config = tiny_config(GRAPH_TOPO_LOSS_WEIGHT=1.0)
-    config.criterion.assigner = dict(
-        type='mmdet.HungarianAssigner', match_costs=COSTS)
+    config.criterion.assigner = dict(type='mmdet.HungarianAssigner', match_costs=COSTS)
     losses = losses_of(build(config).train(), batch(objects=(3, 2)))
     assert losses['loss_topology'] > 0
 
@@ -229,16 +249,16 @@ def test_ignored_proposals_have_no_loss():
     """MaxIoUAssigner leaves those between its thresholds out."""
     config = tiny_config().criterion
     config.assigner = dict(
-        type='mmdet.MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3,
-        match_low_quality=False)
+        type='mmdet.MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, match_low_quality=False
+    )
     criterion = MODELS.build(config)
     assert isinstance(criterion.assigner, BaseAssigner)
     found = output(num=3, stages=1)
-    gt = InstanceData(
-        bboxes=boxes_near(20), labels=torch.zeros(1, dtype=torch.long))
+    gt = InstanceData(bboxes=boxes_near(20), labels=torch.zeros(1, dtype=torch.long))
     found.boxes = boxes_near(20, 24, 60)[None, None].requires_grad_()
-    index = assign(criterion.assigner, found.logits, found.boxes,
-                   PaddedObjects.pad([gt]), SIZE).index
+    index = assign(
+        criterion.assigner, found.logits, found.boxes, PaddedObjects.pad([gt]), SIZE
+    ).index
     assert index.tolist() == [[[0, IGNORED, BACKGROUND]]]
     sum(criterion(found, [gt], SIZE).values()).backward()
     moved = found.logits.grad[0, 0].abs().sum(-1) > 0

@@ -1,4 +1,5 @@
 """The benchmark measures what it says it measures."""
+
 import json
 import runpy
 import sys
@@ -17,6 +18,7 @@ from mmdiffdet import benchmark as bench
 from mmdiffdet.benchmark.measure import PartTimer
 from mmdiffdet.engine.multi_seed_test_loop import PRECISIONS
 from mmdiffdet.ledger import Ledger
+from mmdiffdet.models import packed_linear
 from mmdiffdet.models.packed_linear import PackedLinear
 
 
@@ -37,8 +39,8 @@ def test_ways_take_turns_and_states_are_not_timed():
             order.append('left')
 
     found = bench.interleave(
-        dict(a=lambda: order.append('a'), b=lambda: order.append('b')), 2,
-        dict(b=State))
+        dict(a=lambda: order.append('a'), b=lambda: order.append('b')), 2, dict(b=State)
+    )
     forth, back = ['a', 'b', 'left'], ['b', 'left', 'a']
     assert order == back + forth + back  # nobody is always first
     assert len(found['a']) == 2 and max(found['a'] + found['b']) < 0.05
@@ -54,7 +56,9 @@ def test_parts_are_timed_where_they_run():
     model = nn.Sequential(Slow(), Slow(), nn.Identity())
     found = bench.interleave_parts(
         dict(way=dict(slow=[model[0], model[1]], quick=[model[2]])),
-        dict(way=lambda: model(torch.zeros(1))), 2)['way']
+        dict(way=lambda: model(torch.zeros(1))),
+        2,
+    )['way']
     assert min(found['slow']) >= 0.02 > max(found['quick'])
     assert len(found['rest']) == 2 and max(found['rest']) < 0.02
     assert not model[0]._forward_hooks
@@ -68,8 +72,7 @@ def test_operations_are_counted():
     assert bench.count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='memory of Linux')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='memory of Linux')
 def test_memory_is_that_of_the_call():
     size = 64 * 2**20
     found = bench.peak_memory(lambda: torch.ones(size // 4).sum())
@@ -79,10 +82,8 @@ def test_memory_is_that_of_the_call():
 def test_the_reference_says_the_same():
     pair = bench.build_pair(config())
     ours, reference = pair['ours'], pair['reference']
-    assert type(reference.bbox_head.roi_extractor).__name__ == \
-        'SingleRoIExtractor'
-    assert not any(
-        isinstance(m, PackedLinear) for m in reference.modules())
+    assert type(reference.bbox_head.roi_extractor).__name__ == 'SingleRoIExtractor'
+    assert not any(isinstance(m, PackedLinear) for m in reference.modules())
     stage = reference.bbox_head.head_series[0]
     assert type(stage.self_attn).__name__ == 'ReferenceSelfAttention'
     assert type(stage.inst_interact).__name__ == 'ReferenceDynamicConv'
@@ -105,10 +106,10 @@ def test_what_the_ways_compute_in_testing(way):
     model = bench.build_pair(config())[way]
     strides, classified = [], []
     model.backbone.conv1.register_forward_pre_hook(
-        lambda _, args: strides.append(args[0].stride(1)))
+        lambda _, args: strides.append(args[0].stride(1))
+    )
     for stage in model.bbox_head.head_series:
-        stage.cls_module.register_forward_hook(
-            lambda *_: classified.append(1))
+        stage.cls_module.register_forward_hook(lambda *_: classified.append(1))
     with bench.testing(model, 'fp32'):
         strides.clear()
         classified.clear()
@@ -125,8 +126,7 @@ def test_all_operations_of_the_head_are_counted():
     """In testing other kernels run than with gradients."""
     model = bench.build_pair(config(), reference=False)['ours']
     with bench.testing(model, 'fp32'):
-        step = bench.inference_parts(model, bench.demo_batch(
-            (64, 96), 1, 3))['head, one step']
+        step = bench.inference_parts(model, bench.demo_batch((64, 96), 1, 3))['head, one step']
         found = bench.count_flops(step)
         with torch.enable_grad():
             assert bench.count_flops(step) == found > 0
@@ -135,8 +135,7 @@ def test_all_operations_of_the_head_are_counted():
 def test_a_batch_of_one_class():
     for num_classes in (1, 2):
         data = bench.demo_batch((64, 96), 4, num_classes)
-        labels = torch.cat(
-            [s.gt_instances.labels for s in data['data_samples']])
+        labels = torch.cat([s.gt_instances.labels for s in data['data_samples']])
         assert set(labels.tolist()) == set(range(num_classes))
 
 
@@ -152,22 +151,23 @@ def test_a_training_iteration_with_its_teacher(precision):
     init_default_scope('mmdiffdet')
     cfg = config()
     cfg.custom_hooks = [
-        dict(type='SamplerDistillHook', teacher=dict(checkpoint='x'),
-             teacher_steps=2, topk=4)]
+        dict(type='SamplerDistillHook', teacher=dict(checkpoint='x'), teacher_steps=2, topk=4)
+    ]
     cfg = Config(cfg._cfg_dict)
     model = bench.build_pair(cfg, reference=False)['ours']
     before = model.bbox_head.time_mlp[1].weight.clone()
     cfg.optim_wrapper.type = 'PartAmpOptimWrapper'  # is not what is timed
     kinds = []
-    model.backbone.conv1.register_forward_hook(
-        lambda *args: kinds.append(args[2].dtype))
-    losses = bench.training_way(
-        cfg, model, bench.demo_batch((64, 96), 2, 3), precision)()
+    model.backbone.conv1.register_forward_hook(lambda *args: kinds.append(args[2].dtype))
+    losses = bench.training_way(cfg, model, bench.demo_batch((64, 96), 2, 3), precision)()
     assert set(kinds) == {PRECISIONS[precision] or torch.float32}
     assert losses['loss_sampler_distill_box'] > 0
     assert not torch.equal(before, model.bbox_head.time_mlp[1].weight)
 
 
+@pytest.mark.skipif(
+    torch.bfloat16 not in packed_linear.PRECISIONS, reason='oneDNN without bfloat16'
+)
 def test_weights_are_cast_once_and_given_back():
     """Testing in bfloat16 leaves float32 weights as they were, and computes
     what autocast alone computes."""
@@ -199,31 +199,56 @@ def test_matrix_peak():
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
     # at its full size it takes longer than all the rest
-    monkeypatch.setattr(bench, 'matrix_peak', partial(
-        bench.matrix_peak, size=256))
+    monkeypatch.setattr(bench, 'matrix_peak', partial(bench.matrix_peak, size=256))
     cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path / 'work')
     cfg.dump(str(tmp_path / 'tiny.py'))
 
     def run(*args):
         monkeypatch.setattr(
-            sys, 'argv', ['benchmark.py', str(tmp_path / 'tiny.py'),
-                          *map(str, args)])
-        runpy.run_path(
-            str(ROOT / 'tools/analysis_tools/benchmark.py'),
-            run_name='__main__')
+            sys, 'argv', ['benchmark.py', str(tmp_path / 'tiny.py'), *map(str, args)]
+        )
+        runpy.run_path(str(ROOT / 'tools/analysis_tools/benchmark.py'), run_name='__main__')
 
     return run
 
 
 def test_the_table(tool, tmp_path, capsys):
-    tool('--reference', '--size', 64, 96, '--batch-sizes', 1, 2, '--steps', 2,
-         '--eval-seeds', 0, 3, '--repeats', 1, '--json', tmp_path / 'b.json')
+    tool(
+        '--reference',
+        '--size',
+        64,
+        96,
+        '--batch-sizes',
+        1,
+        2,
+        '--steps',
+        2,
+        '--eval-seeds',
+        0,
+        3,
+        '--repeats',
+        1,
+        '--json',
+        tmp_path / 'b.json',
+    )
     printed = capsys.readouterr().out
-    stages = ('- RoI features', '- attention', '- dynamic convolution',
-              '- feed-forward', '- outputs', '- rest')
-    for row in ('decode', 'backbone and neck', 'head, one step', *stages,
-                'post-processing', 'image, 2 step(s)',
-                '2 eval seeds, 1 step'):
+    stages = (
+        '- RoI features',
+        '- attention',
+        '- dynamic convolution',
+        '- feed-forward',
+        '- outputs',
+        '- rest',
+    )
+    for row in (
+        'decode',
+        'backbone and neck',
+        'head, one step',
+        *stages,
+        'post-processing',
+        'image, 2 step(s)',
+        '2 eval seeds, 1 step',
+    ):
         assert f'| {row}' in printed
     assert '| n/a' in printed  # no spread of one call
     found = json.loads((tmp_path / 'b.json').read_text())['measurements']
@@ -239,21 +264,38 @@ def test_the_table(tool, tmp_path, capsys):
 
 
 def test_options_reach_the_model_and_the_heading(tool, tmp_path, capsys):
-    common = ('--size', 64, 96, '--batch-sizes', 1, '--steps', 1,
-              '--eval-seeds', 0, '--precisions', 'fp32', '--repeats', 1,
-              '--json', tmp_path / 'b.json')
+    common = (
+        '--size',
+        64,
+        96,
+        '--batch-sizes',
+        1,
+        '--steps',
+        1,
+        '--eval-seeds',
+        0,
+        '--precisions',
+        'fp32',
+        '--repeats',
+        1,
+        '--json',
+        tmp_path / 'b.json',
+    )
     flops = []
     for number in (4, 8):
         option = f'model.test_cfg.num_proposals={number}'
         tool(*common, '--cfg-options', option)
         assert f'64x96, {option}\n' in capsys.readouterr().out
-        flops += [m['flops'] for m in json.loads(
-            (tmp_path / 'b.json').read_text())['measurements']
-                  if m['work'].startswith('head')]
+        flops += [
+            m['flops']
+            for m in json.loads((tmp_path / 'b.json').read_text())['measurements']
+            if m['work'].startswith('head')
+        ]
     assert 1.5 * flops[0] < flops[1]
     for option, message in (
-            ('test_cfg.precision=bf16', 'use --precisions'),
-            ('model.sampler.sampling_timesteps=4', 'use --steps')):
+        ('test_cfg.precision=bf16', 'use --precisions'),
+        ('model.sampler.sampling_timesteps=4', 'use --steps'),
+    ):
         with pytest.raises(SystemExit):
             tool('--cfg-options', option)
         assert message in capsys.readouterr().err
@@ -271,9 +313,21 @@ def test_bad_arguments(tool):
 def test_curves(tool, tmp_path, capsys):
     model = build(tiny_config())
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'x.pth')
-    tool(tmp_path / 'x.pth', '--curves', tmp_path / 'c.svg', '--steps', 1, 2,
-         '--eval-seeds', 0, 1, '--precisions', 'fp32', '--json',
-         tmp_path / 'c.json')
+    tool(
+        tmp_path / 'x.pth',
+        '--curves',
+        tmp_path / 'c.svg',
+        '--steps',
+        1,
+        2,
+        '--eval-seeds',
+        0,
+        1,
+        '--precisions',
+        'fp32',
+        '--json',
+        tmp_path / 'c.json',
+    )
     assert '| stages | 2 steps | 1 |' in capsys.readouterr().out
     points = json.loads((tmp_path / 'c.json').read_text())['points']
     stages = model.bbox_head.head_series
@@ -284,9 +338,8 @@ def test_curves(tool, tmp_path, capsys):
 
 def test_fewer_stages_are_the_first_of_the_cascade():
     model = build(tiny_config()).eval()
-    table = model.bbox_head.tabulate(
-        model.extract_feat(torch.rand(1, 3, 64, 96)))
-    boxes = torch.tensor([[[4., 4, 40, 40], [10, 8, 90, 60]]])
+    table = model.bbox_head.tabulate(model.extract_feat(torch.rand(1, 3, 64, 96)))
+    boxes = torch.tensor([[[4.0, 4, 40, 40], [10, 8, 90, 60]]])
     t = torch.tensor([500])
     with torch.no_grad():
         every = model.bbox_head(table, boxes, t)
@@ -327,14 +380,12 @@ def test_number_of_proposals_as_a_variant(tmp_path):
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'x.pth')
     cfg.load_from = str(tmp_path / 'x.pth')
     cfg.test_cfg.variants = [{}, dict(num_proposals=5)]
-    cfg.custom_hooks.append(
-        dict(type='LedgerHook', path=str(tmp_path / 'l.tsv')))
+    cfg.custom_hooks.append(dict(type='LedgerHook', path=str(tmp_path / 'l.tsv')))
     runner = Runner.from_cfg(cfg)
     runner.test()
     rows = Ledger(tmp_path / 'l.tsv').read()
     assert len({row.config_sha256 for row in rows}) == 2
     found = runner.test_loop.model.test_variants(
-        batch([(64, 96)], [1]),
-        [case.variant for case in runner.test_loop.cases])
-    assert len(found[1][0].pred_instances) <= 5 < len(
-        found[0][0].pred_instances)
+        batch([(64, 96)], [1]), [case.variant for case in runner.test_loop.cases]
+    )
+    assert len(found[1][0].pred_instances) <= 5 < len(found[0][0].pred_instances)

@@ -1,4 +1,5 @@
 """Is B better than A: units, tests, intervals and advice."""
+
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -70,8 +71,7 @@ def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
 
 def test_one_training_against_several_others(tmp_path: Path) -> None:
     ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41, 42]])))
-    ledger.append([replace(r, train_seed=9) for r in ledger.read()],
-                  force=True)
+    ledger.append([replace(r, train_seed=9) for r in ledger.read()], force=True)
     ledger_of(ledger.path, dict(b=[[50, 51, 52]] * 3))
     c = compare(*experiments_of(ledger.path))
     assert (c.verdict, c.unit, c.tests) == ('not distinguishable', 'none', [])
@@ -97,8 +97,9 @@ def test_unpaired_train_seeds(tmp_path: Path) -> None:
 
 
 def test_partners_that_are_missing_are_told(tmp_path: Path) -> None:
-    c = compare(*two(tmp_path, [[40, 41], [40, 42], [41, 40]],
-                     [[41, 42], [41, 43], [42, 41], [90, 90]]))
+    c = compare(
+        *two(tmp_path, [[40, 41], [40, 42], [41, 40]], [[41, 42], [41, 43], [42, 41], [90, 90]])
+    )
     assert 'not used: 0 runs of A, 2 of B' in c.pairing
     assert c.used == (6, 6)
     assert c.difference == 1
@@ -128,14 +129,10 @@ def test_no_effect_is_seldom_found(tmp_path: Path) -> None:
     though the eval seeds alone would look like 25 runs."""
     rng = np.random.default_rng(0)
     names = [f'{side}{i}' for i in range(200) for side in 'ab']
-    values = {
-        name: rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 5))
-        for name in names
-    }
+    values = {name: rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 5)) for name in names}
     experiments = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
     verdicts = [
-        compare(a, b, resamples=200).verdict
-        for a, b in zip(experiments[::2], experiments[1::2])
+        compare(a, b, resamples=200).verdict for a, b in zip(experiments[::2], experiments[1::2])
     ]
     wrong = sum(v != 'not distinguishable' for v in verdicts)
     assert 2 <= wrong <= 18
@@ -165,21 +162,17 @@ def test_advice_comes_true(tmp_path: Path) -> None:
     assert 65 <= better <= 97
 
 
-def test_more_eval_seeds_help_only_against_their_noise(
-        tmp_path: Path) -> None:
+def test_more_eval_seeds_help_only_against_their_noise(tmp_path: Path) -> None:
     a = np.full((4, 4), 40.0)
-    noise = np.array([[3, -3, 1, -1], [2, -1, -3, 2], [1, -2, 4, -3],
-                      [-4, 2, 1, 1]])
-    c = compare(*two(tmp_path / 'x', a, a + noise + [[0.4], [0.5], [0.6],
-                                                     [0.5]]))
+    noise = np.array([[3, -3, 1, -1], [2, -1, -3, 2], [1, -2, 4, -3], [-4, 2, 1, 1]])
+    c = compare(*two(tmp_path / 'x', a, a + noise + [[0.4], [0.5], [0.6], [0.5]]))
     assert re.search(r'or about \d+ more eval seeds of each model', c.more)
     c = compare(*two(tmp_path / 'y', a, a + [[3], [-2], [1], [-1]]))
     assert 'more eval seeds alone would not settle it' in c.more
 
 
 def test_equal_results(tmp_path: Path) -> None:
-    a, b = two(tmp_path, [[40, 41], [42, 43], [40, 40]],
-               [[40, 41], [42, 43], [40, 40]])
+    a, b = two(tmp_path, [[40, 41], [42, 43], [40, 40]], [[40, 41], [42, 43], [40, 40]])
     c = compare(a, b)
     assert c.verdict == 'not distinguishable' and c.tests[0].p == 1
     assert c.more == 'no number would settle a difference of zero'
@@ -189,10 +182,8 @@ def test_chosen_mixture_is_warned_of(tmp_path: Path) -> None:
     values = [[40.0, 41.0]]
     ledger = ledger_of(tmp_path / 'l.tsv', dict(a=values * 3))
     for seed, lr in enumerate((1, 2, 1)):
-        rows = Ledger(ledger_of(tmp_path / 'x.tsv', {f'lr{lr}_seed{seed}':
-                                                     values}))
-        Ledger(ledger).append(replace(r, train_seed=seed)
-                              for r in rows.read())
+        rows = Ledger(ledger_of(tmp_path / 'x.tsv', {f'lr{lr}_seed{seed}': values}))
+        Ledger(ledger).append(replace(r, train_seed=seed) for r in rows.read())
     experiments = experiments_of(ledger)
     mix = pool(experiments, 'mix', ['lr*'])
     notes = compare(experiments[0], mix).notes

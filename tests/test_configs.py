@@ -1,4 +1,5 @@
 """Every recipe builds, trains two iterations and tests an image."""
+
 import re
 
 import pytest
@@ -9,12 +10,14 @@ from mmengine.runner import Runner
 from tiny import ROOT, shrink_model, shrink_scales, write_coco
 
 from mmdiffdet.datasets.checks import leaf_datasets
-from mmdiffdet.engine.launch import use_amp
+from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import MODELS
 
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
-    for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
+)
 # the files of the other seeds are compared with these
 TRAINED = [c for c in CONFIGS if not re.search(r'seed[1-9]$', c.stem)]
 CLASSES = ('red', 'green', 'blue')
@@ -27,8 +30,7 @@ def data(tmp_path_factory):
 
 def shrink(cfg, data):
     shrink_model(cfg.model)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         pipeline = leaf_datasets(loader.dataset)[0].pipeline
         shrink_scales(pipeline)
@@ -39,10 +41,12 @@ def shrink(cfg, data):
             data_prefix=dict(img='images/'),
             metainfo=dict(classes=CLASSES),
             test_mode=loader is not cfg.train_dataloader,
-            pipeline=pipeline)
+            pipeline=pipeline,
+        )
     cfg.test_dataloader.dataset.indices = 1
     cfg.val_evaluator = cfg.test_evaluator = dict(
-        type='CocoMetric', metric='bbox', ann_file=str(data / 'train.json'))
+        type='CocoMetric', metric='bbox', ann_file=str(data / 'train.json')
+    )
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 100
     cfg.load_from = None
@@ -76,9 +80,20 @@ def test_config(name, data, tmp_path):
 def test_there_are_recipes_for_all_parts():
     parts = {path.stem for path in CONFIGS if path.parts[0] == 'parts'}
     assert {
-        'd3pm', 'label_state', 'quality', 'guidance', 'geo_bias_distance',
-        'geo_bias_iou', 'geo_bias_mlp', 'geo_bias_knn', 'geo_feat', 'aniso',
-        'qfl', 'topo', 'topology_none', 'mvp'
+        'd3pm',
+        'label_state',
+        'quality',
+        'guidance',
+        'geo_bias_distance',
+        'geo_bias_iou',
+        'geo_bias_mlp',
+        'geo_bias_knn',
+        'geo_feat',
+        'aniso',
+        'qfl',
+        'topo',
+        'topology_none',
+        'mvp',
     } <= parts
 
 
@@ -95,16 +110,19 @@ def test_recipes_switch_their_part_on():
     assert 'alpha' not in recipe('qfl').criterion.loss_cls
     assert recipe('guidance').sampler.guidance.scale > 0
     assert recipe('guidance').test_cfg.quality_power == 1
-    assert recipe('topology_none').bbox_head.stage.interaction.type == \
-        'NoInteraction'
+    assert recipe('topology_none').bbox_head.stage.interaction.type == 'NoInteraction'
     assert recipe('aniso').box_codec.noise_sigma[2] > 1
 
 
-@pytest.mark.parametrize('stage, paths', [
-    ('baseline/repro10k', []),
-    ('warmstart/warmstart', ['work_dirs/repro10k_seed{}/iter_10000.pth']),
-    ('distill/20to1', ['work_dirs/warmstart_seed{}/iter_2500.pth']),
-    ('geo_feat/geo_feat', ['work_dirs/20to1_seed{}/iter_2500.pth'])])
+@pytest.mark.parametrize(
+    'stage, paths',
+    [
+        ('baseline/repro10k', []),
+        ('warmstart/warmstart', ['work_dirs/repro10k_seed{}/iter_10000.pth']),
+        ('distill/20to1', ['work_dirs/warmstart_seed{}/iter_2500.pth']),
+        ('geo_feat/geo_feat', ['work_dirs/20to1_seed{}/iter_2500.pth']),
+    ],
+)
 def test_seeds_differ_in_seed_and_start(stage, paths):
     """And geometry's learning rate, which the record gives for each."""
     texts = set()
@@ -130,7 +148,7 @@ def test_the_chain_fits_together():
     for name in ('20to4', '4to2', '2to1', 'consistency', '20to1_seed0'):
         cfg = Config.fromfile(ROOT / f'configs/distill/{name}.py')
         folder, file = cfg.load_from.split('/')[1:]
-        before, = (ROOT / 'configs').rglob(f'{folder}.py')
+        (before,) = (ROOT / 'configs').rglob(f'{folder}.py')
         iters = Config.fromfile(before).train_cfg.max_iters
         assert file == f'iter_{iters}.pth'
         assert cfg.optim_wrapper.optimizer.lr == 2.5e-6

@@ -1,4 +1,5 @@
 """Checkpoints and configs of other DiffusionDets."""
+
 import pickle
 import re
 import runpy
@@ -19,21 +20,40 @@ from mmdiffdet.datasets.from_file import use_extra_coco
 from mmdiffdet.engine import load_checkpoint_file
 
 PARTS = dict(
-    LABEL_STATE=True, LABEL_D3PM=True, QUALITY_HEAD=True, GEO_BIAS=True,
-    GEO_BIAS_TYPE='mlp', GEO_BIAS_LEARNABLE_SCALE=True, GEO_FEAT=True,
-    GEO_FEAT_REL=True)
+    LABEL_STATE=True,
+    LABEL_D3PM=True,
+    QUALITY_HEAD=True,
+    GEO_BIAS=True,
+    GEO_BIAS_TYPE='mlp',
+    GEO_BIAS_LEARNABLE_SCALE=True,
+    GEO_FEAT=True,
+    GEO_FEAT_REL=True,
+)
 
 
 def model(**options):
     """An R50 model with a small head, random everywhere."""
-    config = model_config(dict(
-        NUM_CLASSES=3, HIDDEN_DIM=16, NUM_HEADS=2, NHEADS=4,
-        DIM_FEEDFORWARD=32, DIM_DYNAMIC=8, NUM_PROPOSALS=12, **options))
-    net = build(dict(
-        config,
-        backbone=dict(type='mmdet.ResNet', depth=50),
-        neck=dict(type='mmdet.FPN', in_channels=[256, 512, 1024, 2048],
-                  out_channels=16, num_outs=4)))
+    config = model_config(
+        dict(
+            NUM_CLASSES=3,
+            HIDDEN_DIM=16,
+            NUM_HEADS=2,
+            NHEADS=4,
+            DIM_FEEDFORWARD=32,
+            DIM_DYNAMIC=8,
+            NUM_PROPOSALS=12,
+            **options,
+        )
+    )
+    net = build(
+        dict(
+            config,
+            backbone=dict(type='mmdet.ResNet', depth=50),
+            neck=dict(
+                type='mmdet.FPN', in_channels=[256, 512, 1024, 2048], out_channels=16, num_outs=4
+            ),
+        )
+    )
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.normal_()
@@ -52,12 +72,10 @@ def as_detectron2(net):
             name = f'backbone.fpn_{kind}{int(level) + 2}.{what}'
         elif name.startswith('backbone.layer'):
             _, layer, block, rest = name.split('.', 3)
-            rest = rest.replace('downsample.0', 'shortcut').replace(
-                'downsample.1', 'shortcut.norm')
+            rest = rest.replace('downsample.0', 'shortcut').replace('downsample.1', 'shortcut.norm')
             for i in '123':
                 rest = rest.replace(f'bn{i}', f'conv{i}.norm')
-            name = (f'backbone.bottom_up.res{int(layer[5:]) + 1}.{block}.'
-                    f'{rest}')
+            name = f'backbone.bottom_up.res{int(layer[5:]) + 1}.{block}.{rest}'
         elif name.startswith('backbone.'):
             name = name.replace('backbone.', 'backbone.bottom_up.stem.')
             name = name.replace('bn1', 'conv1.norm')
@@ -93,8 +111,7 @@ def test_detectron2(tmp_path, options, source, result):
     found = convert(read_source(src))
     assert found.kind == 'Detectron2 DiffusionDet'
     assert found.complete, (found.left_over, found.missing, found.reshaped)
-    assert set(found.ignored) == {
-        'betas', 'sqrt_alphas_cumprod', 'pixel_mean'}
+    assert set(found.ignored) == {'betas', 'sqrt_alphas_cumprod', 'pixel_mean'}
     dst = tmp_path / f'ours.{result}'
     save(found, dst)
     loaded = load_checkpoint_file(dst)
@@ -104,21 +121,23 @@ def test_detectron2(tmp_path, options, source, result):
             assert torch.equal(loaded[name], value), name
 
 
-def test_weights_left_over_or_missing_are_a_failure(
-        tmp_path, monkeypatch, capsys):
+def test_weights_left_over_or_missing_are_a_failure(tmp_path, monkeypatch, capsys):
     weights = as_detectron2(model())
     weights.pop('head.head_series.1.linear1.weight')
     weights['head.head_series.0.mystery'] = torch.zeros(2)
     weights['backbone.bottom_up.res2.0.conv1.weight'] = torch.zeros(1)
     torch.save(dict(model=weights), tmp_path / 'm.pth')
-    code = run_main(monkeypatch, 'tools/convert_checkpoint.py',
-                    tmp_path / 'm.pth', tmp_path / 'ours.pth')
+    code = run_main(
+        monkeypatch, 'tools/convert_checkpoint.py', tmp_path / 'm.pth', tmp_path / 'ours.pth'
+    )
     printed = capsys.readouterr()
     assert code == 1
     assert not (tmp_path / 'ours.pth').exists()
-    for name in ('bbox_head.head_series.1.linear1.weight',
-                 'bbox_head.head_series.0.mystery',
-                 'backbone.layer1.0.conv1.weight'):
+    for name in (
+        'bbox_head.head_series.1.linear1.weight',
+        'bbox_head.head_series.0.mystery',
+        'backbone.layer1.0.conv1.weight',
+    ):
         assert name in printed.out
     assert 'was not written' in printed.err
 
@@ -126,9 +145,8 @@ def test_weights_left_over_or_missing_are_a_failure(
 def test_a_strangers_pickle_is_not_executed(tmp_path, capsys):
 
     class Evil:
-
         def __reduce__(self):
-            return print, ('executed', )
+            return print, ('executed',)
 
     (tmp_path / 'm.pkl').write_bytes(pickle.dumps(dict(model=Evil())))
     with pytest.raises(ValueError, match='print is not allowed'):
@@ -136,35 +154,38 @@ def test_a_strangers_pickle_is_not_executed(tmp_path, capsys):
     (tmp_path / 'n.pkl').write_bytes(b'nonsense')
     with pytest.raises(ValueError, match='n.pkl'):
         read_source(tmp_path / 'n.pkl')
-    (tmp_path / 'o.pkl').write_bytes(
-        pickle.dumps(dict(other=np.zeros(3))))
+    (tmp_path / 'o.pkl').write_bytes(pickle.dumps(dict(other=np.zeros(3))))
     with pytest.raises(ValueError, match='neither'):
         convert(read_source(tmp_path / 'o.pkl'))
     assert 'executed' not in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not (SHARED / 'seed').exists(),
-                    reason='needs ../shared/seed')
+@pytest.mark.skipif(not (SHARED / 'seed').exists(), reason='needs ../shared/seed')
 def test_every_key_of_the_mmdetection_project():
     weights = {}
-    for line in (SHARED / 'seed/mmdet_project_keys.tsv'
-                 ).read_text().splitlines():
+    for line in (SHARED / 'seed/mmdet_project_keys.tsv').read_text().splitlines():
         name, *shape = line.split('\t')
         if name in ('key', 'name') or name.startswith('#'):
             continue
-        sizes = [int(n) for n in ''.join(
-            c if c.isdigit() else ' ' for c in shape[0]).split()]
+        sizes = [int(n) for n in ''.join(c if c.isdigit() else ' ' for c in shape[0]).split()]
         weights[name] = torch.zeros(sizes)
     assert len(weights) > 300
     found = convert(weights)
     assert found.kind == "MMDetection's DiffusionDet project"
     assert found.complete, (found.left_over, found.missing, found.reshaped)
-    assert options_of({
-        k.removeprefix('bbox_head.'): v for k, v in weights.items()
-        if k.startswith('bbox_head.')})['NUM_CLASSES'] == 80
+    assert (
+        options_of(
+            {
+                k.removeprefix('bbox_head.'): v
+                for k, v in weights.items()
+                if k.startswith('bbox_head.')
+            }
+        )['NUM_CLASSES']
+        == 80
+    )
 
 
-BASE = '''
+BASE = """
 MODEL:
   META_ARCHITECTURE: "DiffusionDet"
   WEIGHTS: "detectron2://ImageNetPretrained/torchvision/R-50.pkl"
@@ -192,8 +213,8 @@ INPUT:
     TYPE: "absolute_range"
     SIZE: (384, 600)
 VERSION: 2
-'''
-CHILD = '''
+"""
+CHILD = """
 _BASE_: "base.yaml"
 MODEL:
   DiffusionDet:
@@ -215,7 +236,7 @@ SOLVER:
   STEPS: (2000,)
   BACKBONE_MULTIPLIER: 0.0
 SEED: 3
-'''
+"""
 
 
 def yamls(tmp_path, child=CHILD):
@@ -226,13 +247,14 @@ def yamls(tmp_path, child=CHILD):
 
 def test_config_of_the_seed(tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out/ours.py'
-    code = run_main(monkeypatch, 'tools/convert_config.py', yamls(tmp_path),
-                    out)
+    code = run_main(monkeypatch, 'tools/convert_config.py', yamls(tmp_path), out)
     assert code == 0
     printed = capsys.readouterr().out
-    unknown = {'MODEL.DiffusionDet.NEW_THING',
-               'MODEL.DiffusionDet.NO_OBJECT_WEIGHT',
-               'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION'}
+    unknown = {
+        'MODEL.DiffusionDet.NEW_THING',
+        'MODEL.DiffusionDet.NO_OBJECT_WEIGHT',
+        'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION',
+    }
     for name in unknown:
         assert name in printed
         assert name in out.read_text()
@@ -252,8 +274,7 @@ def test_config_of_the_seed(tmp_path, monkeypatch, capsys):
     assert cfg.optim_wrapper.paramwise_cfg.backbone_lr_mult == 0
     assert cfg.optim_wrapper.paramwise_cfg.geometry_lr_mult == 25
     assert cfg.randomness.seed == 3
-    assert dict(type='GeometryWarmupHook', start=100, warmup=0) in \
-        cfg.custom_hooks
+    assert dict(type='GeometryWarmupHook', start=100, warmup=0) in cfg.custom_hooks
     assert cfg.train_dataloader.dataset.type == 'CocoDataset'
     assert cfg.train_dataloader.batch_size == 16
     crop = cfg.train_dataloader.dataset.pipeline[4]
@@ -267,18 +288,20 @@ def test_config_of_the_seed(tmp_path, monkeypatch, capsys):
 def test_every_option_says_where_it_goes():
     sections = {'switch', 'fixed', 'unused'}
     for name, option in OPTIONS.items():
-        assert option.key or option.section in sections | {
-            'backbone', 'data', 'schedule'}, name
+        assert option.key or option.section in sections | {'backbone', 'data', 'schedule'}, name
 
 
 def test_extra_coco_datasets(tmp_path, monkeypatch):
     """The variable that names data sets for the seed does so here."""
-    monkeypatch.setenv('EXTRA_COCO_DATASETS',
-                       'cells_train,a.json,i;cells_val,b.json,i')
-    src = yamls(tmp_path, CHILD + '''DATASETS:
+    monkeypatch.setenv('EXTRA_COCO_DATASETS', 'cells_train,a.json,i;cells_val,b.json,i')
+    src = yamls(
+        tmp_path,
+        CHILD
+        + """DATASETS:
   TRAIN: ("cells_train",)
   TEST: ("cells_val",)
-''')
+""",
+    )
     result = convert_config(read_yaml(src), tmp_path / 'x.py')
     (tmp_path / 'x.py').write_text(dump(result, src))
     cfg = Config.fromfile(tmp_path / 'x.py')
@@ -289,9 +312,12 @@ def test_extra_coco_datasets(tmp_path, monkeypatch):
 
 
 def test_unknown_data_set_and_own_weights(tmp_path):
-    child = CHILD + '''DATASETS:
+    child = (
+        CHILD
+        + """DATASETS:
   TRAIN: ("cells_train",)
-'''
+"""
+    )
     child = child.replace('MODEL:\n', 'MODEL:\n  WEIGHTS: "a/b.pth"\n', 1)
     src = yamls(tmp_path, child)
     result = convert_config(read_yaml(src), tmp_path / 'x.py')
@@ -301,16 +327,22 @@ def test_unknown_data_set_and_own_weights(tmp_path):
     assert 'To do: convert a/b.pth' in text and 'base_' in text
 
 
-@pytest.mark.parametrize('content, message', [
-    ('- a', 'not a mapping'), ('a: [', 'not YAML'),
-    ('_BASE_: child.yaml', 'its own _BASE_'),
-    ('_BASE_: none.yaml', 'none.yaml.*_BASE_ of .*child.yaml'),
-    ('MODEL: {DiffusionDet: {GEO_BIAS: true, GEO_FEAT: true, '
-     'GEO_FEAT_TARGET: both}}', "'proposal', 'reg'")])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('- a', 'not a mapping'),
+        ('a: [', 'not YAML'),
+        ('_BASE_: child.yaml', 'its own _BASE_'),
+        ('_BASE_: none.yaml', 'none.yaml.*_BASE_ of .*child.yaml'),
+        (
+            'MODEL: {DiffusionDet: {GEO_BIAS: true, GEO_FEAT: true, GEO_FEAT_TARGET: both}}',
+            "'proposal', 'reg'",
+        ),
+    ],
+)
 def test_bad_yaml(tmp_path, monkeypatch, capsys, content, message):
     src = yamls(tmp_path, content)
-    code = run_main(monkeypatch, 'tools/convert_config.py', src,
-                    tmp_path / 'x.py')
+    code = run_main(monkeypatch, 'tools/convert_config.py', src, tmp_path / 'x.py')
     assert code == 1 and not (tmp_path / 'x.py').exists()
     assert re.search(message, capsys.readouterr().err)
 
@@ -330,14 +362,19 @@ def test_distillation_options_become_the_hook(tmp_path):
             f'{name}TOPK': 50,
             f'{name}STUDENT_SAMPLE_STEP': 4,
             f'{name}ANOTHER': 1,
-        }, tmp_path / 'student.py')
-    hook, = found.config['custom_hooks']
+        },
+        tmp_path / 'student.py',
+    )
+    (hook,) = found.config['custom_hooks']
     assert hook == dict(
         type='SamplerDistillHook',
         teacher=dict(checkpoint='checkpoints/teacher.safetensors'),
-        topk=50, student_steps=4, box_weight=1.0, cls_weight=0.0)
-    assert list(found.unknown) == [
-        f'{name}ANOTHER', 'DATASETS.TRAIN', 'DATASETS.TEST']
+        topk=50,
+        student_steps=4,
+        box_weight=1.0,
+        cls_weight=0.0,
+    )
+    assert list(found.unknown) == [f'{name}ANOTHER', 'DATASETS.TRAIN', 'DATASETS.TEST']
     assert any('checkpoints/teacher.pth' in note for note in found.notes)
     alone = convert_config({f'{name}TOPK': 50}, tmp_path / 'a.py')
     assert 'custom_hooks' not in alone.config

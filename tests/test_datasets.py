@@ -1,4 +1,5 @@
 """Each data set in its own format: read, trained on, tested, recorded."""
+
 import json
 import runpy
 import sys
@@ -20,28 +21,43 @@ from tiny import (
     write_coco,
 )
 
-from mmdiffdet.datasets.seeding import SeededIndex
-from mmdiffdet.engine.launch import use_amp
 from mmdiffdet.datasets.counts import images_per_class
+from mmdiffdet.datasets.seeding import SeededIndex
+from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.registry import DATASETS
 
 # config, variable with the root, what writes the data, classes, metric keys
 CASES = dict(
-    lvis=('lvis/lvis', 'LVIS_ROOT', samples.write_lvis, 1203,
-          ('lvis/bbox_AP', 'lvis/bbox_APr', 'lvis/bbox_APf')),
-    voc=('voc/voc', 'VOC_ROOT', samples.write_voc, 20,
-         ('pascal_voc/mAP', 'coco/bbox_mAP')),
-    crowdhuman=('crowdhuman/crowdhuman', 'CROWDHUMAN_ROOT',
-                samples.write_crowdhuman, 1,
-                ('crowd_human/mAP', 'crowd_human/mMR', 'crowd_human/JI',
-                 'coco/bbox_mAP')),
-    objects365v1=('objects365/objects365v1', 'OBJECTS365_ROOT',
-                  lambda root: samples.write_objects365(root, 1), 365,
-                  ('coco/bbox_mAP', )),
-    objects365v2=('objects365/objects365v2', 'OBJECTS365V2_ROOT',
-                  lambda root: samples.write_objects365(root, 2), 365,
-                  ('coco/bbox_mAP', )),
+    lvis=(
+        'lvis/lvis',
+        'LVIS_ROOT',
+        samples.write_lvis,
+        1203,
+        ('lvis/bbox_AP', 'lvis/bbox_APr', 'lvis/bbox_APf'),
+    ),
+    voc=('voc/voc', 'VOC_ROOT', samples.write_voc, 20, ('pascal_voc/mAP', 'coco/bbox_mAP')),
+    crowdhuman=(
+        'crowdhuman/crowdhuman',
+        'CROWDHUMAN_ROOT',
+        samples.write_crowdhuman,
+        1,
+        ('crowd_human/mAP', 'crowd_human/mMR', 'crowd_human/JI', 'coco/bbox_mAP'),
+    ),
+    objects365v1=(
+        'objects365/objects365v1',
+        'OBJECTS365_ROOT',
+        lambda root: samples.write_objects365(root, 1),
+        365,
+        ('coco/bbox_mAP',),
+    ),
+    objects365v2=(
+        'objects365/objects365v2',
+        'OBJECTS365V2_ROOT',
+        lambda root: samples.write_objects365(root, 2),
+        365,
+        ('coco/bbox_mAP',),
+    ),
 )
 
 
@@ -61,8 +77,7 @@ def test_from_files_to_the_ledger(name, tmp_path, monkeypatch):
     cfg, classes, keys = load(name, tmp_path, monkeypatch, suffix)
     shrink_model(cfg.model, classes)
     use_amp(cfg, False)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         for dataset in pipelines(loader.dataset):
             shrink_scales(dataset.pipeline)
@@ -75,21 +90,22 @@ def test_from_files_to_the_ledger(name, tmp_path, monkeypatch):
     assert 0 < runner.message_hub.log_scalars['train/loss'].current() < 1000
 
     cfg.load_from = str(tmp_path / 'work/iter_2.pth')
-    cfg.custom_hooks = [
-        dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
+    cfg.custom_hooks = [dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
     cfg.experiment_name = f'{name}_test'
     metrics = Runner.from_cfg(cfg).test()
     for key in keys:
         assert key in metrics and -1 <= metrics[key] <= 2
-    row, = Ledger(tmp_path / 'rows.tsv').read()
+    (row,) = Ledger(tmp_path / 'rows.tsv').read()
     assert row.AP == pytest.approx(
-        100 * metrics[[k for k in keys if k.endswith(('_AP', '_mAP'))][-1]])
+        100 * metrics[[k for k in keys if k.endswith(('_AP', '_mAP'))][-1]]
+    )
     # what is tested and saved is the average of the weights
     saved = torch.load(cfg.load_from, weights_only=False)
     assert any(
         not torch.equal(saved['state_dict'][key.removeprefix('module.')], x)
         for key, x in saved['ema_state_dict'].items()
-        if key.startswith('module.'))
+        if key.startswith('module.')
+    )
 
 
 def pipelines(dataset):
@@ -105,13 +121,11 @@ def test_wrappers_hand_on_the_seed(name, tmp_path, monkeypatch):
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
 
     def boxes(index, seed):
-        return dataset[SeededIndex(index, seed)][
-            'data_samples'].gt_instances.bboxes.tensor
+        return dataset[SeededIndex(index, seed)]['data_samples'].gt_instances.bboxes.tensor
 
     last = len(dataset) - 1
     assert torch.equal(boxes(last, 5), boxes(last, 5))
-    different = [not torch.equal(boxes(last, 5), boxes(last, s))
-                 for s in (6, 7, 8, 9)]
+    different = [not torch.equal(boxes(last, 5), boxes(last, s)) for s in (6, 7, 8, 9)]
     assert any(different)
     counts = images_per_class(dataset, classes)
     assert sum(c > 0 for c in counts) == 3 and max(counts) <= 24
@@ -133,17 +147,24 @@ def test_crowdhuman_ignores_what_is_marked(tmp_path, monkeypatch):
     assert not list((tmp_path / 'data').glob('*.json'))
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda lines: lines.__setitem__(2, lines[2][:-9]),
-     r'annotation_val.odgt:3: not JSON'),
-    (lambda lines: lines.__setitem__(4, json.dumps(dict(ID='x'))),
-     r'annotation_val.odgt:5: .*x.jpg does not exist'),
-    (lambda lines: lines.__setitem__(
-        3, lines[3].replace('fbox": [', 'fbox": [1, ')),
-     r'annotation_val.odgt:4: not an annotation of CrowdHuman'),
-    (lambda lines: lines.__setitem__(1, '{"gtboxes": []}'),
-     r"annotation_val.odgt:2: not an annotation of CrowdHuman.*'ID'"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda lines: lines.__setitem__(2, lines[2][:-9]), r'annotation_val.odgt:3: not JSON'),
+        (
+            lambda lines: lines.__setitem__(4, json.dumps(dict(ID='x'))),
+            r'annotation_val.odgt:5: .*x.jpg does not exist',
+        ),
+        (
+            lambda lines: lines.__setitem__(3, lines[3].replace('fbox": [', 'fbox": [1, ')),
+            r'annotation_val.odgt:4: not an annotation of CrowdHuman',
+        ),
+        (
+            lambda lines: lines.__setitem__(1, '{"gtboxes": []}'),
+            r"annotation_val.odgt:2: not an annotation of CrowdHuman.*'ID'",
+        ),
+    ],
+)
 def test_bad_odgt_names_its_line(change, message, tmp_path, monkeypatch):
     cfg, _, _ = load('crowdhuman', tmp_path, monkeypatch)
     path = tmp_path / 'data/annotation_val.odgt'
@@ -163,10 +184,14 @@ def coco(folder, **changes):
         change(content[key])
     path.write_text(json.dumps(content))
     return dict(
-        type='CocoDataset', data_root=f'{folder}/', ann_file='train.json',
+        type='CocoDataset',
+        data_root=f'{folder}/',
+        ann_file='train.json',
         data_prefix=dict(img='images/'),
         metainfo=dict(classes=('red', 'green', 'blue')),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32), pipeline=[])
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=[],
+    )
 
 
 def test_losses_of_coco_annotations_are_counted(tmp_path):
@@ -192,37 +217,59 @@ def test_category_ids_with_holes(tmp_path):
             item[key] *= 7
 
     init_default_scope('mmdiffdet')
-    dataset = DATASETS.build(coco(
-        tmp_path, categories=lambda c: spread(c, 'id'),
-        annotations=lambda a: spread(a, 'category_id')))
+    dataset = DATASETS.build(
+        coco(
+            tmp_path,
+            categories=lambda c: spread(c, 'id'),
+            annotations=lambda a: spread(a, 'category_id'),
+        )
+    )
     assert [dataset.get_cat_ids(i) for i in range(3)] == [[0], [1], [2]]
 
 
-@pytest.mark.parametrize('spoil, message', [
-    (lambda path: path.write_text('{\n"images": [\n}'),
-     'train.json:3: not JSON'),
-    (lambda path: path.write_text('[1]'), 'train.json: not in COCO format'),
-    (lambda path: path.write_text(
-        path.read_text().replace('"width": 64', '"width": 1')),
-     'no image is left after filter_cfg'),
-    (lambda path: path.write_text(path.read_text().replace('images', 'imgs')),
-     "train.json: not in COCO format .KeyError 'images'"),
-    (lambda path: path.write_text(
-        path.read_text().replace('"categories"', '"classes"')),
-     "train.json: not in COCO format .KeyError 'categories'"),
-    (lambda path: path.write_text(path.read_text().replace(
-        '"file_name": "3.png"', '"name": "3.png"')),
-     "train.json: image id 3: KeyError 'file_name'"),
-    (lambda path: path.write_text(path.read_text().replace(
-        '"area": 256', '"size": 256')),
-     "train.json: image id 0: KeyError 'area'"),
-    (lambda path: path.write_text(path.read_text().replace(
-        ', 16, 16]', ', 16]')), 'train.json: image id 0: ValueError'),
-    (lambda path: path.write_text(path.read_text().replace(
-        ', 16, 16]', ', Infinity, 16]')), 'image id 0.*not finite'),
-    (lambda path: path.write_text(path.read_text().replace(
-        '"id": 5, "file', '"id": 4, "file')), r'image ids \[4\] stand twice'),
-])
+@pytest.mark.parametrize(
+    'spoil, message',
+    [
+        (lambda path: path.write_text('{\n"images": [\n}'), 'train.json:3: not JSON'),
+        (lambda path: path.write_text('[1]'), 'train.json: not in COCO format'),
+        (
+            lambda path: path.write_text(path.read_text().replace('"width": 64', '"width": 1')),
+            'no image is left after filter_cfg',
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace('images', 'imgs')),
+            "train.json: not in COCO format .KeyError 'images'",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace('"categories"', '"classes"')),
+            "train.json: not in COCO format .KeyError 'categories'",
+        ),
+        (
+            lambda path: path.write_text(
+                path.read_text().replace('"file_name": "3.png"', '"name": "3.png"')
+            ),
+            "train.json: image id 3: KeyError 'file_name'",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace('"area": 256', '"size": 256')),
+            "train.json: image id 0: KeyError 'area'",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace(', 16, 16]', ', 16]')),
+            'train.json: image id 0: ValueError',
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace(', 16, 16]', ', Infinity, 16]')),
+            'image id 0.*not finite',
+        ),
+        (
+            lambda path: path.write_text(
+                path.read_text().replace('"id": 5, "file', '"id": 4, "file')
+            ),
+            r'image ids \[4\] stand twice',
+        ),
+    ],
+)
 def test_bad_coco_files(spoil, message, tmp_path):
     init_default_scope('mmdiffdet')
     cfg = coco(tmp_path)
@@ -240,7 +287,7 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
         annotations.append(dict(annotations[2], id=99))
 
     cfg = coco(folder, annotations=spoil)
-    cfg['metainfo']['classes'] += ('grey', )
+    cfg['metainfo']['classes'] += ('grey',)
     content = json.loads((folder / 'train.json').read_text())
     content['categories'].append(dict(id=4, name='grey'))
     (folder / 'train.json').write_text(json.dumps(content))
@@ -250,35 +297,49 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
     config.write_text(
         f'train_dataloader = dict(dataset=dict(type="RepeatDataset", times=2, '
         f'dataset={cfg!r}))\n'
-        'model = dict(train_cfg=dict(num_proposals=1))\n')
-    monkeypatch.setattr(sys, 'argv', [
-        'check_dataset.py', str(config), '--splits', 'train', '--sheet',
-        str(tmp_path / 'sheet.jpg')])
+        'model = dict(train_cfg=dict(num_proposals=1))\n'
+    )
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'check_dataset.py',
+            str(config),
+            '--splits',
+            'train',
+            '--sheet',
+            str(tmp_path / 'sheet.jpg'),
+        ],
+    )
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / 'tools/check_dataset.py'),
-                       run_name='__main__')
+        runpy.run_path(str(ROOT / 'tools/check_dataset.py'), run_name='__main__')
     text = capsys.readouterr().out
     assert end.value.code == 1
-    for line in ('6 images, 7 objects, 0 ignored',
-                 'ERROR: unreadable image: 1 (3.png',
-                 'ERROR: image of another size than annotated: 1 (4.png: '
-                 '30x20 instead of 64x48)',
-                 'warning: box out of the image: 1 (1.png [40',
-                 'warning: box that stands twice: 1 (2.png',
-                 'warning: image with more objects than proposals (1; raise '
-                 'num_proposals of model.train_cfg and model.test_cfg): 1 '
-                 '(2.png: 2)',
-                 '1 classes without objects (their AP is n/a): grey'):
+    for line in (
+        '6 images, 7 objects, 0 ignored',
+        'ERROR: unreadable image: 1 (3.png',
+        'ERROR: image of another size than annotated: 1 (4.png: 30x20 instead of 64x48)',
+        'warning: box out of the image: 1 (1.png [40',
+        'warning: box that stands twice: 1 (2.png',
+        'warning: image with more objects than proposals (1; raise '
+        'num_proposals of model.train_cfg and model.test_cfg): 1 '
+        '(2.png: 2)',
+        '1 classes without objects (their AP is n/a): grey',
+    ):
         assert line in text, text
     assert cv2.imread(str(tmp_path / 'sheet.jpg')).shape == (480, 1280, 3)
 
 
-@pytest.mark.parametrize('old, new, message', [
-    ('<annotation>', '<annotation', 'xml: not well-formed XML .*line 1'),
-    ('<xmax>', '<xmaximum>', 'xml: not well-formed XML .*line 1'),
-    ('<ymin>', '<ymin>x', "xml: not an annotation of VOC .*'x"),
-    ('bndbox', 'box', 'xml: not an annotation of VOC'),
-    ('<width>64</width>', '', 'xml: not an annotation of VOC')])
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('<annotation>', '<annotation', 'xml: not well-formed XML .*line 1'),
+        ('<xmax>', '<xmaximum>', 'xml: not well-formed XML .*line 1'),
+        ('<ymin>', '<ymin>x', "xml: not an annotation of VOC .*'x"),
+        ('bndbox', 'box', 'xml: not an annotation of VOC'),
+        ('<width>64</width>', '', 'xml: not an annotation of VOC'),
+    ],
+)
 def test_bad_xml_names_its_file(old, new, message, tmp_path, monkeypatch):
     cfg, _, _ = load('voc', tmp_path, monkeypatch)
     path = tmp_path / 'data/VOC2007/Annotations/2007_test_000004.xml'
@@ -293,8 +354,7 @@ def test_images_of_one_pixel(tmp_path):
     content = json.loads((root / 'train.json').read_text())
     for image in content['images']:
         image.update(width=1, height=1)
-        cv2.imwrite(f'{root}/images/{image["file_name"]}',
-                    np.zeros((1, 1, 3), np.uint8))
+        cv2.imwrite(f'{root}/images/{image["file_name"]}', np.zeros((1, 1, 3), np.uint8))
     for annotation in content['annotations']:
         annotation.update(bbox=[0, 0, 1, 1], area=1)
         del annotation['iscrowd']

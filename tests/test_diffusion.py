@@ -1,4 +1,5 @@
 """Box signal, schedulers and the reverse process, without a network."""
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -19,10 +20,15 @@ from mmdiffdet.diffusion.noise import hashed_uniform
 from mmdiffdet.ledger.protocol import WITHOUT_ETA
 from mmdiffdet.registry import BOX_SCHEDULERS
 
-SIZES = torch.tensor([[96., 128.], [60., 80.]])
-SOLVERS = ('DDIMScheduler', 'DDPMScheduler', 'LCMScheduler',
-           'EulerDiscreteScheduler', 'DPMSolverMultistepScheduler',
-           'UniPCMultistepScheduler')
+SIZES = torch.tensor([[96.0, 128.0], [60.0, 80.0]])
+SOLVERS = (
+    'DDIMScheduler',
+    'DDPMScheduler',
+    'LCMScheduler',
+    'EulerDiscreteScheduler',
+    'DPMSolverMultistepScheduler',
+    'UniPCMultistepScheduler',
+)
 
 
 def test_of_all_schedulers_ddim_has_eta():
@@ -39,9 +45,7 @@ def constant_denoiser(target, logit=5.0):
 
     def denoise(boxes, label_state, t):
         batch, num = boxes.shape[:2]
-        return Prediction(
-            target.expand(batch, num, 4),
-            torch.full((batch, num, 2), logit))
+        return Prediction(target.expand(batch, num, 4), torch.full((batch, num, 2), logit))
 
     return denoise
 
@@ -49,11 +53,11 @@ def constant_denoiser(target, logit=5.0):
 @pytest.mark.parametrize('sigma', [(1, 1, 1, 1), (0.5, 0.5, 2, 3)])
 def test_codec_inverts(sigma):
     codec = BoxCodec(noise_sigma=sigma)
-    boxes = torch.tensor([[[5., 6., 50., 60.], [0., 0., 80., 60.]]])
+    boxes = torch.tensor([[[5.0, 6.0, 50.0, 60.0], [0.0, 0.0, 80.0, 60.0]]])
     signal = codec.encode(boxes, SIZES[1:])
     assert torch.allclose(codec.decode(signal, SIZES[1:]), boxes, atol=1e-4)
     # b = 0.5 is the middle of the signal
-    middle = codec.encode(torch.tensor([[[20., 15., 60., 45.]]]), SIZES[1:])
+    middle = codec.encode(torch.tensor([[[20.0, 15.0, 60.0, 45.0]]]), SIZES[1:])
     assert torch.allclose(middle, torch.zeros(1, 1, 4), atol=1e-6)
 
 
@@ -63,8 +67,9 @@ def test_codec_clamps_in_undivided_units():
     assert clamped.flatten().tolist() == [2, 2, 1, 0.5]
 
 
-@pytest.mark.parametrize('bad', [dict(scale=0), dict(noise_sigma=(1, 1, 1)),
-                                 dict(noise_sigma=(1, 1, 0, 1))])
+@pytest.mark.parametrize(
+    'bad', [dict(scale=0), dict(noise_sigma=(1, 1, 1)), dict(noise_sigma=(1, 1, 0, 1))]
+)
 def test_codec_rejects(bad):
     with pytest.raises(ValueError, match='BoxCodec'):
         BoxCodec(**bad)
@@ -99,12 +104,17 @@ def test_ddim_step_is_equation_12():
 @pytest.mark.parametrize('name', SOLVERS)
 @pytest.mark.parametrize('steps', [1, 4, 7])
 def test_every_solver_reaches_what_the_network_sees(name, steps):
-    target = torch.tensor([[20., 10., 60., 40.]])
+    target = torch.tensor([[20.0, 10.0, 60.0, 40.0]])
     run = sampler(name, sampling_timesteps=steps, eta=0.5)
     seen = []
     result = run(
-        constant_denoiser(target), BoxCodec(), SIZES, 6,
-        PerImageNoise.from_seed(0, [1, 2]), callback=seen.append)
+        constant_denoiser(target),
+        BoxCodec(),
+        SIZES,
+        6,
+        PerImageNoise.from_seed(0, [1, 2]),
+        callback=seen.append,
+    )
     assert torch.equal(result[-1].boxes, target.expand(2, 6, 4))
     assert len(seen) == steps
     assert seen[0].t == 999
@@ -116,9 +126,8 @@ def test_every_solver_reaches_what_the_network_sees(name, steps):
 
 def test_a_thousand_steps():
     run = sampler(sampling_timesteps=1000)
-    target = torch.tensor([[20., 10., 60., 40.]])
-    run(constant_denoiser(target), BoxCodec(), SIZES, 3,
-        PerImageNoise.from_seed(0, [1, 2]))
+    target = torch.tensor([[20.0, 10.0, 60.0, 40.0]])
+    run(constant_denoiser(target), BoxCodec(), SIZES, 3, PerImageNoise.from_seed(0, [1, 2]))
 
 
 def test_unknown_scheduler_lists_the_known():
@@ -139,8 +148,7 @@ def test_sampling_timesteps_out_of_range(steps):
         sampler(sampling_timesteps=steps)
 
 
-@pytest.mark.parametrize('name', ['DPMSolverMultistepScheduler',
-                                  'UniPCMultistepScheduler'])
+@pytest.mark.parametrize('name', ['DPMSolverMultistepScheduler', 'UniPCMultistepScheduler'])
 def test_multistep_solver_refuses_renewal(name):
     with pytest.raises(ValueError, match='renewal=None'):
         sampler(name, renewal=dict(type='BoxRenewal'))
@@ -149,11 +157,11 @@ def test_multistep_solver_refuses_renewal(name):
 def test_unipc_has_a_history_at_every_order():
     with pytest.raises(ValueError, match='renewal=None'):
         DiffusionSampler(
-            dict(type='UniPCMultistepScheduler', solver_order=1),
-            renewal=dict(type='BoxRenewal'))
+            dict(type='UniPCMultistepScheduler', solver_order=1), renewal=dict(type='BoxRenewal')
+        )
     DiffusionSampler(
-        dict(type='DPMSolverMultistepScheduler', solver_order=1),
-        renewal=dict(type='BoxRenewal'))
+        dict(type='DPMSolverMultistepScheduler', solver_order=1), renewal=dict(type='BoxRenewal')
+    )
 
 
 def test_noise_depends_on_seed_and_image_only():
@@ -173,7 +181,7 @@ def test_spawned_noise_leaves_the_rest_alone():
 
 def test_renewal_is_per_image_and_fresh():
     """Image 0 keeps its proposals, image 1 loses those below the score."""
-    target = torch.tensor([[20., 10., 60., 40.]])
+    target = torch.tensor([[20.0, 10.0, 60.0, 40.0]])
 
     def denoise(boxes, label_state, t):
         logits = torch.full((2, 6, 2), 3.0)
@@ -182,16 +190,15 @@ def test_renewal_is_per_image_and_fresh():
 
     seen = []
     run = sampler(sampling_timesteps=3, renewal=dict(type='BoxRenewal'))
-    run(denoise, BoxCodec(), SIZES, 6, PerImageNoise.from_seed(0, [1, 2]),
-        callback=seen.append)
+    run(denoise, BoxCodec(), SIZES, 6, PerImageNoise.from_seed(0, [1, 2]), callback=seen.append)
     for step in seen[:-1]:
         assert not step.renewed[0].any()
         assert step.renewed[1].tolist() == [True] * 4 + [False] * 2
     assert seen[-1].renewed is None
     plain = []
     sampler(sampling_timesteps=3)(
-        denoise, BoxCodec(), SIZES, 6,
-        PerImageNoise.from_seed(0, [1, 2]), callback=plain.append)
+        denoise, BoxCodec(), SIZES, 6, PerImageNoise.from_seed(0, [1, 2]), callback=plain.append
+    )
     # renewed ones begin anew: their boxes scatter as in the first step
     assert torch.equal(plain[1].boxes[0], seen[1].boxes[0])
     assert not torch.equal(plain[1].boxes[1, :4], seen[1].boxes[1, :4])
@@ -218,8 +225,9 @@ def forward_process():
 @pytest.mark.parametrize('count', [0, 2, 30])
 def test_corrupt_any_number_of_objects(count):
     objects = InstanceData(
-        bboxes=torch.tensor([[10., 10., 40., 30.]]).repeat(count, 1),
-        labels=torch.ones(count, dtype=torch.long))
+        bboxes=torch.tensor([[10.0, 10.0, 40.0, 30.0]]).repeat(count, 1),
+        labels=torch.ones(count, dtype=torch.long),
+    )
     noisy = corrupt([objects], SIZES[:1], 8, BoxCodec(), forward_process())
     assert noisy.boxes.shape == (1, 8, 4)
     assert noisy.boxes.isfinite().all()
@@ -229,8 +237,8 @@ def test_corrupt_any_number_of_objects(count):
 def test_corrupt_is_the_forward_process(monkeypatch):
     """x_t = sqrt(abar) x_0 + sqrt(1 - abar) e of the object's box."""
     objects = InstanceData(
-        bboxes=torch.tensor([[32., 24., 96., 72.]]),
-        labels=torch.zeros(1, dtype=torch.long))
+        bboxes=torch.tensor([[32.0, 24.0, 96.0, 72.0]]), labels=torch.zeros(1, dtype=torch.long)
+    )
     monkeypatch.setattr(torch, 'randn_like', lambda x: torch.zeros_like(x))
     noisy = corrupt([objects], SIZES[:1], 3, BoxCodec(), forward_process())
     # the middle box has signal 0: without noise it stays where it is
@@ -241,20 +249,23 @@ def test_sample_without_timesteps():
     scheduler = build_box_scheduler(dict(type='DDIMScheduler'))
     scheduler.timesteps = torch.tensor([])
     with pytest.raises(ValueError, match='set_timesteps'):
-        sample(None, scheduler, torch.zeros(1, 2, 4),
-               PerImageNoise.from_seed(0, [0]), BoxCodec(),
-               SIZES[:1])
+        sample(
+            None,
+            scheduler,
+            torch.zeros(1, 2, 4),
+            PerImageNoise.from_seed(0, [0]),
+            BoxCodec(),
+            SIZES[:1],
+        )
 
 
 def test_hashed_uniform():
     """SplitMix64's own first numbers for seed 1234567, and its moments."""
     draws = hashed_uniform(1234567, 100000, 'cpu').double()
-    for value, whole in zip(draws, (6457827717110365317, 3203168211198807973,
-                                    9817491932198370423)):
+    for value, whole in zip(draws, (6457827717110365317, 3203168211198807973, 9817491932198370423)):
         assert value.item() == ((whole >> 41) + 0.5) / 2**23
     assert 0 < draws.min() and draws.max() < 1
     assert abs(draws.mean() - 1 / 2) < 0.005
     assert abs(draws.var() - 1 / 12) < 0.002
-    assert abs(torch.corrcoef(torch.stack([draws[1:], draws[:-1]]))[0, 1]
-               ) < 0.01
+    assert abs(torch.corrcoef(torch.stack([draws[1:], draws[:-1]]))[0, 1]) < 0.01
     assert not torch.equal(draws[:9], hashed_uniform(1234568, 9, 'cpu'))

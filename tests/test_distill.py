@@ -1,4 +1,5 @@
 """Teachers, distillers and their hooks."""
+
 import pytest
 import torch
 from mmengine.runner import Runner
@@ -43,8 +44,9 @@ def test_nothing_to_learn_from_oneself():
     student = lively(0, **D3PM).train()
     teacher = Teacher(lively(0, **D3PM))
     for distiller in (
-            SamplerDistiller(teacher, teacher_steps=1, cls_weight=1.0),
-            SamplerDistiller(teacher, teacher_steps=2, student_steps=2)):
+        SamplerDistiller(teacher, teacher_steps=1, cls_weight=1.0),
+        SamplerDistiller(teacher, teacher_steps=2, student_steps=2),
+    ):
         student.distiller = distiller
         losses = losses_of(student, batch())
         for name in losses:
@@ -58,8 +60,8 @@ def test_sampler_distillation_is_the_mean_distance(pair):
     other.sampler.scheduler.set_timesteps(3)
     seen = []
     distiller = SamplerDistiller(
-        Teacher(other), teacher_steps=3, topk=5, box_weight=2.0,
-        cls_weight=3.0, temperature=2.0)
+        Teacher(other), teacher_steps=3, topk=5, box_weight=2.0, cls_weight=3.0, temperature=2.0
+    )
     compare = distiller.losses
 
     def spy(mine, target, sizes):
@@ -73,15 +75,13 @@ def test_sampler_distillation_is_the_mean_distance(pair):
     boxes, cls = 0.0, 0.0
     for i in range(2):
         best = target.logits[i].sigmoid().amax(-1).topk(5)[1]
-        scale = torch.tensor([96., 64., 96., 64.])
-        boxes += ((mine.boxes[i, best] - target.boxes[i, best]) /
-                  scale).abs().mean() / 2
-        cls += ((mine.logits[i, best] / 2).sigmoid() -
-                (target.logits[i, best] / 2).sigmoid()).square().mean() / 2
-    assert found['loss_sampler_distill_box'].item() == pytest.approx(
-        2 * boxes.item(), rel=1e-5)
-    assert found['loss_sampler_distill_cls'].item() == pytest.approx(
-        3 * cls.item(), rel=1e-4)
+        scale = torch.tensor([96.0, 64.0, 96.0, 64.0])
+        boxes += ((mine.boxes[i, best] - target.boxes[i, best]) / scale).abs().mean() / 2
+        cls += (
+            (mine.logits[i, best] / 2).sigmoid() - (target.logits[i, best] / 2).sigmoid()
+        ).square().mean() / 2
+    assert found['loss_sampler_distill_box'].item() == pytest.approx(2 * boxes.item(), rel=1e-5)
+    assert found['loss_sampler_distill_cls'].item() == pytest.approx(3 * cls.item(), rel=1e-4)
     assert found['teacher_seconds'] > 0
 
 
@@ -110,7 +110,8 @@ def test_gradients_reach_the_student_alone(student_steps, options):
     student, other = lively(0, **options).train(), lively(1, **options)
     before = {k: v.clone() for k, v in other.state_dict().items()}
     student.distiller = SamplerDistiller(
-        Teacher(other), teacher_steps=2, student_steps=student_steps)
+        Teacher(other), teacher_steps=2, student_steps=student_steps
+    )
     losses = losses_of(student, batch())
     losses['loss_sampler_distill_box'].backward()
     assert student.bbox_head.head_series[0].linear1.weight.grad.abs().sum() > 0
@@ -180,8 +181,7 @@ def test_sharing_changes_nothing_but_the_work():
         teacher = Teacher(other)
         teacher.shares_backbone = share
         calls = []
-        other.backbone.register_forward_hook(
-            lambda *_, calls=calls: calls.append(1))
+        other.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         student.distiller = SamplerDistiller(teacher, teacher_steps=2)
         torch.manual_seed(4)
         found.append(losses_of(student, batch())['loss_sampler_distill_box'])
@@ -217,18 +217,23 @@ def test_bfloat16_teacher(pair):
     found = []
     for precision in ('fp32', 'bf16'):
         torch.manual_seed(4)
-        student.distiller = SamplerDistiller(
-            Teacher(other, precision), teacher_steps=1)
+        student.distiller = SamplerDistiller(Teacher(other, precision), teacher_steps=1)
         found.append(losses_of(student, batch())['loss_sampler_distill_box'])
     assert found[0] != found[1]
     assert found[1].item() == pytest.approx(found[0].item(), rel=0.1)
 
 
-@pytest.mark.parametrize('bad, message', [
-    (dict(teacher_steps=0), 'from 1 to 1000'),
-    (dict(student_steps=1001), 'from 1 to 1000'), (dict(eta=-1), 'eta'),
-    (dict(box_weight=-1), 'box_weight'), (dict(temperature=0), 'temperature'),
-    (dict(topk=-1), 'topk')])
+@pytest.mark.parametrize(
+    'bad, message',
+    [
+        (dict(teacher_steps=0), 'from 1 to 1000'),
+        (dict(student_steps=1001), 'from 1 to 1000'),
+        (dict(eta=-1), 'eta'),
+        (dict(box_weight=-1), 'box_weight'),
+        (dict(temperature=0), 'temperature'),
+        (dict(topk=-1), 'topk'),
+    ],
+)
 def test_bad_options(pair, bad, message):
     with pytest.raises(ValueError, match=message):
         SamplerDistiller(Teacher(pair[1]), **bad)
@@ -237,13 +242,10 @@ def test_bad_options(pair, bad, message):
 def test_bad_teachers(tmp_path):
     with pytest.raises(ValueError, match="'fp32', 'bf16'"):
         Teacher(lively(0), 'int8')
-    with pytest.raises(FileNotFoundError,
-                       match='nowhere.pth does not exist'):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist'):
         SamplerDistillHook(dict(checkpoint=str(tmp_path / 'nowhere.pth')))
-    with pytest.raises(FileNotFoundError, match='python tools/train.py '
-                       'configs/demo/demo.py'):
-        ConsistencyDistillHook(dict(
-            checkpoint='work_dirs/demo/no.pth'))
+    with pytest.raises(FileNotFoundError, match='python tools/train.py configs/demo/demo.py'):
+        ConsistencyDistillHook(dict(checkpoint='work_dirs/demo/no.pth'))
     with pytest.raises(ValueError, match="unknown .'checkpoints'"):
         SamplerDistillHook(dict(checkpoints='x'))
     torch.save(lively(0, NUM_HEADS=3).state_dict(), tmp_path / 'deep.pth')
@@ -259,9 +261,9 @@ def data(tmp_path_factory):
 def distil(data, work_dir, teacher, **changes):
     cfg = runner_config(data, work_dir)
     cfg.experiment_name = str(work_dir).replace('/', '_')
-    cfg.custom_hooks.append(dict(
-        type='SamplerDistillHook', teacher=dict(checkpoint=str(teacher)),
-        teacher_steps=2))
+    cfg.custom_hooks.append(
+        dict(type='SamplerDistillHook', teacher=dict(checkpoint=str(teacher)), teacher_steps=2)
+    )
     cfg.merge_from_dict(changes)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -272,23 +274,19 @@ def test_training_with_the_hook(data, tmp_path):
     """The teacher is in no checkpoint, and a resumed run is the same."""
     teacher = tmp_path / 'teacher.pth'
     torch.save(lively(1).state_dict(), teacher)
-    whole = distil(data, tmp_path / 'whole', teacher,
-                   **{'train_cfg.max_iters': 4})
-    assert whole.message_hub.log_scalars[
-        'train/loss_sampler_distill_box'].current() > 0
+    whole = distil(data, tmp_path / 'whole', teacher, **{'train_cfg.max_iters': 4})
+    assert whole.message_hub.log_scalars['train/loss_sampler_distill_box'].current() > 0
     assert whole.model.distiller is None
     distil(data, tmp_path / 'half', teacher)
-    distil(data, tmp_path / 'half', teacher,
-           **{'train_cfg.max_iters': 4, 'resume': True})
-    checkpoints = [load_checkpoint_file(tmp_path / f'{name}/iter_4.pth')
-                   for name in ('whole', 'half')]
+    distil(data, tmp_path / 'half', teacher, **{'train_cfg.max_iters': 4, 'resume': True})
+    checkpoints = [
+        load_checkpoint_file(tmp_path / f'{name}/iter_4.pth') for name in ('whole', 'half')
+    ]
     names = set(build(tiny_config()).state_dict())
     for checkpoint in checkpoints:
         assert set(checkpoint['state_dict']) == names
-        assert checkpoint['meta']['teacher']['sha256'] == sha256_of_file(
-            teacher)
-        trained = sum(len(g['params'])
-                      for g in checkpoint['optimizer']['param_groups'])
+        assert checkpoint['meta']['teacher']['sha256'] == sha256_of_file(teacher)
+        trained = sum(len(g['params']) for g in checkpoint['optimizer']['param_groups'])
         assert trained <= len(list(build(tiny_config()).parameters()))
     for key, value in checkpoints[0]['state_dict'].items():
         assert torch.equal(checkpoints[1]['state_dict'][key], value), key
@@ -299,8 +297,8 @@ def test_the_average_is_of_the_student_alone(data, tmp_path):
     cfg = runner_config(data, tmp_path)
     cfg.custom_hooks += [
         dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001),
-        dict(type='ConsistencyDistillHook', teacher=dict(
-            checkpoint=str(tmp_path / 'teacher.pth')))]
+        dict(type='ConsistencyDistillHook', teacher=dict(checkpoint=str(tmp_path / 'teacher.pth'))),
+    ]
     cfg.experiment_name = 'ema'
     Runner.from_cfg(cfg).train()
     saved = load_checkpoint_file(tmp_path / 'iter_2.pth')

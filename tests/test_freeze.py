@@ -1,4 +1,5 @@
 """Deliverables: what they rest on, and that a change is found."""
+
 import subprocess
 import sys
 from dataclasses import replace
@@ -61,7 +62,9 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 checkpoint=str(checkpoint),
                 checkpoint_sha256=sha256_of_file(checkpoint),
                 AP=40 + train + 0.1 * seed,
-                out_dir=str(out_dir)) for seed in range(3)
+                out_dir=str(out_dir),
+            )
+            for seed in range(3)
         ]
     ledger = tmp_path / 'ledger.tsv'
     Ledger(ledger).append(rows)
@@ -81,21 +84,20 @@ def _command(frozen: Path) -> List[str]:
 
 
 def test_folder_is_complete_and_verifies(frozen: Path) -> None:
-    assert sorted(p.relative_to(frozen).as_posix()
-                  for p in frozen.rglob('*') if p.is_file()) == [
-                      'SHA256SUMS', 'configs/000.py', 'configs/001.py',
-                      'environment.json', 'manifest.tsv', 'runs.tsv'
-                  ]
-    manifest = (frozen / 'manifest.tsv').read_text().splitlines()
-    assert manifest[2].split('\t')[:6] == [
-        'base', '1', '0,1,2', '3', '41.100000', '0.081650'
+    assert sorted(p.relative_to(frozen).as_posix() for p in frozen.rglob('*') if p.is_file()) == [
+        'SHA256SUMS',
+        'configs/000.py',
+        'configs/001.py',
+        'environment.json',
+        'manifest.tsv',
+        'runs.tsv',
     ]
+    manifest = (frozen / 'manifest.tsv').read_text().splitlines()
+    assert manifest[2].split('\t')[:6] == ['base', '1', '0,1,2', '3', '41.100000', '0.081650']
     result = verify(frozen)
     assert result.problems == []
     assert result.checked == ['5 files', '6 rows of 2 models', '2 checkpoints']
-    subprocess.run(['sha256sum', '--quiet', '-c', 'SHA256SUMS'],
-                   cwd=frozen,
-                   check=True)
+    subprocess.run(['sha256sum', '--quiet', '-c', 'SHA256SUMS'], cwd=frozen, check=True)
 
 
 def _flip(path: Path) -> None:
@@ -114,8 +116,9 @@ def _sum_again(folder: Path) -> None:
     """As somebody who wants to hide a change would do."""
     lines = (folder / 'SHA256SUMS').read_text().splitlines()
     names = [line.split('  ')[1] for line in lines]
-    (folder / 'SHA256SUMS').write_text(''.join(
-        f'{sha256_of_file(folder / n)}  {n}\n' for n in names))
+    (folder / 'SHA256SUMS').write_text(
+        ''.join(f'{sha256_of_file(folder / n)}  {n}\n' for n in names)
+    )
 
 
 def _drop_row(folder: Path) -> None:
@@ -129,26 +132,34 @@ def _drop_model(folder: Path) -> None:
     _sum_again(folder)
 
 
-@pytest.mark.parametrize('change, found', [
-    (lambda f: _flip(f / 'configs/001.py'), '001.py has changed'),
-    (lambda f: _flip(f / 'environment.json'), 'environment.json has changed'),
-    (lambda f: _flip(f.parents[1] / 'run1/last1.pth'), 'last1.pth has ch'),
-    (lambda f: (f.parents[1] / 'run0/last0.pth').unlink(), 'is missing'),
-    (lambda f: (f / 'configs/000.py').unlink(), '000.py is missing'),
-    (lambda f: (f / 'runs.tsv').unlink(), 'runs.tsv is missing'),
-    (lambda f: (f / 'more.txt').write_text('x'), 'more.txt is not listed'),
-    (_drop_row, 'runs.tsv has changed'),
-    (lambda f: (_drop_row(f), _sum_again(f)), 'eval_seeds is 0,1,2'),
-    (_drop_model, 'the line of a model is missing'),
-    (lambda f: (_edit(f / 'runs.tsv', '\t41.1\t', '\t41.2\t'),
-                _sum_again(f)), 'AP_mean is 41.100000'),
-    (lambda f: (_edit(f / 'manifest.tsv', '41.100000', '41.900000'),
-                _sum_again(f)), 'AP_mean is 41.900000'),
-    (lambda f: (_edit(f / 'runs.tsv', '\t41.1\t', '\tx\t'),
-                _sum_again(f)), 'runs.tsv:6: AP could not'),
-])
-def test_change_is_found(frozen: Path, change: Callable[[Path], object],
-                         found: str) -> None:
+@pytest.mark.parametrize(
+    'change, found',
+    [
+        (lambda f: _flip(f / 'configs/001.py'), '001.py has changed'),
+        (lambda f: _flip(f / 'environment.json'), 'environment.json has changed'),
+        (lambda f: _flip(f.parents[1] / 'run1/last1.pth'), 'last1.pth has ch'),
+        (lambda f: (f.parents[1] / 'run0/last0.pth').unlink(), 'is missing'),
+        (lambda f: (f / 'configs/000.py').unlink(), '000.py is missing'),
+        (lambda f: (f / 'runs.tsv').unlink(), 'runs.tsv is missing'),
+        (lambda f: (f / 'more.txt').write_text('x'), 'more.txt is not listed'),
+        (_drop_row, 'runs.tsv has changed'),
+        (lambda f: (_drop_row(f), _sum_again(f)), 'eval_seeds is 0,1,2'),
+        (_drop_model, 'the line of a model is missing'),
+        (
+            lambda f: (_edit(f / 'runs.tsv', '\t41.1\t', '\t41.2\t'), _sum_again(f)),
+            'AP_mean is 41.100000',
+        ),
+        (
+            lambda f: (_edit(f / 'manifest.tsv', '41.100000', '41.900000'), _sum_again(f)),
+            'AP_mean is 41.900000',
+        ),
+        (
+            lambda f: (_edit(f / 'runs.tsv', '\t41.1\t', '\tx\t'), _sum_again(f)),
+            'runs.tsv:6: AP could not',
+        ),
+    ],
+)
+def test_change_is_found(frozen: Path, change: Callable[[Path], object], found: str) -> None:
     change(frozen)
     problems = verify(frozen).problems
     assert any(found in problem for problem in problems), problems
@@ -160,22 +171,26 @@ def test_digest_finds_what_was_changed_everywhere(frozen: Path) -> None:
     _edit(frozen / 'environment.json', 'Some CPU', 'Fast CPU')
     _sum_again(frozen)
     assert verify(frozen).problems == []
-    problem, = verify(frozen, digest=digest).problems
+    (problem,) = verify(frozen, digest=digest).problems
     assert f'instead of {digest}' in problem
 
 
-@pytest.mark.parametrize('change, fail, found', [
-    ('{}', False, ''),
-    ('{"AP": 1e-9}', False, 'allowed is a difference of 0.0 on the same'),
-    ('{"AP": 0.04, "device": "GPU"}', False, ''),
-    ('{"AP": 0.06, "device": "GPU"}', False, 'difference of 0.05 on another'),
-    ('{"AP": 0.06, "torch": "2.9"}', False, 'difference of 0.05 on another'),
-    ('{"APl": null, "torch": "2.9"}', False, 'APl is None instead of 60.25'),
-    ('{"eta": 0.5}', False, 'no result of its protocol'),
-    ('{}', True, 'failed with status 3'),
-])
-def test_rerun(frozen: Path, monkeypatch: pytest.MonkeyPatch, change: str,
-               fail: bool, found: str) -> None:
+@pytest.mark.parametrize(
+    'change, fail, found',
+    [
+        ('{}', False, ''),
+        ('{"AP": 1e-9}', False, 'allowed is a difference of 0.0 on the same'),
+        ('{"AP": 0.04, "device": "GPU"}', False, ''),
+        ('{"AP": 0.06, "device": "GPU"}', False, 'difference of 0.05 on another'),
+        ('{"AP": 0.06, "torch": "2.9"}', False, 'difference of 0.05 on another'),
+        ('{"APl": null, "torch": "2.9"}', False, 'APl is None instead of 60.25'),
+        ('{"eta": 0.5}', False, 'no result of its protocol'),
+        ('{}', True, 'failed with status 3'),
+    ],
+)
+def test_rerun(
+    frozen: Path, monkeypatch: pytest.MonkeyPatch, change: str, fail: bool, found: str
+) -> None:
     monkeypatch.setenv('CHANGE', change)
     if fail:
         monkeypatch.setenv('FAIL', '1')
@@ -196,15 +211,19 @@ def test_checkpoints_may_have_moved(frozen: Path, tmp_path: Path) -> None:
     assert result.problems == []
 
 
-@pytest.mark.parametrize('break_it, error, message', [
-    (lambda t: [p.unlink() for p in (t / 'run0/last0.pth',
-                                     t / 'run1/config.py')],
-     FileNotFoundError, r'last0.pth, .*run1/config.py'),
-    (lambda t: _flip(t / 'run0/last0.pth'), ValueError, 'is not the file'),
-    (lambda t: (t / 'again').mkdir(), FileExistsError, 'exists'),
-])
-def test_freeze_refuses(frozen: Path, break_it: Callable, error: type,
-                        message: str) -> None:
+@pytest.mark.parametrize(
+    'break_it, error, message',
+    [
+        (
+            lambda t: [p.unlink() for p in (t / 'run0/last0.pth', t / 'run1/config.py')],
+            FileNotFoundError,
+            r'last0.pth, .*run1/config.py',
+        ),
+        (lambda t: _flip(t / 'run0/last0.pth'), ValueError, 'is not the file'),
+        (lambda t: (t / 'again').mkdir(), FileExistsError, 'exists'),
+    ],
+)
+def test_freeze_refuses(frozen: Path, break_it: Callable, error: type, message: str) -> None:
     root = frozen.parents[1]
     break_it(root)
     before = sorted(root.iterdir())
@@ -225,15 +244,24 @@ def test_freeze_refuses_foreign_rows(tmp_path: Path) -> None:
 def test_tools(frozen: Path) -> None:
 
     def run(tool: str, *args: object) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, f'tools/{tool}.py',
-                               *map(str, args)],
-                              cwd=ROOT,
-                              text=True,
-                              capture_output=True)
+        return subprocess.run(
+            [sys.executable, f'tools/{tool}.py', *map(str, args)],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+        )
 
     root = frozen.parents[1]
-    command = ('freeze', 'mine', '--rows', root / 'ledger.tsv', '--select',
-               'base', '--out', root / 'new')
+    command = (
+        'freeze',
+        'mine',
+        '--rows',
+        root / 'ledger.tsv',
+        '--select',
+        'base',
+        '--out',
+        root / 'new',
+    )
     made = run(*command)
     assert made.returncode == 0, made.stderr
     digest = made.stdout.split()[-1]

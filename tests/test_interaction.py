@@ -1,4 +1,5 @@
 """Attention among proposals: one result, however it is computed."""
+
 import pytest
 import torch
 from torch import nn
@@ -18,8 +19,7 @@ def attention():
 def test_it_is_torchs_attention(attention):
     features, position = torch.randn(2, 3, 7, 16)
     query = features + position
-    wanted, weights = nn.MultiheadAttention.forward(
-        attention, query, query, features)
+    wanted, weights = nn.MultiheadAttention.forward(attention, query, query, features)
     with torch.no_grad():
         found, _ = attention(features, position)
     torch.testing.assert_close(found, wanted)
@@ -43,8 +43,7 @@ def test_groups_of_images_give_the_same_bits(attention, monkeypatch, shape):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_a_bias_of_zero_changes_no_bit(attention, dtype):
     features = torch.randn(3, 7, 16)
-    with torch.no_grad(), torch.autocast(
-            'cpu', dtype, enabled=dtype != torch.float32):
+    with torch.no_grad(), torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
         wanted, _ = attention(features)
         found, _ = attention(features, bias=torch.zeros(1, 4, 7, 7))
     assert found.dtype == dtype and torch.equal(found, wanted)

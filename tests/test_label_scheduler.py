@@ -1,4 +1,5 @@
 """D3PM for labels."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,13 +18,14 @@ def transition(kernel, ratio):
     states = K + 1
     noise = torch.full((states, states), 1 / states)
     if kernel == 'mask':
-        noise = F.one_hot(torch.full((states, ), K), states).float()
+        noise = F.one_hot(torch.full((states,), K), states).float()
     return ratio * torch.eye(states) + (1 - ratio) * noise
 
 
 @pytest.mark.parametrize('kernel', ['mask', 'uniform'])
-@pytest.mark.parametrize('schedule', ['sqrt_alphas_cumprod',
-                                      'alphas_cumprod', 'linear', 'constant'])
+@pytest.mark.parametrize(
+    'schedule', ['sqrt_alphas_cumprod', 'alphas_cumprod', 'linear', 'constant']
+)
 def test_forward_is_a_distribution(kernel, schedule):
     d3pm = scheduler(kernel=kernel, keep_schedule=schedule, keep_const=0.7)
     labels = torch.arange(K + 1).expand(3, -1)
@@ -40,7 +42,7 @@ def test_forward_is_a_distribution(kernel, schedule):
 def test_keep_power_then_floor():
     d3pm = scheduler(keep_schedule='linear', keep_power=2, keep_min=0.2)
     t = torch.tensor([0, 333, 999, -1])
-    expected = [1, (1 - 333 / 999)**2, 0.2, 1]
+    expected = [1, (1 - 333 / 999) ** 2, 0.2, 1]
     assert torch.allclose(d3pm.keep_prob(t), torch.tensor(expected))
 
 
@@ -76,7 +78,7 @@ def test_posterior_of_what_cannot_be_observed():
     """keep(t) = 0 and a label all the same; a label that p0 rules out."""
     d3pm = scheduler(keep_schedule='linear', update='posterior')
     observed = torch.tensor([[0, 1, K]])
-    logits = torch.tensor([[[0., 0., 0.], [200., 0., 0.], [0., 0., 0.]]])
+    logits = torch.tensor([[[0.0, 0.0, 0.0], [200.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
     for t in (999, 500):
         logits.requires_grad_().grad = None
         found = d3pm.step(logits, t, observed, 300).prev_sample
@@ -91,8 +93,7 @@ def test_step_finds_the_next_timestep_itself():
     d3pm.set_timesteps(4)
     logits, state = torch.randn(1, 2, K), d3pm.prior(1, 2)
     expected = d3pm.step(logits, 999, state, int(d3pm.timesteps[1]))
-    assert torch.equal(
-        d3pm.step(logits, 999, state).prev_sample, expected.prev_sample)
+    assert torch.equal(d3pm.step(logits, 999, state).prev_sample, expected.prev_sample)
 
 
 def test_sampled_ids_follow_the_distribution():
@@ -108,17 +109,19 @@ def test_save_and_load(tmp_path):
     scheduler(kernel='uniform', keep_power=3.0).save_pretrained(tmp_path)
     loaded = D3PMScheduler.from_pretrained(tmp_path)
     assert loaded.config.kernel == 'uniform'
-    assert torch.equal(
-        loaded.keep, scheduler(kernel='uniform', keep_power=3.0).keep)
+    assert torch.equal(loaded.keep, scheduler(kernel='uniform', keep_power=3.0).keep)
 
 
-@pytest.mark.parametrize('bad, message', [
-    (dict(kernel='masked'), "choose from .'mask', 'uniform'"),
-    (dict(keep_schedule='cosine'), 'sqrt_alphas_cumprod'),
-    (dict(update='exact'), 'posterior'),
-    (dict(keep_min=1.5), 'keep_min'),
-    (dict(keep_power=-1), 'keep_power'),
-])
+@pytest.mark.parametrize(
+    'bad, message',
+    [
+        (dict(kernel='masked'), "choose from .'mask', 'uniform'"),
+        (dict(keep_schedule='cosine'), 'sqrt_alphas_cumprod'),
+        (dict(update='exact'), 'posterior'),
+        (dict(keep_min=1.5), 'keep_min'),
+        (dict(keep_power=-1), 'keep_power'),
+    ],
+)
 def test_bad_arguments(bad, message):
     with pytest.raises(ValueError, match=message):
         scheduler(**bad)

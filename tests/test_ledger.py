@@ -1,4 +1,5 @@
 """Rows, and the file that several processes append to."""
+
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,21 +31,24 @@ def test_row_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
     assert ledger.read() == [ROW, unknown]
 
 
-@pytest.mark.parametrize('name, value, message', [
-    ('AP', None, 'AP is missing'),
-    ('AP', float('nan'), 'AP is missing'),
-    ('AP50', 4600, 'AP50 must be from 0 to 100'),
-    ('APl', -3, 'APl must be from 0 to 100'),
-    ('eval_seed', 1.5, 'eval_seed must be an integer'),
-    ('eval_seed', None, 'eval_seed is missing'),
-    ('sample_step', 0, 'sample_step must be finite and at least 1'),
-    ('eta', float('inf'), 'eta must be finite'),
-    ('exp_name', 'a\tb', 'exp_name must not hold a tab'),
-    ('exp_name', 'n/a', 'exp_name must be text'),
-    ('checkpoint', Path('x'), 'checkpoint must be text'),
-    ('checkpoint_sha256', 'abc', 'checkpoint_sha256 must be the 64'),
-    ('time', 'yesterday', 'time '),
-])
+@pytest.mark.parametrize(
+    'name, value, message',
+    [
+        ('AP', None, 'AP is missing'),
+        ('AP', float('nan'), 'AP is missing'),
+        ('AP50', 4600, 'AP50 must be from 0 to 100'),
+        ('APl', -3, 'APl must be from 0 to 100'),
+        ('eval_seed', 1.5, 'eval_seed must be an integer'),
+        ('eval_seed', None, 'eval_seed is missing'),
+        ('sample_step', 0, 'sample_step must be finite and at least 1'),
+        ('eta', float('inf'), 'eta must be finite'),
+        ('exp_name', 'a\tb', 'exp_name must not hold a tab'),
+        ('exp_name', 'n/a', 'exp_name must be text'),
+        ('checkpoint', Path('x'), 'checkpoint must be text'),
+        ('checkpoint_sha256', 'abc', 'checkpoint_sha256 must be the 64'),
+        ('time', 'yesterday', 'time '),
+    ],
+)
 def test_bad_value_is_named(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(ROW, **{name: value})
@@ -61,18 +65,20 @@ def test_known_test_is_skipped_or_replaced(tmp_path: Path) -> None:
     assert ledger.read() == [again, other]
 
 
-@pytest.mark.parametrize('change', [
-    dict(checkpoint_sha256='d' * 64),
-    dict(config_sha256='d' * 64),
-    dict(eval_seed=7),
-    dict(sample_step=4),
-    dict(scheduler='DPMSolverMultistepScheduler'),
-    dict(eta=0.0),
-    dict(precision='bf16'),
-    dict(annotation_sha256='d' * 64),
-])
-def test_another_test_is_not_taken_for_done(tmp_path: Path,
-                                            change: dict) -> None:
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(checkpoint_sha256='d' * 64),
+        dict(config_sha256='d' * 64),
+        dict(eval_seed=7),
+        dict(sample_step=4),
+        dict(scheduler='DPMSolverMultistepScheduler'),
+        dict(eta=0.0),
+        dict(precision='bf16'),
+        dict(annotation_sha256='d' * 64),
+    ],
+)
+def test_another_test_is_not_taken_for_done(tmp_path: Path, change: dict) -> None:
     ledger = Ledger(tmp_path / 'ledger.tsv')
     other = replace(ROW, **change)
     ledger.append([ROW])
@@ -91,15 +97,19 @@ def test_rows_that_were_there_twice_are_kept(tmp_path: Path) -> None:
     assert [row.AP for row in ledger.read()] == [ROW.AP, ROW.AP]
 
 
-@pytest.mark.parametrize('text, message', [
-    ('', ':1: not a ledger'),
-    ('eval_seed\tAP\n0\t40\n', ':1: not a ledger'),
-    ('\t'.join(COLUMNS) + '\nbase\t0\n', ':2: has 2 columns instead of'),
-    ('\t'.join(COLUMNS) + '\n' +
-     '\t'.join(ROW.cells()).replace('46.3', '46,3'), ':2: AP could not'),
-])
-def test_foreign_or_broken_file_is_left_alone(tmp_path: Path, text: str,
-                                              message: str) -> None:
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('', ':1: not a ledger'),
+        ('eval_seed\tAP\n0\t40\n', ':1: not a ledger'),
+        ('\t'.join(COLUMNS) + '\nbase\t0\n', ':2: has 2 columns instead of'),
+        (
+            '\t'.join(COLUMNS) + '\n' + '\t'.join(ROW.cells()).replace('46.3', '46,3'),
+            ':2: AP could not',
+        ),
+    ],
+)
+def test_foreign_or_broken_file_is_left_alone(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / 'ledger.tsv'
     path.write_text(text)
     with pytest.raises(ValueError, match=f'{path.name}{message}'):
@@ -119,9 +129,7 @@ def test_nothing_is_written_if_a_row_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         ledger.append(rows())
     assert ledger.path.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        'ledger.tsv', 'ledger.tsv.lock'
-    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['ledger.tsv', 'ledger.tsv.lock']
 
 
 WRITER = """
@@ -141,11 +149,13 @@ print(sum(len(d.written) for d in done))
 def test_two_processes_lose_no_row(tmp_path: Path) -> None:
     path = tmp_path / 'ledger.tsv'
     writers = [
-        subprocess.Popen([sys.executable, '-c', WRITER, path, *seeds],
-                         cwd=ROOT,
-                         text=True,
-                         stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, '-c', WRITER, path, *seeds],
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for seeds in (('0', '30'), ('20', '50'))
     ]
     for writer in writers:
@@ -159,10 +169,7 @@ def test_two_processes_lose_no_row(tmp_path: Path) -> None:
 
 def test_protocol_tells_what_differs() -> None:
     known = Protocol(sample_step=1, eta=0.0)
-    assert known.differs(Protocol(sample_step=4)) == {
-        'sample_step': (1, 4),
-        'eta': (0.0, None)
-    }
+    assert known.differs(Protocol(sample_step=4)) == {'sample_step': (1, 4), 'eta': (0.0, None)}
     assert {known: 1}[Protocol(sample_step=1, eta=0.0)] == 1
     assert 'sample_step=1; eta=0.0; not recorded: model_family' in str(known)
 
@@ -187,6 +194,8 @@ def test_hashes(tmp_path: Path) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = ('import sys, mmdiffdet.ledger.verify, mmdiffdet.ledger.report\n'
-            'assert not {"torch", "mmengine", "mmdet"} & set(sys.modules)')
+    code = (
+        'import sys, mmdiffdet.ledger.verify, mmdiffdet.ledger.report\n'
+        'assert not {"torch", "mmengine", "mmdet"} & set(sys.modules)'
+    )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

@@ -1,4 +1,5 @@
 """Criterion and single losses."""
+
 from unittest.mock import patch
 
 import pytest
@@ -20,7 +21,7 @@ from mmdiffdet.models import HeadOutput
 from mmdiffdet.registry import MODELS
 
 META = dict(img_shape=(96, 128))
-SIZE = torch.tensor([[96., 128.]])
+SIZE = torch.tensor([[96.0, 128.0]])
 
 
 def objects(count, seed=0):
@@ -29,7 +30,8 @@ def objects(count, seed=0):
     side = torch.rand(count, 2, generator=generator) * 40 + 5
     return InstanceData(
         bboxes=torch.cat([low, low + side], 1),
-        labels=torch.randint(3, (count, ), generator=generator))
+        labels=torch.randint(3, (count,), generator=generator),
+    )
 
 
 def criterion(**options):
@@ -43,19 +45,20 @@ def output(num=12, stages=2, images=1, seed=1, quality=True):
     logits = torch.randn(stages, images, num, 3, generator=generator)
     boxes = torch.cat([low, low + side], -1)
     extras = dict(quality=torch.zeros(stages, images, num))
-    return HeadOutput(logits.requires_grad_(), boxes.requires_grad_(),
-                      extras if quality else {}, modulated=None)
+    return HeadOutput(
+        logits.requires_grad_(), boxes.requires_grad_(), extras if quality else {}, modulated=None
+    )
 
 
-@pytest.mark.parametrize('options', [
-    {}, dict(CLS_LOSS_TYPE='qfl'), dict(QUALITY_HEAD=True),
-    dict(GRAPH_TOPO_LOSS_WEIGHT=1.0)])
+@pytest.mark.parametrize(
+    'options',
+    [{}, dict(CLS_LOSS_TYPE='qfl'), dict(QUALITY_HEAD=True), dict(GRAPH_TOPO_LOSS_WEIGHT=1.0)],
+)
 def test_no_object_at_all(options):
     loss = criterion(**options)
     found = output(images=2)
     found.attention = torch.full((2, 12, 12), 1 / 12)
-    losses = loss(found, [objects(0), objects(0)],
-                  SIZE.expand(2, 2))
+    losses = loss(found, [objects(0), objects(0)], SIZE.expand(2, 2))
     total = sum(losses.values())
     assert total.isfinite()
     total.backward()
@@ -74,8 +77,7 @@ def test_iou_weight_leaves_the_divisor():
 
 def test_quality_loss_needs_the_head():
     with pytest.raises(ValueError, match='QualityHead'):
-        criterion(QUALITY_HEAD=True)(
-            output(quality=False), [objects(2)], SIZE)
+        criterion(QUALITY_HEAD=True)(output(quality=False), [objects(2)], SIZE)
 
 
 @pytest.mark.parametrize('name', ['loss_cls', 'loss_bbox', 'loss_iou'])
@@ -86,16 +88,19 @@ def test_negative_weight(name):
         MODELS.build(config)
 
 
-@pytest.mark.parametrize('build, valid', [
-    (lambda: QualityLoss('huber'), "'bce', 'l1', 'mse'"),
-    (lambda: TopologyLoss(norm='column'), "'row', 'none'"),
-    (lambda: QualityLoss(loss_weight=-1), 'loss_weight'),
-    (lambda: TopologyLoss(loss_weight=-1), 'loss_weight'),
-    (lambda: FederatedClasses([-1.0, 2.0]), 'class_frequency'),
-    (lambda: FederatedClasses(torch.zeros(3)), 'not all zero'),
-    (lambda: FederatedClasses(num_sampled=0), 'num_sampled'),
-    (lambda: tiny_config(CLS_LOSS_TYPE='ce'), "'focal', 'qfl'"),
-])
+@pytest.mark.parametrize(
+    'build, valid',
+    [
+        (lambda: QualityLoss('huber'), "'bce', 'l1', 'mse'"),
+        (lambda: TopologyLoss(norm='column'), "'row', 'none'"),
+        (lambda: QualityLoss(loss_weight=-1), 'loss_weight'),
+        (lambda: TopologyLoss(loss_weight=-1), 'loss_weight'),
+        (lambda: FederatedClasses([-1.0, 2.0]), 'class_frequency'),
+        (lambda: FederatedClasses(torch.zeros(3)), 'not all zero'),
+        (lambda: FederatedClasses(num_sampled=0), 'num_sampled'),
+        (lambda: tiny_config(CLS_LOSS_TYPE='ce'), "'focal', 'qfl'"),
+    ],
+)
 def test_unknown_names_list_the_valid(build, valid):
     with pytest.raises(ValueError, match=valid):
         build()
@@ -103,12 +108,16 @@ def test_unknown_names_list_the_valid(build, valid):
 
 def test_topology_of_equal_matrices_is_zero():
     """Objects that overlap, whose proposals attend to each other alone."""
-    objects = PaddedObjects.pad([
-        InstanceData(
-            bboxes=torch.tensor([[0., 0., 10., 10.], [2., 0., 12., 10.],
-                                 [50., 50., 60., 60.]]),
-            labels=torch.zeros(3, dtype=torch.long))
-    ])
+    objects = PaddedObjects.pad(
+        [
+            InstanceData(
+                bboxes=torch.tensor(
+                    [[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [50.0, 50.0, 60.0, 60.0]]
+                ),
+                labels=torch.zeros(3, dtype=torch.long),
+            )
+        ]
+    )
     attention = torch.zeros(1, 5, 5)
     attention[0, 1, 2] = attention[0, 2, 1] = 0.3
     attention[0, 4] = 9.0  # the dearer one of the last object's proposals
@@ -117,8 +126,9 @@ def test_topology_of_equal_matrices_is_zero():
     cost[0, 2, 4] = 2
 
     def loss(cost=cost, **options):
-        boxes = torch.cat([objects.boxes[0, [0, 0, 1, 2]],
-                           torch.tensor([[55., 50., 65., 60.]])])[None]
+        boxes = torch.cat(
+            [objects.boxes[0, [0, 0, 1, 2]], torch.tensor([[55.0, 50.0, 65.0, 60.0]])]
+        )[None]
         return TopologyLoss(**options)(attention, boxes, index, cost, objects)
 
     assert loss() == 0
@@ -126,12 +136,10 @@ def test_topology_of_equal_matrices_is_zero():
     # one entry of 0.1: its row is normalised to 1, six ordered pairs
     attention[0, 3, 1] = 0.1
     torch.testing.assert_close(loss(), torch.tensor(1 / 6))
-    torch.testing.assert_close(
-        loss(norm='none'), torch.tensor((2 * 0.7**2 + 0.1**2) / 6))
+    torch.testing.assert_close(loss(norm='none'), torch.tensor((2 * 0.7**2 + 0.1**2) / 6))
     # nothing overlaps by that much: the target is empty
     torch.testing.assert_close(loss(iou_thr=0.9), torch.tensor(3 / 6))
-    torch.testing.assert_close(
-        loss(loss_weight=0.5), torch.tensor(0.5 / 6))
+    torch.testing.assert_close(loss(loss_weight=0.5), torch.tensor(0.5 / 6))
 
 
 def test_topology_leaves_out_objects_without_a_proposal():
@@ -140,9 +148,9 @@ def test_topology_leaves_out_objects_without_a_proposal():
     index = torch.tensor([[0, -1, 2, -1], [1, -1, -1, 1], [-1] * 4])
     attention = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
     value = TopologyLoss(norm='none', iou_thr=1.0)(
-        attention, torch.zeros(3, 4, 4), index, None, PaddedObjects.pad(gt))
-    torch.testing.assert_close(
-        value, (attention[0, 0, 2]**2 + attention[0, 2, 0]**2) / 2)
+        attention, torch.zeros(3, 4, 4), index, None, PaddedObjects.pad(gt)
+    )
+    torch.testing.assert_close(value, (attention[0, 0, 2] ** 2 + attention[0, 2, 0] ** 2) / 2)
 
 
 def chosen(classes, counts):
@@ -159,40 +167,36 @@ def test_federated_classes():
         rare = FederatedClasses([0.0] * 95 + [1.0] * 5, 10, power)
         assert chosen(*rare(labels[:, :1], 100)) == [3, 95, 96, 97, 98, 99]
     # no object at all, and more classes than may be drawn
-    assert len(chosen(*FederatedClasses([1.0] * 9, 4)(
-        torch.tensor([[-1]]), 9))) == 4
+    assert len(chosen(*FederatedClasses([1.0] * 9, 4)(torch.tensor([[-1]]), 9))) == 4
     many = torch.arange(8)[None]
     assert chosen(*FederatedClasses([1.0] * 9, 4)(many, 9)) == list(range(8))
 
 
 def test_federated_classes_by_their_frequency():
     """Two draws of four classes, the weights in proportion 1 : 2 : 3 : 4."""
-    draw = FederatedClasses([1., 4., 9., 16.], num_sampled=1)
+    draw = FederatedClasses([1.0, 4.0, 9.0, 16.0], num_sampled=1)
     torch.manual_seed(0)
     counts = torch.zeros(4)
     for _ in range(2000):
         torch.rand(1)
         counts[chosen(*draw(torch.tensor([[-1]]), 4))] += 1
-    torch.testing.assert_close(
-        counts / 2000, torch.tensor([.1, .2, .3, .4]), atol=0.03, rtol=0)
+    torch.testing.assert_close(counts / 2000, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.03, rtol=0)
 
 
 def test_federated_loss_ignores_other_classes():
     config = tiny_config().criterion
-    config.federated = dict(
-        type='FederatedClasses', class_frequency=[1, 0, 0], num_sampled=1)
-    gt = InstanceData(
-        bboxes=torch.tensor([[10., 10., 40., 40.]]),
-        labels=torch.tensor([1]))
+    config.federated = dict(type='FederatedClasses', class_frequency=[1, 0, 0], num_sampled=1)
+    gt = InstanceData(bboxes=torch.tensor([[10.0, 10.0, 40.0, 40.0]]), labels=torch.tensor([1]))
     found = output()
     sum(MODELS.build(config)(found, [gt], SIZE).values()).backward()
     assert found.logits.grad[..., 1].abs().sum() > 0
     assert found.logits.grad[..., [0, 2]].abs().sum() == 0
 
 
-@pytest.mark.parametrize('frequency, message', [
-    ([1.0, 2.0], '2 class frequencies for 3 classes'),
-    (None, 'FederatedFrequencyHook')])
+@pytest.mark.parametrize(
+    'frequency, message',
+    [([1.0, 2.0], '2 class frequencies for 3 classes'), (None, 'FederatedFrequencyHook')],
+)
 def test_federated_frequency_errors(frequency, message):
     with pytest.raises(ValueError, match=message):
         FederatedClasses(frequency)(torch.tensor([[0]]), 3)
@@ -200,16 +204,16 @@ def test_federated_frequency_errors(frequency, message):
 
 def test_overlaps_are_mmdetections():
     a, b = (output(seed=seed).boxes[0, 0].detach() for seed in (1, 2))
-    a[0] = b[0] = torch.tensor([5., 5., 5., 5.])  # without area
-    for mode, found in zip(('iou', 'giou'),
-                           box_overlaps(a[:, None], b[None])):
+    a[0] = b[0] = torch.tensor([5.0, 5.0, 5.0, 5.0])  # without area
+    for mode, found in zip(('iou', 'giou'), box_overlaps(a[:, None], b[None])):
         assert torch.equal(found, bbox_overlaps(a, b, mode))
 
 
 @pytest.mark.parametrize('name', ['GIoULoss', 'QualityFocalLoss'])
 def test_values_and_reductions_are_mmdetections(name):
-    ours, theirs = (MODELS.build(
-        dict(type=scope + name, loss_weight=3.0)) for scope in ('', 'mmdet.'))
+    ours, theirs = (
+        MODELS.build(dict(type=scope + name, loss_weight=3.0)) for scope in ('', 'mmdet.')
+    )
     found = output()
     weight = torch.linspace(0, 1, 12)
     if name == 'GIoULoss':
@@ -220,30 +224,39 @@ def test_values_and_reductions_are_mmdetections(name):
         labels, score = torch.arange(12) % 4, torch.linspace(0.1, 1, 12)
         target = torch.nn.functional.one_hot(labels, 4)[:, :3] * score[:, None]
         theirs_target = (labels, score)
-    for options in (dict(), dict(avg_factor=7.0),
-                    dict(reduction_override='sum'),
-                    dict(reduction_override='none')):
+    for options in (
+        dict(),
+        dict(avg_factor=7.0),
+        dict(reduction_override='sum'),
+        dict(reduction_override='none'),
+    ):
         expected = theirs(pred, theirs_target, weight, **options)
         if name != 'GIoULoss':  # a value a class, and the mean is over all
             value = ours(pred, target, weight[:, None], **options)
-            value = value.sum(-1) if value.dim() else value * (
-                3 if not options else 1)
+            value = value.sum(-1) if value.dim() else value * (3 if not options else 1)
         else:
             value = ours(pred, target, weight, **options)
+            # without weights by code of ours
+            torch.testing.assert_close(
+                ours(pred, target, **options), theirs(pred, target, **options)
+            )
         torch.testing.assert_close(value, expected)
 
 
 def random_batch(counts, stages=3, num=12):
     found = output(num=num, stages=stages, images=len(counts))
     found.extras['quality'] = torch.randn(
-        stages, len(counts), num,
-        generator=torch.Generator().manual_seed(5)).requires_grad_()
+        stages, len(counts), num, generator=torch.Generator().manual_seed(5)
+    ).requires_grad_()
     return found, [objects(count, i) for i, count in enumerate(counts)]
 
 
-OPTIONS = [{}, dict(CLS_LOSS_TYPE='qfl', BOX_LOSS_IOU_WEIGHT_POWER=1.0),
-           dict(QUALITY_HEAD=True), dict(QUALITY_HEAD=True,
-                                         QUALITY_LOSS_TYPE='l1')]
+OPTIONS = [
+    {},
+    dict(CLS_LOSS_TYPE='qfl', BOX_LOSS_IOU_WEIGHT_POWER=1.0),
+    dict(QUALITY_HEAD=True),
+    dict(QUALITY_HEAD=True, QUALITY_LOSS_TYPE='l1'),
+]
 
 
 @pytest.mark.parametrize('options', OPTIONS)
@@ -255,8 +268,9 @@ def test_a_batch_has_the_losses_of_its_images(options):
     sum(losses.values()).backward()
     inputs = [found.logits, found.boxes, found.extras['quality']]
     gradients = [x.grad for x in inputs]
-    index = assign(loss.assigner, found.logits, found.boxes,
-                   PaddedObjects.pad(gt), SIZE.expand(4, 2)).index
+    index = assign(
+        loss.assigner, found.logits, found.boxes, PaddedObjects.pad(gt), SIZE.expand(4, 2)
+    ).index
     again = [x.detach().double().requires_grad_() for x in inputs]
     total = 0
     for s in range(3):
@@ -274,30 +288,31 @@ def test_a_batch_has_the_losses_of_its_images(options):
             p = logits.sigmoid()
             if 'CLS_LOSS_TYPE' in options:
                 one_hot[matched, truth.labels[of]] = iou
-                weight = (one_hot - p).abs()**2
+                weight = (one_hot - p).abs() ** 2
             else:
-                weight = torch.where(one_hot > 0, 0.25 * (1 - p)**2,
-                                     0.75 * p**2)
-            sums['cls'] += 2 * (weight * F.binary_cross_entropy_with_logits(
-                logits, one_hot, reduction='none')).sum()
-            power = (iou + 1e-3)**options.get('BOX_LOSS_IOU_WEIGHT_POWER', 0.0)
-            scale = torch.tensor([128., 96., 128., 96.]).double()
-            sums['bbox'] += 5 * (((mine - target) / scale).abs().sum(-1) *
-                                 power).sum()
+                weight = torch.where(one_hot > 0, 0.25 * (1 - p) ** 2, 0.75 * p**2)
+            sums['cls'] += (
+                2
+                * (
+                    weight * F.binary_cross_entropy_with_logits(logits, one_hot, reduction='none')
+                ).sum()
+            )
+            power = (iou + 1e-3) ** options.get('BOX_LOSS_IOU_WEIGHT_POWER', 0.0)
+            scale = torch.tensor([128.0, 96.0, 128.0, 96.0]).double()
+            sums['bbox'] += 5 * (((mine - target) / scale).abs().sum(-1) * power).sum()
             giou = bbox_overlaps(mine, target, 'giou', is_aligned=True)
             sums['giou'] += 2 * ((1 - giou) * power).sum()
             if options.get('QUALITY_LOSS_TYPE') == 'l1':
-                sums['quality'] += (quality[matched].sigmoid() -
-                                    iou).abs().sum()
+                sums['quality'] += (quality[matched].sigmoid() - iou).abs().sum()
             else:
                 sums['quality'] += F.binary_cross_entropy_with_logits(
-                    quality[matched], iou, reduction='sum')
+                    quality[matched], iou, reduction='sum'
+                )
         if 'QUALITY_HEAD' not in options:
             del sums['quality']
         for name, value in sums.items():
             key = ('' if s == 2 else f's{s}.') + f'loss_{name}'
-            torch.testing.assert_close(
-                losses.pop(key).double(), value / count, rtol=1e-6, atol=0)
+            torch.testing.assert_close(losses.pop(key).double(), value / count, rtol=1e-6, atol=0)
             total = total + value / count
     assert not losses
     total.backward()
@@ -306,20 +321,32 @@ def test_a_batch_has_the_losses_of_its_images(options):
             assert mine is None
             continue
         torch.testing.assert_close(
-            mine.double(), theirs.grad, rtol=1e-5,
-            atol=1e-5 * float(theirs.grad.abs().max()))
+            mine.double(), theirs.grad, rtol=1e-5, atol=1e-5 * float(theirs.grad.abs().max())
+        )
 
 
 WAITS = {
-    '_local_scalar_dense', 'item', 'is_nonzero', 'equal', 'nonzero',
-    'masked_select', 'masked_index', '_unique2', 'unique_dim', 'unique_consecutive',
-    'bincount', 'repeat_interleave', 'lift_fresh', '_assert_async'
+    '_local_scalar_dense',
+    'item',
+    'is_nonzero',
+    'equal',
+    'nonzero',
+    'masked_select',
+    'masked_index',
+    '_unique2',
+    'unique_dim',
+    'unique_consecutive',
+    'bincount',
+    'repeat_interleave',
+    'lift_fresh',
+    '_assert_async',
 }
 """What makes the host wait for a GPU, or copies a constant to one."""
 
 
-@pytest.mark.parametrize('options', [
-    *OPTIONS, dict(GRAPH_TOPO_LOSS_WEIGHT=1.0), dict(USE_FED_LOSS=True)])
+@pytest.mark.parametrize(
+    'options', [*OPTIONS, dict(GRAPH_TOPO_LOSS_WEIGHT=1.0), dict(USE_FED_LOSS=True)]
+)
 def test_no_value_is_read_and_no_size_depends_on_data(options):
     """The same operators whatever the batch, none of which waits."""
     calls = []
@@ -332,10 +359,13 @@ def test_no_value_is_read_and_no_size_depends_on_data(options):
         sizes = SIZE.expand(len(counts), 2).clone()
         loss(found, gt, sizes)  # whatever is made once
         padded = PaddedObjects.pad(gt)
-        with patch.object(PaddedObjects, 'pad', lambda gt: padded), \
-                patch('mmdiffdet.losses.federated.side_generator',
-                      lambda name: torch.default_generator), \
-                Operators() as operators:
+        with (
+            patch.object(PaddedObjects, 'pad', lambda gt, p=padded: p),
+            patch(
+                'mmdiffdet.losses.federated.side_generator', lambda name: torch.default_generator
+            ),
+            Operators() as operators,
+        ):
             sum(loss(found, gt, sizes).values()).backward()
         assert not WAITS & set(operators.calls), operators.calls
         calls.append(sum(operators.calls.values()))
@@ -349,6 +379,7 @@ def test_nothing_leaves_the_device():
     for name in ('logits', 'boxes', 'attention'):
         setattr(found, name, getattr(found, name).detach().to('meta'))
     found.extras = {k: v.detach().to('meta') for k, v in found.extras.items()}
-    losses = criterion(QUALITY_HEAD=True, GRAPH_TOPO_LOSS_WEIGHT=1.0).to(
-        'meta')(found, [g.to('meta') for g in gt], SIZE.expand(3, 2).to('meta'))
+    losses = criterion(QUALITY_HEAD=True, GRAPH_TOPO_LOSS_WEIGHT=1.0).to('meta')(
+        found, [g.to('meta') for g in gt], SIZE.expand(3, 2).to('meta')
+    )
     assert {v.device.type for v in losses.values()} == {'meta'}

@@ -1,4 +1,5 @@
 """One pass for many seeds, and the rows that it leaves."""
+
 import copy
 
 import pytest
@@ -36,8 +37,7 @@ def checkpoint(tmp_path_factory):
             stage.class_logits.weight.normal_(0, 0.2)
             stage.class_logits.bias.fill_(-0.3)
     path = tmp_path_factory.mktemp('runs_seed7') / 'iter_2.pth'
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(seed=7)), path)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(seed=7)), path)
     return path
 
 
@@ -74,26 +74,29 @@ def collect(runner):
 
 
 VARIANTS = [
-    dict(sampling_timesteps=1), dict(sampling_timesteps=3),
-    dict(sampling_timesteps=2, renewal=None,
-         scheduler=dict(type='UniPCMultistepScheduler'))
+    dict(sampling_timesteps=1),
+    dict(sampling_timesteps=3),
+    dict(sampling_timesteps=2, renewal=None, scheduler=dict(type='UniPCMultistepScheduler')),
 ]
 
 
 def test_each_case_is_the_test_it_would_be_alone(data, checkpoint, tmp_path):
-    together, metrics = collect(runner(
-        data, checkpoint, tmp_path, eval_seeds=[0, 3], variants=VARIANTS))
+    together, metrics = collect(
+        runner(data, checkpoint, tmp_path, eval_seeds=[0, 3], variants=VARIANTS)
+    )
     assert len(together) == 6 * 6
     assert len({k.split('/')[0] for k in metrics}) == 6
     for seed in (0, 3):
         for variant in VARIANTS:
-            alone, metric = collect(runner(
-                data, checkpoint, tmp_path, eval_seeds=[seed],
-                variants=[variant]))
+            alone, metric = collect(
+                runner(data, checkpoint, tmp_path, eval_seeds=[seed], variants=[variant])
+            )
             for key, found in alone.items():
-                other = together[key if 'variant' not in key[0] else
-                                 (key[0].replace('variant0', 'variant2'),
-                                  key[1])]
+                other = together[
+                    key
+                    if 'variant' not in key[0]
+                    else (key[0].replace('variant0', 'variant2'), key[1])
+                ]
                 assert len(found) > 0
                 for field in ('bboxes', 'scores', 'labels'):
                     assert torch.equal(found[field], other[field])
@@ -112,11 +115,11 @@ def test_the_backbone_runs_once(data, checkpoint, tmp_path):
 
 @pytest.mark.parametrize('size', [1, 8])
 def test_the_batch_does_not_matter(data, checkpoint, tmp_path, size):
-    expected, _ = collect(runner(
-        data, checkpoint, tmp_path, variants=VARIANTS[1:2]))
+    expected, _ = collect(runner(data, checkpoint, tmp_path, variants=VARIANTS[1:2]))
     run = runner(data, checkpoint, tmp_path, variants=VARIANTS[1:2])
     run.test_loop.dataloader = Runner.build_dataloader(
-        dict(copy.deepcopy(run.cfg.test_dataloader), batch_size=size))
+        dict(copy.deepcopy(run.cfg.test_dataloader), batch_size=size)
+    )
     found, _ = collect(run)
     assert found.keys() == expected.keys()
     for key, instances in expected.items():
@@ -130,12 +133,12 @@ def ledger_hook(path, **kwargs):
 
 def test_rows(data, checkpoint, tmp_path):
     path = tmp_path / 'ledger.tsv'
-    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)],
-                 eval_seeds=[0, 1], variants=VARIANTS[:2])
+    run = runner(
+        data, checkpoint, tmp_path, [ledger_hook(path)], eval_seeds=[0, 1], variants=VARIANTS[:2]
+    )
     metrics = run.test()
     rows = Ledger(path).read()
-    assert [(r.sample_step, r.eval_seed) for r in rows] == [
-        (1, 0), (1, 1), (3, 0), (3, 1)]
+    assert [(r.sample_step, r.eval_seed) for r in rows] == [(1, 0), (1, 1), (3, 0), (3, 1)]
     for row in rows:
         name = f'seed{row.eval_seed}_step{row.sample_step}'
         assert row.AP == 100 * metrics[f'{name}/coco/bbox_mAP']
@@ -144,9 +147,8 @@ def test_rows(data, checkpoint, tmp_path):
         assert row.checkpoint_sha256 == sha256_of_file(checkpoint)
         assert row.annotation_sha256 == sha256_of_file(data / 'train.json')
         assert row.scheduler == 'DDIMScheduler' and row.eta == 1
-        assert row.images_per_second == pytest.approx(
-            1 / row.seconds_per_image)
-        assert (run.work_dir and row.out_dir.startswith(run.work_dir))
+        assert row.images_per_second == pytest.approx(1 / row.seconds_per_image)
+        assert run.work_dir and row.out_dir.startswith(run.work_dir)
     assert len({r.config_sha256 for r in rows}) == 1
     assert rows[2].seconds_per_image > rows[0].seconds_per_image
 
@@ -154,25 +156,20 @@ def test_rows(data, checkpoint, tmp_path):
 def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     path = tmp_path / 'ledger.tsv'
     first = runner(data, checkpoint, tmp_path, [ledger_hook(path)]).test()
-    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)],
-                 eval_seeds=[0, 1])
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)], eval_seeds=[0, 1])
     calls = []
     run.model.backbone.register_forward_hook(lambda *_: calls.append(1))
     metrics = run.test()
     assert len(run.test_loop.cases) == 1 and calls
-    assert metrics['seed0_step1/coco/bbox_mAP'] == pytest.approx(
-        first['coco/bbox_mAP'], abs=1e-12)
+    assert metrics['seed0_step1/coco/bbox_mAP'] == pytest.approx(first['coco/bbox_mAP'], abs=1e-12)
     before = path.read_text()
-    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)],
-                 eval_seeds=[0, 1])
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)], eval_seeds=[0, 1])
     run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
     run.test()
     assert path.read_text() == before
     # not the same: another precision; again on purpose: force
-    runner(data, checkpoint, tmp_path, [ledger_hook(path)],
-           precision='bf16').test()
-    assert [r.precision for r in Ledger(path).read()] == [
-        'fp32', 'fp32', 'bf16']
+    runner(data, checkpoint, tmp_path, [ledger_hook(path)], precision='bf16').test()
+    assert [r.precision for r in Ledger(path).read()] == ['fp32', 'fp32', 'bf16']
     runner(data, checkpoint, tmp_path, [ledger_hook(path, force=True)]).test()
     assert len(Ledger(path).read()) == 3
 
@@ -180,15 +177,16 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
 def test_the_config_of_a_run_gives_the_same_key(data, checkpoint, tmp_path):
     """What tools/verify.py --rerun relies on."""
     from mmengine.config import Config
+
     path = tmp_path / 'ledger.tsv'
     runner(data, checkpoint, tmp_path, [ledger_hook(path)]).test()
-    row, = Ledger(path).read()
+    (row,) = Ledger(path).read()
     cfg = Config.fromfile(f'{row.out_dir}/config.py')
     cfg.custom_hooks[-1].path = str(tmp_path / 'again.tsv')
     cfg.work_dir = str(tmp_path / 'again')
     cfg.experiment_name = 'again'
     Runner.from_cfg(cfg).test()
-    again, = Ledger(tmp_path / 'again.tsv').read()
+    (again,) = Ledger(tmp_path / 'again.tsv').read()
     assert again.key == row.key
     assert again.metrics == row.metrics
 
@@ -198,17 +196,20 @@ def test_bad_loops(data, checkpoint, tmp_path):
         runner(data, checkpoint, tmp_path, precision='int8').test()
     with pytest.raises(ValueError, match='seed0_step1 stand twice'):
         runner(data, checkpoint, tmp_path, eval_seeds=[0, 0]).test()
-    run = runner(data, checkpoint, tmp_path,
-                 [ledger_hook(tmp_path / 'x.tsv')])
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(tmp_path / 'x.tsv')])
     run._load_from = None
     with pytest.raises(ValueError, match='needs a checkpoint'):
         run.test()
     assert not (tmp_path / 'x.tsv').exists()
 
 
-@pytest.mark.parametrize('path, name', [
-    ('work_dirs/distill_20to1_seed3/iter_2500.pth', 'distill_20to1@iter_2500'),
-    ('a/20to1_seed0/last.safetensors', '20to1@last')])
+@pytest.mark.parametrize(
+    'path, name',
+    [
+        ('work_dirs/distill_20to1_seed3/iter_2500.pth', 'distill_20to1@iter_2500'),
+        ('a/20to1_seed0/last.safetensors', '20to1@last'),
+    ],
+)
 def test_an_experiment_has_one_name_for_all_train_seeds(path, name):
     assert experiment_of(path) == name
 
@@ -231,6 +232,7 @@ def test_stopwatch_leaves_the_first_out():
 def evaluate(data, labels, classes, boxes=True, **kwargs):
     """AP of perfect detections of the tiny data set under these classes."""
     import json
+
     coco = json.loads((data / 'train.json').read_text())
     metric = CocoMetric(ann_file=str(data / 'train.json'), **kwargs)
     metric.dataset_meta = dict(classes=classes)
@@ -238,14 +240,17 @@ def evaluate(data, labels, classes, boxes=True, **kwargs):
     for annotation in coco['annotations']:
         x, y, w, h = annotation['bbox']
         count = 1 if boxes else 0
-        results.append((
-            dict(img_id=annotation['image_id'], width=64, height=48),
-            dict(img_id=annotation['image_id'],
-                 bboxes=torch.tensor([[x, y, x + w, y + h]])[:count].float(
-                 ).numpy(), scores=torch.ones(count).numpy(),
-                 labels=torch.tensor(
-                     [labels[annotation['category_id'] - 1]])[:count].numpy())
-        ))
+        results.append(
+            (
+                dict(img_id=annotation['image_id'], width=64, height=48),
+                dict(
+                    img_id=annotation['image_id'],
+                    bboxes=torch.tensor([[x, y, x + w, y + h]])[:count].float().numpy(),
+                    scores=torch.ones(count).numpy(),
+                    labels=torch.tensor([labels[annotation['category_id'] - 1]])[:count].numpy(),
+                ),
+            )
+        )
     return metric.compute_metrics(results)
 
 
@@ -275,25 +280,21 @@ def test_a_detector_that_does_not_sample(tmp_path):
     cfg.model = Config.fromfile(ROOT / 'configs/detr/detr_demo.py').model
     init_default_scope('mmdiffdet')
     shrink_model(cfg.model)
-    cfg.optim_wrapper = dict(
-        type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4))
+    cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4))
     cfg.experiment_name = 'detr_train'
     Runner.from_cfg(cfg).train()
     cfg.load_from = str(tmp_path / 'work/iter_2.pth')
-    cfg.test_cfg.update(eval_seeds=[0, 1, 2],
-                        variants=[dict(sampling_timesteps=s) for s in (1, 4)])
-    cfg.custom_hooks = [
-        dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
+    cfg.test_cfg.update(eval_seeds=[0, 1, 2], variants=[dict(sampling_timesteps=s) for s in (1, 4)])
+    cfg.custom_hooks = [dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
     cfg.experiment_name = 'detr_test'
     metrics = Runner.from_cfg(cfg).test()
-    row, = Ledger(tmp_path / 'rows.tsv').read()
+    (row,) = Ledger(tmp_path / 'rows.tsv').read()
     assert (row.model_family, row.scheduler, row.eta) == ('DETR', 'none', None)
     assert row.AP == pytest.approx(100 * metrics['coco/bbox_mAP'])
     assert row.seconds_per_image > 0
 
 
-def test_rows_are_named_by_changes_or_as_told(data, checkpoint, tmp_path,
-                                              capsys):
+def test_rows_are_named_by_changes_or_as_told(data, checkpoint, tmp_path, capsys):
     path = tmp_path / 'l.tsv'
 
     def test(**options):
@@ -301,9 +302,8 @@ def test_rows_are_named_by_changes_or_as_told(data, checkpoint, tmp_path,
         runner(data, checkpoint, tmp_path, [hook]).test()
         return [row.exp_name for row in Ledger(path).read()]
 
-    plain, = test()
-    assert test(changes=['renewal=None'], force=True) == [
-        f'{plain}+renewal=None']
+    (plain,) = test()
+    assert test(changes=['renewal=None'], force=True) == [f'{plain}+renewal=None']
     # a name that is not taken is told
     assert test(exp_name='mine') == [f'{plain}+renewal=None']
     printed = capsys.readouterr()

@@ -1,4 +1,5 @@
 """Linear layers that hold their weights say what nn.Linear says."""
+
 import copy
 
 import pytest
@@ -13,8 +14,7 @@ from mmdiffdet.models.dynamic_conv import DynamicConv
 from mmdiffdet.models.packed_linear import PRECISIONS, PackedLinear, packed
 
 PRODUCT = '_linear_pointwise'  # oneDNN's
-needs_bf16 = pytest.mark.skipif(
-    torch.bfloat16 not in PRECISIONS, reason='oneDNN without bfloat16')
+needs_bf16 = pytest.mark.skipif(torch.bfloat16 not in PRECISIONS, reason='oneDNN without bfloat16')
 
 
 @pytest.fixture
@@ -44,8 +44,7 @@ def test_precisions_that_onednn_lacks(layer, dtype):
     layer.to(dtype)
     x = torch.randn(5, 16).to(dtype)
     with torch.no_grad():
-        torch.testing.assert_close(
-            layer.part(x, 0), wanted(layer, x)[:, :8])
+        torch.testing.assert_close(layer.part(x, 0), wanted(layer, x)[:, :8])
 
 
 def test_no_rows(layer):
@@ -53,6 +52,7 @@ def test_no_rows(layer):
         assert layer.part(torch.zeros(0, 16), 0).shape == (0, 8)
 
 
+@needs_bf16
 def test_bfloat16_is_that_of_autocast(layer):
     before = {k: v.clone() for k, v in layer.state_dict().items()}
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
@@ -78,11 +78,9 @@ def test_what_is_held_goes_even_after_an_error(layer):
 def test_gradients_are_those_of_the_weights(layer):
     x = torch.randn(5, 16, requires_grad=True)
     with packed(layer, torch.bfloat16):
-        torch.testing.assert_close(
-            layer.part(x, 2), wanted(layer, x)[:, 16:])
+        torch.testing.assert_close(layer.part(x, 2), wanted(layer, x)[:, 16:])
         parts(layer, x).sum().backward()
-    torch.testing.assert_close(
-        layer.weight.grad, x.detach().sum(0).expand(24, -1))
+    torch.testing.assert_close(layer.weight.grad, x.detach().sum(0).expand(24, -1))
     assert x.grad.abs().sum() > 0
 
 
@@ -90,11 +88,9 @@ def test_operations_are_counted(layer):
     x = torch.randn(5, 16)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         with packed(layer, torch.bfloat16):
-            assert bench.count_flops(
-                lambda: parts(layer, x)) == 2 * 5 * 16 * 24
+            assert bench.count_flops(lambda: parts(layer, x)) == 2 * 5 * 16 * 24
     with torch.no_grad():
-        assert bench.count_flops(
-                lambda: parts(layer, x)) == 2 * 5 * 16 * 24
+        assert bench.count_flops(lambda: parts(layer, x)) == 2 * 5 * 16 * 24
 
 
 @pytest.mark.skipif(not PRECISIONS, reason='PyTorch without oneDNN')
@@ -187,8 +183,9 @@ def test_rows_at_a_time_are_all_rows(monkeypatch):
     whole = conv(features, roi)
     monkeypatch.setattr(groups, 'GROUP_BYTES', 5 * 8 * 4 * 4)
     sizes = []
-    conv.dynamic_layer.part = lambda x, index: sizes.append(len(x)) or type(
-        conv.dynamic_layer).part(conv.dynamic_layer, x, index)
+    conv.dynamic_layer.part = lambda x, index: (
+        sizes.append(len(x)) or type(conv.dynamic_layer).part(conv.dynamic_layer, x, index)
+    )
     with torch.no_grad():
         torch.testing.assert_close(conv(features, roi), whole)
     assert sizes[::2] == [5, 5, 5, 5, 3]

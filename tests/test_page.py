@@ -1,4 +1,5 @@
 """The page of results; needs no torch."""
+
 import re
 import runpy
 import sys
@@ -15,22 +16,30 @@ from mmdiffdet.ledger.experiments import group
 from mmdiffdet.ledger.page import render_page
 from mmdiffdet.ledger.runs import Run
 
-TOOL = str(
-    Path(__file__).parents[1] / 'tools/analysis_tools/result_page.py')
+TOOL = str(Path(__file__).parents[1] / 'tools/analysis_tools/result_page.py')
 PNG = bytes.fromhex(
     '89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de'
-    '0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082')
+    '0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082'
+)
 
 
 @pytest.fixture
 def experiments():
     rows = [
-        replace(ROW, exp_name=name, train_seed=train, eval_seed=evaluation,
-                sample_step=step, checkpoint_sha256=f'{gain}{train}' * 32,
-                AP=40 + gain + train + 0.1 * evaluation + 0.01 * gain * train,
-                seconds_per_image=0.1 * step)
+        replace(
+            ROW,
+            exp_name=name,
+            train_seed=train,
+            eval_seed=evaluation,
+            sample_step=step,
+            checkpoint_sha256=f'{gain}{train}' * 32,
+            AP=40 + gain + train + 0.1 * evaluation + 0.01 * gain * train,
+            seconds_per_image=0.1 * step,
+        )
         for name, gain in (('start', 0), ('student <1>', 3))
-        for train in (0, 1, 2) for evaluation in (0, 1) for step in (1, 20)
+        for train in (0, 1, 2)
+        for evaluation in (0, 1)
+        for step in (1, 20)
     ]
     return group([Run.of_row(row, 'x.tsv', i) for i, row in enumerate(rows)])
 
@@ -39,8 +48,7 @@ def test_page_holds_tables_charts_and_pictures(experiments, tmp_path):
     picture = tmp_path / 'boxes.png'
     picture.write_bytes(PNG)
     a, b = experiments[0], experiments[2]
-    page = render_page('A & B', experiments, [compare(a, b)], ['odd <row>'],
-                       [picture])
+    page = render_page('A & B', experiments, [compare(a, b)], ['odd <row>'], [picture])
     assert '<h1>A &amp; B</h1>' in page
     assert 'student &lt;1&gt;' in page and 'odd &lt;row&gt;' in page
     assert '41.0500' in page and '44.0800' in page  # means over all runs
@@ -52,8 +60,7 @@ def test_page_holds_tables_charts_and_pictures(experiments, tmp_path):
         ElementTree.fromstring(chart)
     # self-contained: nothing is loaded from elsewhere
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert page == render_page('A & B', experiments, [compare(a, b)],
-                               ['odd <row>'], [picture])
+    assert page == render_page('A & B', experiments, [compare(a, b)], ['odd <row>'], [picture])
 
 
 def test_one_run_has_a_page(tmp_path, monkeypatch, capsys):
@@ -61,23 +68,38 @@ def test_one_run_has_a_page(tmp_path, monkeypatch, capsys):
     Ledger(tmp_path / 'rows.tsv').append([ROW])
     for metric in ('AP', 'APs'):
         out = tmp_path / f'{metric}.html'
-        monkeypatch.setattr(sys, 'argv', [
-            'result_page.py', str(tmp_path / 'rows.tsv'), '--out', str(out),
-            '--metric', metric])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            ['result_page.py', str(tmp_path / 'rows.tsv'), '--out', str(out), '--metric', metric],
+        )
         runpy.run_path(TOOL, run_name='__main__')
         assert 'wrote' in capsys.readouterr().out
         assert out.read_text().count('<svg') == 2
 
 
 def test_the_tool_compares_and_refuses(tmp_path, monkeypatch):
-    rows = [replace(ROW, eval_seed=e, sample_step=s, AP=40 + s + e / (9 + s))
-            for e in (0, 1, 2) for s in (1, 4)]
+    rows = [
+        replace(ROW, eval_seed=e, sample_step=s, AP=40 + s + e / (9 + s))
+        for e in (0, 1, 2)
+        for s in (1, 4)
+    ]
     Ledger(tmp_path / 'rows.tsv').append(rows)
     pair = ['base@sample_step=1', 'base@sample_step=4']
     for more, message in (([], 'sample_step'), (['sample_step'], None)):
-        monkeypatch.setattr(sys, 'argv', [
-            'result_page.py', str(tmp_path / 'rows.tsv'), '--out',
-            str(tmp_path / 'page.html'), '--compare', *pair, *more])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                'result_page.py',
+                str(tmp_path / 'rows.tsv'),
+                '--out',
+                str(tmp_path / 'page.html'),
+                '--compare',
+                *pair,
+                *more,
+            ],
+        )
         if message:
             with pytest.raises(SystemExit, match=message):
                 runpy.run_path(TOOL, run_name='__main__')

@@ -1,4 +1,5 @@
 """Replays of recorded files."""
+
 import runpy
 import shutil
 import sys
@@ -17,8 +18,7 @@ ALL = sorted((SHARED / 'seed/goldens').glob('*.safetensors'))
 
 
 def test_there_is_something_to_replay():
-    assert {p.stem.split('_')[0] for p in OWN} == {
-        'head', 'grad', 'sample', 'loss', 'schedules'}
+    assert {p.stem.split('_')[0] for p in OWN} == {'head', 'grad', 'sample', 'loss', 'schedules'}
 
 
 @pytest.mark.parametrize('path', OWN, ids=lambda p: p.stem)
@@ -28,8 +28,7 @@ def test_own_files(path):
 
 
 def test_the_reference_is_there():
-    assert {p.stem.split('_')[0] for p in REFERENCE} == {
-        'head', 'sample', 'loss', 'schedules'}
+    assert {p.stem.split('_')[0] for p in REFERENCE} == {'head', 'sample', 'loss', 'schedules'}
 
 
 @pytest.mark.parametrize('path', REFERENCE, ids=lambda p: p.stem)
@@ -45,10 +44,17 @@ def test_all_files_of_the_reference(path):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize('name, key', [
-    ('head_parts', 'out.logits'), ('grad_parts', 'grad.feat0'),
-    ('sample_guided_2', 'out.boxes'), ('loss_mixed', 'out.loss_giou_0'),
-    ('loss_mixed', 'out.assigned_gt1'), ('schedules', 'timesteps.4')])
+@pytest.mark.parametrize(
+    'name, key',
+    [
+        ('head_parts', 'out.logits'),
+        ('grad_parts', 'grad.feat0'),
+        ('sample_guided_2', 'out.boxes'),
+        ('loss_mixed', 'out.loss_giou_0'),
+        ('loss_mixed', 'out.assigned_gt1'),
+        ('schedules', 'timesteps.4'),
+    ],
+)
 def test_a_changed_number_is_found(tmp_path, name, key):
     with safe_open(DATA / f'{name}.safetensors', 'pt') as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}
@@ -65,8 +71,7 @@ def test_a_changed_number_is_found(tmp_path, name, key):
 def check_parity(monkeypatch, *args):
     monkeypatch.setattr(sys, 'argv', ['check_parity.py', *map(str, args)])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_path(
-            str(ROOT / 'tools/check_parity.py'), run_name='__main__')
+        runpy.run_path(str(ROOT / 'tools/check_parity.py'), run_name='__main__')
     return stop.value.code
 
 

@@ -1,4 +1,5 @@
 """The chain of trainings: order, resuming, seeds, jobs."""
+
 import os
 import re
 import shutil
@@ -13,13 +14,11 @@ import torch
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.launch import (
-    read_config,
-    require_checkpoint,
-    training_lock,
-)
+from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.provenance import finished
 from mmdiffdet.engine.recipe import STAGES, recipe, run_chain, train
+from mmdiffdet.engine.require_checkpoint import require_checkpoint
+from mmdiffdet.engine.trainer import training_lock
 
 D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
 CHAIN = ['baseline', 'warmstart', '20to1']
@@ -41,14 +40,17 @@ def folder(tmp_path, monkeypatch):
         cfg = runner_config(data, tmp_path, **options)
         cfg.pop('work_dir')
         if teacher:
-            cfg.custom_hooks = [dict(
-                type='SamplerDistillHook', teacher_steps=2,
-                teacher=dict(checkpoint=f'{load_from}@seed@/iter_2.pth'))]
+            cfg.custom_hooks = [
+                dict(
+                    type='SamplerDistillHook',
+                    teacher_steps=2,
+                    teacher=dict(checkpoint=f'{load_from}@seed@/iter_2.pth'),
+                )
+            ]
         text = cfg.pretty_text + f'\nrandomness = dict(seed={seed})\n'
         if load_from:
             text += f"load_from = '{load_from}@seed@/iter_2.pth'\n"
-        (folder / f'{name}.py').write_text(
-            text.replace('@seed@', '_seed{{$TRAIN_SEED:0}}'))
+        (folder / f'{name}.py').write_text(text.replace('@seed@', '_seed{{$TRAIN_SEED:0}}'))
 
     write('mini')
     write('mini_warmstart', 'work_dirs/mini', **D3PM)
@@ -66,16 +68,14 @@ def test_a_chain_trains_tests_and_skips(folder):
     lines = []
     tests = ['--eval-seeds', '0', '1', '--ledger', 'rows.tsv']
     run_chain('mini', 3, CHAIN[:2], say=lines.append)
-    done = run_chain('mini', 3, CHAIN[2:], test_arguments=tests,
-                     say=lines.append)
+    done = run_chain('mini', 3, CHAIN[2:], test_arguments=tests, say=lines.append)
     assert done == {'20to1': 'work_dirs/mini_20to1_seed3/iter_2.pth'}
     assert sum('trained in' in line for line in lines) == 3
     rows = (folder.parent / 'rows.tsv').read_text().splitlines()
     assert len(rows) == 1 + 2
     assert all('\t3\t' in f'\t{row}' for row in rows[1:])
     meta = load_checkpoint_file(done['20to1'])['meta']
-    assert meta['teacher']['checkpoint'].endswith(
-        'mini_warmstart_seed3/iter_2.pth')
+    assert meta['teacher']['checkpoint'].endswith('mini_warmstart_seed3/iter_2.pth')
 
     lines.clear()
     run_chain('mini', 3, CHAIN, say=lines.append)
@@ -89,27 +89,40 @@ def test_a_chain_trains_tests_and_skips(folder):
     torch.save(checkpoint, path)
     for stages in (CHAIN, ['20to1']):
         with pytest.raises(
-                RuntimeError, match='mini_warmstart_seed3/iter_2.pth is not '
-                'of this config: it was started from another '
-                'work_dirs/mini_seed3/iter_2.pth'):
+            RuntimeError,
+            match='mini_warmstart_seed3/iter_2.pth is not '
+            'of this config: it was started from another '
+            'work_dirs/mini_seed3/iter_2.pth',
+        ):
             run_chain('mini', 3, stages, say=lines.append)
 
 
 def test_seeds_are_jobs_of_submitit(folder):
     pytest.importorskip('submitit')
     found = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/run_recipe.py'), 'mini',
-         '--train-seeds', '0', '1', '--stages', 'baseline',
-         '--executor', 'local', '--train-args', '--cfg-options',
-         'default_hooks.logger.interval=2'],
-        env=ENVIRONMENT, capture_output=True, text=True)
+        [
+            sys.executable,
+            str(ROOT / 'tools/run_recipe.py'),
+            'mini',
+            '--train-seeds',
+            '0',
+            '1',
+            '--stages',
+            'baseline',
+            '--executor',
+            'local',
+            '--train-args',
+            '--cfg-options',
+            'default_hooks.logger.interval=2',
+        ],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
-    ends = [weights(f'work_dirs/mini_seed{s}/iter_2.pth')
-            for s in (0, 1)]
-    assert any(not torch.equal(a, b)
-               for a, b in zip(ends[0].values(), ends[1].values()))
-    assert re.search(r'seed 1 +baseline .*mini_seed1/iter_2.pth',
-                     found.stdout)
+    ends = [weights(f'work_dirs/mini_seed{s}/iter_2.pth') for s in (0, 1)]
+    assert any(not torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values()))
+    assert re.search(r'seed 1 +baseline .*mini_seed1/iter_2.pth', found.stdout)
 
 
 def test_what_is_there_must_be_of_the_config(folder):
@@ -117,8 +130,7 @@ def test_what_is_there_must_be_of_the_config(folder):
     train(stage, say=lambda line: None)
     done = Path(stage.checkpoint)
     plain = (folder / 'mini.py').read_text()
-    (folder / 'mini.py').write_text(
-        plain + 'optim_wrapper["optimizer"]["lr"] = 1\n')
+    (folder / 'mini.py').write_text(plain + 'optim_wrapper["optimizer"]["lr"] = 1\n')
     with pytest.raises(RuntimeError, match='optimizer is another.*Remove'):
         train(recipe('mini', 0)[0], say=lambda line: None)
     (folder / 'mini.py').write_text(plain)
@@ -142,10 +154,15 @@ def test_what_is_there_must_be_of_the_config(folder):
             train(stage, say=lambda line: None)
 
 
-@pytest.mark.parametrize('arguments', [
-    ['--work-dir', 'x'], ['--amp', '--train-seed', '3'],
-    ['--cfg-options', 'train_cfg.max_iters=5'],
-    ['--cfg-options', 'randomness.seed=5']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--work-dir', 'x'],
+        ['--amp', '--train-seed', '3'],
+        ['--cfg-options', 'train_cfg.max_iters=5'],
+        ['--cfg-options', 'randomness.seed=5'],
+    ],
+)
 def test_arguments_that_lead_elsewhere_are_refused(folder, arguments):
     with pytest.raises(ValueError, match='cannot be given to a chain'):
         train(recipe('mini', 0)[0], arguments, say=lambda line: None)
@@ -175,11 +192,11 @@ def test_missing_start_names_the_command(folder, monkeypatch):
     with pytest.raises(RuntimeError, match='mini_seed0/iter_2.pth does not'):
         train(stage, say=lambda line: None)
     monkeypatch.chdir(ROOT)
-    with pytest.raises(FileNotFoundError, match='no configs/warmstart/'
-                       'warmstart_seed7.py'):
+    with pytest.raises(FileNotFoundError, match='no configs/warmstart/warmstart_seed7.py'):
         require_checkpoint('work_dirs/warmstart_seed7/no.pth', 'load_from')
-    with pytest.raises(FileNotFoundError, match='tools/train.py configs/bccd/'
-                       'bccd_warmstart.py --train-seed 4'):
+    with pytest.raises(
+        FileNotFoundError, match='tools/train.py configs/bccd/bccd_warmstart.py --train-seed 4'
+    ):
         require_checkpoint('work_dirs/bccd_warmstart_seed4/no.pth', 'teacher')
 
 
@@ -206,8 +223,7 @@ def test_recipes_of_the_repository(monkeypatch):
         recipe('repro10k', 7)
     with pytest.raises(ValueError, match='train seed 3: .*seed=0'):
         read_config('configs/distill/20to1_seed0.py', 3)
-    assert read_config('configs/distill/20to1_seed0.py', 0).work_dir == \
-        'work_dirs/20to1_seed0'
+    assert read_config('configs/distill/20to1_seed0.py', 0).work_dir == 'work_dirs/20to1_seed0'
     with pytest.raises(ValueError, match="no stages .'warm'"):
         recipe('demo', 0, ['warm'])
 
@@ -215,22 +231,30 @@ def test_recipes_of_the_repository(monkeypatch):
 def test_a_killed_training_ends_at_the_same_weights(folder):
     """SIGKILL at three points of a distillation, then the same command."""
     path = folder / 'mini_20to1.py'
-    path.write_text(path.read_text() + 'train_cfg = dict('
-                    "type='IterBasedTrainLoop', max_iters=8, "
-                    'val_interval=100)\n')
+    path.write_text(
+        path.read_text() + 'train_cfg = dict('
+        "type='IterBasedTrainLoop', max_iters=8, "
+        'val_interval=100)\n'
+    )
     teacher = build(tiny_config(**D3PM), seed=5)
     (folder.parent / 'work_dirs/mini_warmstart_seed0').mkdir(parents=True)
-    torch.save(dict(state_dict=teacher.state_dict()),
-               'work_dirs/mini_warmstart_seed0/iter_2.pth')
+    torch.save(dict(state_dict=teacher.state_dict()), 'work_dirs/mini_warmstart_seed0/iter_2.pth')
     stage = recipe('mini', 0)[3]
-    command = [sys.executable, str(ROOT / 'tools/train.py'), stage.config,
-               '--train-seed', '0', '--resume']
-    subprocess.run([*command, '--work-dir', 'whole'], env=ENVIRONMENT,
-                   check=True, capture_output=True)
+    command = [
+        sys.executable,
+        str(ROOT / 'tools/train.py'),
+        stage.config,
+        '--train-seed',
+        '0',
+        '--resume',
+    ]
+    subprocess.run(
+        [*command, '--work-dir', 'whole'], env=ENVIRONMENT, check=True, capture_output=True
+    )
     for iteration in (1, 3, 6):
         process = subprocess.Popen(
-            command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT)
+            command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         for line in process.stdout:
             if re.search(rf'Iter\(train\) \[ *{iteration}/8\]', line):
                 break
@@ -244,4 +268,3 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
     pieces = load_checkpoint_file('work_dirs/mini_20to1_seed0/iter_8.pth')
     for key, value in whole['state_dict'].items():
         assert torch.equal(value, pieces['state_dict'][key]), key
-

@@ -1,4 +1,5 @@
 """The gather against MMCV's RoIAlign."""
+
 import pytest
 import torch
 
@@ -15,7 +16,9 @@ def extractors():
         dict(
             type='mmdet.SingleRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
-            **common))
+            **common,
+        )
+    )
     return ours, theirs
 
 
@@ -30,14 +33,16 @@ def rois(kind):
     elif kind == 'outside':
         low = low + 400
     elif kind == 'levels':  # sides at the borders between levels
-        side = torch.tensor([56., 111.9, 112., 112.1, 224., 448., 900., 5.]
-                            ).repeat(5)[:, None].expand(-1, 2)
+        side = (
+            torch.tensor([56.0, 111.9, 112.0, 112.1, 224.0, 448.0, 900.0, 5.0])
+            .repeat(5)[:, None]
+            .expand(-1, 2)
+        )
     index = torch.randint(3, (40, 1)).float()
     return torch.cat([index, low, low + side], 1)
 
 
-@pytest.mark.parametrize('kind',
-                         ['usual', 'tiny', 'empty', 'outside', 'levels'])
+@pytest.mark.parametrize('kind', ['usual', 'tiny', 'empty', 'outside', 'levels'])
 def test_equals_roialign_forward_and_backward(kind):
     ours, theirs = extractors()
     feats = [torch.randn(3, 8, 160 // s, 192 // s) for s in STRIDES]
@@ -64,12 +69,11 @@ def test_nan_boxes_stay_nan():
     """So that the loss tells, not an index out of range."""
     ours, _ = extractors()
     feats = [torch.randn(1, 8, 160 // s, 192 // s) for s in STRIDES]
-    boxes = torch.tensor([[0., float('nan'), 3., 9., 9.]])
+    boxes = torch.tensor([[0.0, float('nan'), 3.0, 9.0, 9.0]])
     assert ours(feats, boxes).isnan().any()
 
 
-@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-5),
-                                              (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_gradients_are_right_and_the_same_twice(dtype, tolerance):
     """Against PyTorch's own, in float64; in bfloat16 sums are longer."""
     ours, _ = extractors()
@@ -81,7 +85,8 @@ def test_gradients_are_right_and_the_same_twice(dtype, tolerance):
     factor = torch.randn(len(index), 8).to(dtype)
     exact = table.rows.to(dtype).double().requires_grad_()
     pooled = torch.nn.functional.embedding_bag(
-        index, exact, mode='sum', per_sample_weights=weight.double())
+        index, exact, mode='sum', per_sample_weights=weight.double()
+    )
     pooled.backward(factor.double())
     found = []
     for _ in range(2):

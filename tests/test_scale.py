@@ -1,4 +1,5 @@
 """More machines, compiled code, other strategies."""
+
 import copy
 import os
 import runpy
@@ -16,39 +17,71 @@ from tiny import ROOT, batch, build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine import WholeFSDPStrategy
 from mmdiffdet.engine.compile_hook import CompileHook, use_compile
-from mmdiffdet.engine.launch import build_trainer, training_lock
+from mmdiffdet.engine.trainer import build_trainer, training_lock
 from mmdiffdet.ledger import Ledger
 
 
-@pytest.mark.parametrize('tool, last, options', [
-    ('train', 'my dir', ['--amp', '--cfg-options', 'a.b="[1,2]"']),
-    ('test', 'x.pth', ['--eval-seeds', '0', '1'])])
+@pytest.mark.parametrize(
+    'tool, last, options',
+    [
+        ('train', 'my dir', ['--amp', '--cfg-options', 'a.b="[1,2]"']),
+        ('test', 'x.pth', ['--eval-seeds', '0', '1']),
+    ],
+)
 def test_slurm(tool, last, options, tmp_path):
     """What a user types becomes one call of srun."""
     fake = tmp_path / 'srun'
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     fake.chmod(0o755)
     environment = dict(
-        os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='16',
-        GPUS_PER_NODE='4', SRUN_ARGS='--time 1:00 --exclusive')
+        os.environ,
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        GPUS='16',
+        GPUS_PER_NODE='4',
+        SRUN_ARGS='--time 1:00 --exclusive',
+    )
     script = ROOT / f'tools/slurm_{tool}.sh'
     done = subprocess.run(
-        [script, 'gpu', 'my job', 'c.py', last, *options], env=environment,
-        capture_output=True, text=True, check=True)
+        [script, 'gpu', 'my job', 'c.py', last, *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     words = done.stdout.splitlines()
-    assert words[:words.index('python')] == [
-        '-p', 'gpu', '--job-name=my job', '--gres=gpu:4', '--ntasks=16',
-        '--ntasks-per-node=4', '--cpus-per-task=5', '--kill-on-bad-exit=1',
-        '--time', '1:00', '--exclusive']
+    assert words[: words.index('python')] == [
+        '-p',
+        'gpu',
+        '--job-name=my job',
+        '--gres=gpu:4',
+        '--ntasks=16',
+        '--ntasks-per-node=4',
+        '--cpus-per-task=5',
+        '--kill-on-bad-exit=1',
+        '--time',
+        '1:00',
+        '--exclusive',
+    ]
     given = ['--work-dir', last] if tool == 'train' else [last]
-    assert words[words.index('python'):] == [
-        'python', '-u', f'{ROOT}/tools/{tool}.py', 'c.py', *given,
-        '--launcher', 'slurm', *options]
+    assert words[words.index('python') :] == [
+        'python',
+        '-u',
+        f'{ROOT}/tools/{tool}.py',
+        'c.py',
+        *given,
+        '--launcher',
+        'slurm',
+        *options,
+    ]
     for name in ('GPUS', 'GPUS_PER_NODE', 'SRUN_ARGS'):
         del environment[name]
-    done = subprocess.run([script, 'gpu', 'j', 'c.py', last],
-                          env=dict(environment, GPUS='2'),
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [script, 'gpu', 'j', 'c.py', last],
+        env=dict(environment, GPUS='2'),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert '--gres=gpu:2' in done.stdout and '--ntasks=2' in done.stdout
     done = subprocess.run([script, 'gpu'], capture_output=True, text=True)
     assert done.returncode == 2 and 'PARTITION JOB_NAME' in done.stderr
@@ -71,8 +104,7 @@ def train(cfg, name):
     cfg.experiment_name = f'{cfg.work_dir}_{name}'.replace('/', '_')
     runner = Runner.from_cfg(cfg)
     runner.train()
-    return runner, torch.load(
-        f'{cfg.work_dir}/iter_2.pth', weights_only=False)
+    return runner, torch.load(f'{cfg.work_dir}/iter_2.pth', weights_only=False)
 
 
 @torch.no_grad()
@@ -94,8 +126,11 @@ def test_compiled_code_computes_the_same(data, tmp_path):
         cfg = runner_config(data, tmp_path / name)
         cfg.custom_hooks = [
             dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001),
-            dict(type='ConsistencyDistillHook', teacher=dict(
-                checkpoint=str(tmp_path / 'teacher.pth')))]
+            dict(
+                type='ConsistencyDistillHook',
+                teacher=dict(checkpoint=str(tmp_path / 'teacher.pth')),
+            ),
+        ]
         if name == 'compiled':
             cfg.compile = dict(backend='eager')
             use_compile(cfg)
@@ -112,13 +147,15 @@ def test_compiled_code_computes_the_same(data, tmp_path):
         torch.testing.assert_close(a.scores, b.scores, rtol=1e-4, atol=1e-5)
     copied = copy.deepcopy(runner.model)
     assert copied.backbone._compiled_call_impl is None
-    assert copied.backbone(torch.zeros(1, 3, 64, 64))[0].shape[1] == 4
+    assert copied.backbone(torch.zeros(1, 3, 64, 64))[0].shape[1] == 8
     assert not torch._dynamo.utils.counters['graph_break'], dict(
-        torch._dynamo.utils.counters['graph_break'])
+        torch._dynamo.utils.counters['graph_break']
+    )
 
 
 def test_compilation_that_fails_is_told(data, tmp_path, caplog):
     """One warning, and the training goes on."""
+
     def backend(graph, inputs):
         raise RuntimeError('no compiler here')
 
@@ -147,23 +184,20 @@ def test_flexible_runner(data, tmp_path):
             cfg.runner_type = 'FlexibleRunner'
         cfg.experiment_name = f'{tmp_path}_{name}'.replace('/', '_')
         build_trainer(cfg).train()
-        found[name] = torch.load(
-            tmp_path / name / 'iter_2.pth', weights_only=False)
+        found[name] = torch.load(tmp_path / name / 'iter_2.pth', weights_only=False)
     a, b = (found[name]['state_dict'] for name in ('plain', 'flexible'))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert found['flexible']['meta']['seed'] == 0
     cfg.load_from = str(tmp_path / 'plain/iter_2.pth')
-    cfg.custom_hooks = [
-        dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
+    cfg.custom_hooks = [dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
     cfg.experiment_name += '_test'
     FlexibleRunner.from_cfg(cfg).test()
     assert len(Ledger(tmp_path / 'rows.tsv').read()) == 1
 
 
 def test_fsdp_refuses_scalar_weights(tmp_path):
-    strategy = WholeFSDPStrategy(
-        work_dir=str(tmp_path), experiment_name='scalar')
+    strategy = WholeFSDPStrategy(work_dir=str(tmp_path), experiment_name='scalar')
     with pytest.raises(ValueError, match='label_state.gate'):
         strategy.build_model(build(tiny_config(LABEL_STATE=True)))
     assert strategy.build_model(build(tiny_config())) is not None
@@ -174,11 +208,21 @@ def train_in_processes(rank, folder, ports):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
     torch.set_num_threads(1)
     train_tool = runpy.run_path(str(ROOT / 'tools/train.py'))
-    for port, name, more in zip(ports, ('ddp', 'fsdp', 'fsdp'), (
-            [], [], ['--resume', '--cfg-options', 'train_cfg.max_iters=4'])):
+    for port, name, more in zip(
+        ports,
+        ('ddp', 'fsdp', 'fsdp'),
+        ([], [], ['--resume', '--cfg-options', 'train_cfg.max_iters=4']),
+    ):
         os.environ['MASTER_PORT'] = port
-        sys.argv = ['train.py', f'{folder}/{name}.py', '--work-dir',
-                    f'{folder}/{name}', '--launcher', 'pytorch', *more]
+        sys.argv = [
+            'train.py',
+            f'{folder}/{name}.py',
+            '--work-dir',
+            f'{folder}/{name}',
+            '--launcher',
+            'pytorch',
+            *more,
+        ]
         train_tool['main']()
 
 
@@ -188,8 +232,7 @@ def test_fsdp(data, tmp_path, monkeypatch):
     cfg.pop('work_dir')
     cfg.optim_wrapper.clip_grad.max_norm = 1.0  # far below the norms
     cfg.dump(tmp_path / 'ddp.py')
-    cfg.merge_from_dict(
-        Config.fromfile(ROOT / 'configs/_base_/parts/fsdp.py').to_dict())
+    cfg.merge_from_dict(Config.fromfile(ROOT / 'configs/_base_/parts/fsdp.py').to_dict())
     cfg.dump(tmp_path / 'fsdp.py')
     monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
     sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(3)]
@@ -197,8 +240,8 @@ def test_fsdp(data, tmp_path, monkeypatch):
     for each in sockets:
         each.close()
     processes = torch.multiprocessing.start_processes(
-        train_in_processes, (str(tmp_path), ports), nprocs=2, join=False,
-        start_method='fork')
+        train_in_processes, (str(tmp_path), ports), nprocs=2, join=False, start_method='fork'
+    )
     try:
         end = time.monotonic() + 100
         while not processes.join(5):
@@ -206,13 +249,13 @@ def test_fsdp(data, tmp_path, monkeypatch):
     finally:
         for process in processes.processes:
             process.kill()
-    a, b = (torch.load(tmp_path / f'{name}/iter_2.pth', weights_only=False)
-            for name in ('ddp', 'fsdp'))
+    a, b = (
+        torch.load(tmp_path / f'{name}/iter_2.pth', weights_only=False) for name in ('ddp', 'fsdp')
+    )
     assert a['state_dict'].keys() == b['state_dict'].keys()
     for name, value in a['state_dict'].items():
         torch.testing.assert_close(b['state_dict'][name], value)
-    norms = [c['message_hub']['log_scalars']['train/grad_norm'].data[0]
-             for c in (a, b)]
+    norms = [c['message_hub']['log_scalars']['train/grad_norm'].data[0] for c in (a, b)]
     np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
     assert min(norms[0]) > 10  # so that clipping mattered
     resumed = torch.load(tmp_path / 'fsdp/iter_4.pth', weights_only=False)

@@ -1,4 +1,5 @@
 """The tables of the seed system say what its record says."""
+
 import re
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from mmdiffdet.ledger.statistics import summarise
 SHARED = ROOT.parent / 'shared'
 SEED_LEDGER = SHARED / 'seed/ledger'
 needs_shared = pytest.mark.skipif(
-    not SEED_LEDGER.is_dir(),
-    reason=f'{SEED_LEDGER}, the tables of the seed system, is not there')
+    not SEED_LEDGER.is_dir(), reason=f'{SEED_LEDGER}, the tables of the seed system, is not there'
+)
 
 STABLE = 'sampler_distill_20to1_seed{}_iter2500_stable{}_step1'
 TUNED = '_geofeat_ft_iter1000_lrmult{}'
@@ -23,9 +24,8 @@ COMBINED = {
     '48.0980 / 1.3130': [STABLE.format(seed, '') for seed in range(3)],
     '48.1163 / 1.0920': [STABLE.format('?', '')],
     '48.5397 / 0.8388': [
-        STABLE.format(seed, TUNED.format(mult))
-        for seed, mult in enumerate((25, 150, 150, 25, 150))
-    ]
+        STABLE.format(seed, TUNED.format(mult)) for seed, mult in enumerate((25, 150, 150, 25, 150))
+    ],
 }
 
 
@@ -33,15 +33,14 @@ def recorded() -> Iterable[Tuple[str, str, str]]:
     """File, multiplier and 'mean / std' of each number in the sections of
     the record that name files, 2.2 and 5.5, and the combined one of 3.6."""
     text = (SHARED / 'seed/plan2.md').read_text(encoding='utf-8')
-    for start, end in (('### 2.2', '\n## 3'), ('### 3.6', '\n## 4'),
-                       ('### 5.5', '### 5.6')):
+    for start, end in (('### 2.2', '\n## 3'), ('### 3.6', '\n## 4'), ('### 5.5', '### 5.6')):
         file = ''
-        part = text[text.index(start):]
-        for line in part[:part.index(end)].split('\n'):
+        part = text[text.index(start) :]
+        for line in part[: part.index(end)].split('\n'):
             file = (re.findall(r'results/(\S+?\.tsv)', line) or [file])[0]
             for mult, number in re.findall(
-                    r'(?:`lrmult(\d+)`\D*?)?\*\*(\d+\.\d+ / \d+\.\d+)\*\*',
-                    line):
+                r'(?:`lrmult(\d+)`\D*?)?\*\*(\d+\.\d+ / \d+\.\d+)\*\*', line
+            ):
                 yield file, mult, number
 
 
@@ -52,8 +51,11 @@ def test_every_recorded_mean_and_deviation() -> None:
     checked = 0
     for file, mult, number in recorded():
         mean, std = map(float, number.split(' / '))
-        stated = [s for s in results.stated if s.source.name == file
-                  and s.variant == (('GEO_FEAT_LR_MULT', mult), )]
+        stated = [
+            s
+            for s in results.stated
+            if s.source.name == file and s.variant == (('GEO_FEAT_LR_MULT', mult),)
+        ]
         if stated:
             found = stated[0].mean, stated[0].std
         else:
@@ -61,8 +63,9 @@ def test_every_recorded_mean_and_deviation() -> None:
             if number in COMBINED:
                 runs = pool(experiments, 'pool', COMBINED[number]).runs
             else:
-                runs = select(experiments, name + (
-                    f'@geo_feat_lr_mult={mult}' if mult else '')).runs
+                runs = select(
+                    experiments, name + (f'@geo_feat_lr_mult={mult}' if mult else '')
+                ).runs
             summary = summarise(runs)
             found = summary.mean, summary.std
         # 46.90685 is recorded as 46.9069
@@ -80,8 +83,7 @@ def test_all_seed_tables_are_read() -> None:
     seeds = {r.source.name: r.train_seed for r in results.runs}
     assert None not in seeds.values()
     assert seeds['guidance_sweep_results_qhead_seed42.tsv'] == 42
-    unknown = {r.source.name for r in results.runs
-               if r.protocol.sample_step is None}
+    unknown = {r.source.name for r in results.runs if r.protocol.sample_step is None}
     assert unknown == {'guidance_sweep_results_qhead_seed42.tsv'}
 
 
@@ -91,19 +93,21 @@ def test_tool_on_the_seed_tables() -> None:
         [sys.executable, 'tools/summarize.py', SEED_LEDGER],
         cwd=ROOT,
         text=True,
-        capture_output=True)
+        capture_output=True,
+    )
     assert done.returncode == 0
     assert re.search(r'5x5 +48\.5397  0\.8388.*final_step1_5seed', done.stdout)
     assert re.search(r'47\.2633  0\.3848.*geo_feat_lr_mult=150', done.stdout)
     assert 'nan' not in done.stdout
     # three graph topologies were tested by a config of one name
-    assert ('contradiction: same checkpoint, protocol and seed, different '
-            'results: checkpoint d4f9162a') in done.stderr
+    assert (
+        'contradiction: same checkpoint, protocol and seed, different results: checkpoint d4f9162a'
+    ) in done.stderr
     assert 'warmstart_seed0_step10_results_disk; either one' in done.stderr
-    full, none = (f'ablation_graph_topo_{kind}_seed0_stable_step1'
-                  for kind in ('full', 'none'))
+    full, none = (f'ablation_graph_topo_{kind}_seed0_stable_step1' for kind in ('full', 'none'))
     done = summarize(SEED_LEDGER, '--compare', full, none)
-    assert ('B is worse than A, with 5 and 5 runs; this speaks of these two '
-            'checkpoints only') in done.stdout
+    assert (
+        'B is worse than A, with 5 and 5 runs; this speaks of these two checkpoints only'
+    ) in done.stdout
     assert 'contradiction: same checkpoint' in done.stderr
     assert 'warmstart' not in done.stderr

@@ -1,4 +1,5 @@
 """What a study could show."""
+
 import json
 from pathlib import Path
 
@@ -29,10 +30,8 @@ def test_unpaired_from_one_experiment(tmp_path: Path) -> None:
     assert study.spread.train == pytest.approx(2 * 1, rel=0.3)
     assert study.spread.evaluation == pytest.approx(2 * 4, rel=0.1)
     variance = study.spread.train + study.spread.evaluation / 4
-    assert study.smallest[5] == pytest.approx(
-        smallest_difference(variance / 5, 8))
-    assert list(study.smallest.values()) == sorted(
-        study.smallest.values(), reverse=True)
+    assert study.smallest[5] == pytest.approx(smallest_difference(variance / 5, 8))
+    assert list(study.smallest.values()) == sorted(study.smallest.values(), reverse=True)
     low, high = study.factor
     assert low < 1 < high < 1.2
 
@@ -45,35 +44,38 @@ def test_pairs_cancel_what_both_have_in_common(tmp_path: Path) -> None:
     study = plan_study(first, second)
     assert study.paired
     assert study.smallest[3] < 1 < plan_study(first).smallest[3]
-    assert study.smallest[4] == pytest.approx(smallest_difference(
-        np.var((b - a).mean(1), ddof=1) / 4, 3))
+    assert study.smallest[4] == pytest.approx(
+        smallest_difference(np.var((b - a).mean(1), ddof=1) / 4, 3)
+    )
 
 
 def test_tool(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    path = ledger_of(tmp_path / 'l.tsv', dict(
-        a=rng.normal(40, 1, (3, 2)), b=rng.normal(41, 1, (3, 2))))
+    path = ledger_of(
+        tmp_path / 'l.tsv', dict(a=rng.normal(40, 1, (3, 2)), b=rng.normal(41, 1, (3, 2)))
+    )
     study = plan_study(experiments_of(path)[0])
     told = summarize(path, '--plan', 'a').stdout
     assert f'could show {study.smallest[3]:.2f} AP' in told
     assert 'two like a, unpaired' in told and '0.52 to 6.28 times' in told
-    record = json.loads(
-        summarize(path, '--plan', 'a', 'b', '--format', 'json').stdout)
+    record = json.loads(summarize(path, '--plan', 'a', 'b', '--format', 'json').stdout)
     assert record['paired'] and record['seen'] == [3, 2]
-    assert set(record['smallest']) == {
-        '3', '4', '5', '6', '8', '10', '15', '20'}
+    assert set(record['smallest']) == {'3', '4', '5', '6', '8', '10', '15', '20'}
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--plan', 'a', 'b', 'a'], 'one experiment or two'),
-    (['--plan', 'a', '--compare', 'a', 'b'], 'ask one'),
-    (['--plan', 'a', '--across', 'eta'], '--plan with A and B'),
-    (['--plan', 'c'], "no experiment"),
-    (['--plan', 'one'], 'one train seed cannot show'),
-    (['--plan', 'a', 'other'], 'different protocols')])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--plan', 'a', 'b', 'a'], 'one experiment or two'),
+        (['--plan', 'a', '--compare', 'a', 'b'], 'ask one'),
+        (['--plan', 'a', '--across', 'eta'], '--plan with A and B'),
+        (['--plan', 'c'], 'no experiment'),
+        (['--plan', 'one'], 'one train seed cannot show'),
+        (['--plan', 'a', 'other'], 'different protocols'),
+    ],
+)
 def test_errors(tmp_path: Path, arguments: list, message: str) -> None:
-    path = ledger_of(tmp_path / 'l.tsv', dict(
-        a=[[40.0], [41.0]], b=[[40.0], [41.5]], one=[[40.0, 41.0]]))
+    ledger_of(tmp_path / 'l.tsv', dict(a=[[40.0], [41.0]], b=[[40.0], [41.5]], one=[[40.0, 41.0]]))
     ledger_of(tmp_path / 'm.tsv', dict(other=[[40.0], [41.0]]), eta=0.0)
     result = summarize(tmp_path, *arguments)
     assert result.returncode and message in result.stderr

@@ -1,4 +1,5 @@
 """Means, spreads, comparisons and what is refused."""
+
 import csv
 import json
 from dataclasses import replace
@@ -25,12 +26,14 @@ from mmdiffdet.ledger.statistics import summarise
 # -- reading ------------------------------------------------------------------
 def test_seed_table_is_split_by_its_variants(tmp_path: Path) -> None:
     path = tmp_path / 'sweep_seed3_step5_results.tsv'
-    path.write_bytes(b'scale\teval_seed\tAP\tAPs\r\n'
-                     b'0.0\t0\t40\tnan\r\n0.0\t1\t42\t\r\n'
-                     b'0.1\t0\t50\t7\r\n')
+    path.write_bytes(
+        b'scale\teval_seed\tAP\tAPs\r\n0.0\t0\t40\tnan\r\n0.0\t1\t42\t\r\n0.1\t0\t50\t7\r\n'
+    )
     first, second = experiments_of(tmp_path)
-    assert (first.label, second.label) == ('sweep_seed3_step5@scale=0.0',
-                                           'sweep_seed3_step5@scale=0.1')
+    assert (first.label, second.label) == (
+        'sweep_seed3_step5@scale=0.0',
+        'sweep_seed3_step5@scale=0.1',
+    )
     assert summarise(first.runs).mean == 41
     assert summarise(first.runs).std == 1
     assert summarise(first.runs, 'APs').mean is None
@@ -48,29 +51,38 @@ def test_merged_table_is_one_experiment(tmp_path: Path) -> None:
     path = tmp_path / 'mix_step1.tsv'
     header = 'train_seed\texp_name\teval_seed\tAP\n'
     path.write_text(header + '0\ta_seed0_lr1\t0\t40\n1\ta_seed1_lr2\t0\t42\n')
-    mix, = experiments_of(path)
+    (mix,) = experiments_of(path)
     assert summarise(mix.runs).mean == 41 and len(mix.recipes) == 2
     path.write_text(header + '0\ta_seed0_lr1\t0\t40\n0\ta_seed0_lr2\t0\t42\n')
     assert [e.label for e in experiments_of(path)] == [
-        'mix_step1@exp_name=a_seed0_lr1', 'mix_step1@exp_name=a_seed0_lr2'
+        'mix_step1@exp_name=a_seed0_lr1',
+        'mix_step1@exp_name=a_seed0_lr2',
     ]
 
 
-@pytest.mark.parametrize('name, text, message', [
-    ('x.tsv', 'eval_seed\tAP\n0\t40\n1\n', 'x.tsv:3: has 1 columns instead'),
-    ('x.tsv', 'eval_seed\tAP\n0\t40,5\n', 'x.tsv:2: AP could not convert'),
-    ('x.tsv', 'eval_seed\tAP\n0\t400\n', 'x.tsv:2: AP must be from 0 to 100'),
-    ('x.tsv', 'eval_seed\tAP\n\t40\n', 'x.tsv:2: eval_seed is missing'),
-    ('x.tsv', 'eval_seed\tAP\na\t40\n', 'x.tsv:2: eval_seed must be a number'),
-    ('x.tsv', 'seed\tmAP\n0\t40\n', 'x.tsv:1: not a table of results'),
-    ('x.tsv', '', 'x.tsv:1: not a table of results'),
-    ('x_step1.tsv', 'sample_step\teval_seed\tAP\n5\t0\t40\n',
-     'x_step1.tsv:2: sample_step is 5 in its column and 1 in'),
-    ('x.tsv', 'mean_AP\tstd_AP_pop\tresults_tsv\n\t1\ty.tsv\n',
-     'x.tsv:2: mean_AP and std_AP_pop must be given'),
-])
-def test_malformed_line_is_named(tmp_path: Path, name: str, text: str,
-                                 message: str) -> None:
+@pytest.mark.parametrize(
+    'name, text, message',
+    [
+        ('x.tsv', 'eval_seed\tAP\n0\t40\n1\n', 'x.tsv:3: has 1 columns instead'),
+        ('x.tsv', 'eval_seed\tAP\n0\t40,5\n', 'x.tsv:2: AP could not convert'),
+        ('x.tsv', 'eval_seed\tAP\n0\t400\n', 'x.tsv:2: AP must be from 0 to 100'),
+        ('x.tsv', 'eval_seed\tAP\n\t40\n', 'x.tsv:2: eval_seed is missing'),
+        ('x.tsv', 'eval_seed\tAP\na\t40\n', 'x.tsv:2: eval_seed must be a number'),
+        ('x.tsv', 'seed\tmAP\n0\t40\n', 'x.tsv:1: not a table of results'),
+        ('x.tsv', '', 'x.tsv:1: not a table of results'),
+        (
+            'x_step1.tsv',
+            'sample_step\teval_seed\tAP\n5\t0\t40\n',
+            'x_step1.tsv:2: sample_step is 5 in its column and 1 in',
+        ),
+        (
+            'x.tsv',
+            'mean_AP\tstd_AP_pop\tresults_tsv\n\t1\ty.tsv\n',
+            'x.tsv:2: mean_AP and std_AP_pop must be given',
+        ),
+    ],
+)
+def test_malformed_line_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     done = summarize(tmp_path)
     assert done.returncode == 1 and done.stdout == ''
@@ -86,7 +98,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 # -- averaging ----------------------------------------------------------------
 def test_spread_is_told_apart(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(40, 2, (4, 3))
-    experiment, = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=values)))
+    (experiment,) = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=values)))
     s = summarise(experiment.runs)
     assert (s.n, s.seeds) == (12, '4x3')
     assert s.mean == pytest.approx(values.mean(), abs=1e-12)
@@ -97,32 +109,33 @@ def test_spread_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_unequal_numbers_of_runs(tmp_path: Path) -> None:
-    experiment, = experiments_of(
-        ledger_of(tmp_path / 'l.tsv', dict(a=[[40], [50, 52, 54]])))
+    (experiment,) = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=[[40], [50, 52, 54]])))
     s = summarise(experiment.runs)
     assert (s.seeds, s.mean, s.mean_of_means) == ('2x1-3', 49, 46)
     assert s.within == pytest.approx(np.std([50, 52, 54]))
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
-    one, = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=[[40]])))
+    (one,) = experiments_of(ledger_of(tmp_path / 'l.tsv', dict(a=[[40]])))
     s = summarise(one.runs)
     assert (s.std, s.across, s.within) == (None, None, None)
-    many, = experiments_of(ledger_of(tmp_path / 'm.tsv', dict(a=[[40, 42]])))
+    (many,) = experiments_of(ledger_of(tmp_path / 'm.tsv', dict(a=[[40, 42]])))
     s = summarise(many.runs)
     assert (s.std, s.across, s.within) == (1, None, 1)
 
 
-@pytest.mark.parametrize('field, value', [
-    ('annotation_sha256', 'd' * 64),
-    ('sample_step', 4),
-    ('scheduler', 'DPMSolverMultistepScheduler'),
-    ('eta', 0.0),
-    ('model_family', 'DETR'),
-    ('precision', 'bf16'),
-])
-def test_protocols_are_never_averaged(tmp_path: Path, field: str,
-                                      value: object) -> None:
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('annotation_sha256', 'd' * 64),
+        ('sample_step', 4),
+        ('scheduler', 'DPMSolverMultistepScheduler'),
+        ('eta', 0.0),
+        ('model_family', 'DETR'),
+        ('precision', 'bf16'),
+    ],
+)
+def test_protocols_are_never_averaged(tmp_path: Path, field: str, value: object) -> None:
     ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41]]))
     ledger_of(ledger, dict(a=[[50, 51]]), **{field: value})
     first, second = experiments_of(ledger)
@@ -132,8 +145,7 @@ def test_protocols_are_never_averaged(tmp_path: Path, field: str,
     done = summarize(ledger, '--compare', first.label, second.label)
     assert done.returncode == 1 and f'{field} ' in done.stderr
     assert str(second.protocol) in done.stderr
-    done = summarize(ledger, '--compare', first.label, second.label,
-                     '--across', field)
+    done = summarize(ledger, '--compare', first.label, second.label, '--across', field)
     assert done.returncode == 0 and '+10.0000 AP' in done.stdout
     with pytest.raises(ValueError, match=f'different protocols: {field}'):
         pool([first, second], 'all')
@@ -148,21 +160,20 @@ def test_configs_are_not_averaged(tmp_path: Path) -> None:
 
 
 def test_hashes_that_begin_alike_are_labels_in_full(tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40]]),
-                       config_sha256='d' * 64)
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40]]), config_sha256='d' * 64)
     ledger_of(ledger, dict(a=[[50]]), config_sha256='d' * 63 + 'e')
     assert [e.label for e in experiments_of(ledger)] == [
-        f'a@config={"d" * 64}', f'a@config={"d" * 63}e']
+        f'a@config={"d" * 64}',
+        f'a@config={"d" * 63}e',
+    ]
 
 
-def test_names_with_an_at_sign_are_selected_like_others(
-        tmp_path: Path) -> None:
+def test_names_with_an_at_sign_are_selected_like_others(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path / 'l.tsv', {'a@iter_5': [[40]]})
     ledger_of(ledger, {'a@iter_5': [[50]]}, sample_step=20)
     ledger_of(ledger, {'a': [[60]]})
     one, twenty, other = experiments_of(ledger)
-    assert select([one, twenty, other],
-                  'a@iter_5@sample_step=20,scheduler=DDIMScheduler') is twenty
+    assert select([one, twenty, other], 'a@iter_5@sample_step=20,scheduler=DDIMScheduler') is twenty
     with pytest.raises(ValueError, match='means 2 experiments'):
         select([one, twenty, other], 'a@iter_5')
     assert select([one, twenty, other], 'a') is other
@@ -182,12 +193,10 @@ def test_a_family_that_does_not_sample(tmp_path: Path) -> None:
     ours = 50 + rng.normal(size=(3, 4))
     detr = np.array([[41.0], [42], [40]])
     path = ledger_of(tmp_path / 'l.tsv', dict(ours=ours), sample_step=20)
-    ledger_of(path, dict(detr=detr), model_family='DETR', eta=None,
-              scheduler='none')
+    ledger_of(path, dict(detr=detr), model_family='DETR', eta=None, scheduler='none')
     done = summarize(path, '--compare', 'detr', 'ours')
     assert done.returncode == 1 and 'scheduler none' in done.stderr
-    done = summarize(path, '--compare', 'detr', 'ours', '--across',
-                     'model_family')
+    done = summarize(path, '--compare', 'detr', 'ours', '--across', 'model_family')
     assert 'A does not sample' in done.stdout, done.stderr
     a, b = (select(experiments_of(path), n) for n in ('detr', 'ours'))
     found = compare(a, b, across='model_family')
@@ -206,7 +215,8 @@ def test_a_family_that_does_not_sample(tmp_path: Path) -> None:
 def test_pool_is_named_and_counts_nothing_twice(tmp_path: Path) -> None:
     for seed in range(3):
         (tmp_path / f'a_seed{seed}_step1_results.tsv').write_text(
-            f'eval_seed\tAP\n0\t{40 + seed}\n1\t{42 + seed}\n')
+            f'eval_seed\tAP\n0\t{40 + seed}\n1\t{42 + seed}\n'
+        )
     (tmp_path / 'b_step1.tsv').write_text('eval_seed\tAP\n0\t40\n')
     done = summarize(tmp_path, '--pool', 'all a', 'a_seed*', '--format', 'tsv')
     rows = list(csv.DictReader(done.stdout.splitlines(), delimiter='\t'))
@@ -232,9 +242,9 @@ def test_copy_counts_once_and_is_reported(tmp_path: Path) -> None:
     second = tmp_path / 'm.tsv'
     second.write_text(first.read_text())
     results = read_results([first, second, first])
-    experiment, = group(results.runs)
+    (experiment,) = group(results.runs)
     assert summarise(experiment.runs).n == 2
-    problem, = find_problems(results)
+    (problem,) = find_problems(results)
     assert problem.startswith('duplicate: ') and 'eval seed 0, 1' in problem
     assert 'l.tsv:2 and ' in problem and 'm.tsv:2' in problem
 
@@ -250,15 +260,12 @@ def test_contradiction_is_reported_and_not_compared(tmp_path: Path) -> None:
     assert done.returncode == 1 and 'has several results' in done.stderr
 
 
-def test_two_checkpoints_of_a_training_are_no_replicates(
-        tmp_path: Path) -> None:
+def test_two_checkpoints_of_a_training_are_no_replicates(tmp_path: Path) -> None:
     ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]])))
-    ledger.append(replace(r, checkpoint_sha256='f' * 64, AP=50.0)
-                  for r in ledger.read())
+    ledger.append(replace(r, checkpoint_sha256='f' * 64, AP=50.0) for r in ledger.read())
     results = read_results([ledger.path])
-    assert any('train seed 0 has 2 checkpoints' in p
-               for p in find_problems(results))
-    a, = group(results.runs)
+    assert any('train seed 0 has 2 checkpoints' in p for p in find_problems(results))
+    (a,) = group(results.runs)
     with pytest.raises(ValueError, match='give each an exp_name of its own'):
         compare(a, a)
 
@@ -266,17 +273,22 @@ def test_two_checkpoints_of_a_training_are_no_replicates(
 def test_checkpoint_of_two_train_seeds_is_reported(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / 'l.tsv')
     ledger.append([ROW, replace(ROW, eval_seed=1, train_seed=1)])
-    assert any('has several train seeds: 0 (' in p
-               for p in find_problems(read_results([ledger.path])))
+    assert any(
+        'has several train seeds: 0 (' in p for p in find_problems(read_results([ledger.path]))
+    )
 
 
 def test_setting_without_effect_is_reported(tmp_path: Path) -> None:
     full = dict(APs=1.0, APm=2.0)
     ledger = Ledger(tmp_path / 'l.tsv')
-    ledger.append([replace(ROW, **full),
-                   replace(ROW, config_sha256='d' * 64, **full),
-                   replace(ROW, config_sha256='e' * 64, AP=1.0, **full)])
-    problem, = find_problems(read_results([ledger.path]))
+    ledger.append(
+        [
+            replace(ROW, **full),
+            replace(ROW, config_sha256='d' * 64, **full),
+            replace(ROW, config_sha256='e' * 64, AP=1.0, **full),
+        ]
+    )
+    (problem,) = find_problems(read_results([ledger.path]))
     assert problem.startswith('same numbers to the last digit: eval seed 0 in')
     assert 'd' * 8 in problem and 'e' * 8 not in problem
 
@@ -306,10 +318,10 @@ def test_names_that_are_not_clear(tmp_path: Path) -> None:
 
 
 def test_formats_say_the_same(tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path / 'l.tsv', {
-        'a|<b>': [[40, 41], [42, 43], [41, 42]],
-        'c': [[41, 42], [43, 44], [42, 43.5]]
-    })
+    ledger = ledger_of(
+        tmp_path / 'l.tsv',
+        {'a|<b>': [[40, 41], [42, 43], [41, 42]], 'c': [[41, 42], [43, 44], [42, 43.5]]},
+    )
     report = json.loads(summarize(ledger, '--format', 'json').stdout)
     assert report['experiments'][0]['mean'] == 41.5
     assert report['experiments'][0]['sample_step'] == 1
@@ -332,8 +344,7 @@ def test_cost_is_told_of_one_device_only(tmp_path: Path) -> None:
     ledger_of(ledger, dict(c=[[40, 41]]), device='GPU')
     text = summarize(ledger, '--compare', 'a', 'c').stdout
     assert 'on different devices' in text and 'times as long' not in text
-    rows = [replace(r, device='GPU') if r.eval_seed else r
-            for r in Ledger(ledger).read()]
+    rows = [replace(r, device='GPU') if r.eval_seed else r for r in Ledger(ledger).read()]
     Ledger(ledger).append(rows, force=True)
     a = experiments_of(ledger)[0]
     assert summarise(a.runs).seconds_per_image is None
@@ -343,7 +354,7 @@ def test_manifest(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41], [42, 43]]))
     index = tmp_path / 'index.tsv'
     assert summarize(tmp_path, '--manifest', index).returncode == 0
-    row, = csv.DictReader(index.read_text().splitlines(), delimiter='\t')
+    (row,) = csv.DictReader(index.read_text().splitlines(), delimiter='\t')
     assert (row['mean'], row['mean_APl']) == ('41.5000', '60.2500')
     assert row['mean_APs'] == 'n/a' and row['config'] == 'b' * 64
     assert len(row['checkpoint_sha256'].split(',')) == 2

@@ -1,4 +1,5 @@
 """The command lines, as a user types them."""
+
 import importlib.util
 import json
 import math
@@ -19,23 +20,23 @@ from tiny import ROOT, runner_config, write_coco
 
 from mmdiffdet.diffusion.sampler import DiffusionSampler
 from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.launch import require_checkpoint, run_command
+from mmdiffdet.engine.command_line import run_command
+from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.registry import TASK_UTILS
 
 # the scripts call "python": the one that runs the tests
 ENVIRONMENT = dict(
     os.environ,
     OMP_NUM_THREADS='1',
-    PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}')
+    PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
+)
 
 
 def run(*args, check=True):
     """Run a command of tools/ in the repository's folder."""
-    result = subprocess.run([str(a) for a in args],
-                            cwd=ROOT,
-                            env=ENVIRONMENT,
-                            capture_output=True,
-                            text=True)
+    result = subprocess.run(
+        [str(a) for a in args], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
     if check:
         assert result.returncode == 0, result.stderr[-3000:]
     return result
@@ -52,8 +53,7 @@ def lab(tmp_path_factory):
     cfg = runner_config(write_coco(folder / 'data'), folder)
     cfg.pop('work_dir')
     cfg.dump(folder / 'tiny.py')
-    log = python('train.py', folder / 'tiny.py', '--work-dir',
-                 folder / 'work')
+    log = python('train.py', folder / 'tiny.py', '--work-dir', folder / 'work')
     assert 'loss: ' in log.stdout + log.stderr
     assert (folder / 'work/iter_2.pth').exists()
     return folder
@@ -65,13 +65,21 @@ def detections(lab, out, *options, processes=0):
     if processes:
         command = ['bash', 'tools/dist_test.sh']
         model.append(processes)
-    run(*command, *model, '--work-dir', lab / 'test', '--out', lab / out,
-        '--ledger', lab / 'ledger.tsv', *options)
+    run(
+        *command,
+        *model,
+        '--work-dir',
+        lab / 'test',
+        '--out',
+        lab / out,
+        '--ledger',
+        lab / 'ledger.tsv',
+        *options,
+    )
     with open(lab / out, 'rb') as file:
         results = pickle.load(file)
     return {
-        r['img_id']: [r['pred_instances'][k].numpy()
-                      for k in ('bboxes', 'scores', 'labels')]
+        r['img_id']: [r['pred_instances'][k].numpy() for k in ('bboxes', 'scores', 'labels')]
         for r in results
     }
 
@@ -85,74 +93,123 @@ def assert_same(found, expected):
 
 
 def test_test_and_its_options(lab):
-    one = detections(lab, 'one.pkl', '--metrics', lab / 'one.json',
-                     '--show-dir', 'shown', '--cfg-options',
-                     'test_dataloader.batch_size=1',
-                     'test_dataloader.num_workers=1')
+    one = detections(
+        lab,
+        'one.pkl',
+        '--metrics',
+        lab / 'one.json',
+        '--show-dir',
+        'shown',
+        '--cfg-options',
+        'test_dataloader.batch_size=1',
+        'test_dataloader.num_workers=1',
+    )
     assert 'coco/bbox_mAP' in json.loads((lab / 'one.json').read_text())
     assert list(lab.glob('test/**/shown/**/*.png'))
-    again = detections(lab, 'again.pkl', '--cfg-options',
-                 'test_dataloader.batch_size=4')
+    again = detections(lab, 'again.pkl', '--cfg-options', 'test_dataloader.batch_size=4')
     assert_same(again, one)
-    other = detections(lab, 'other.pkl', '--tta', '--cfg-options',
-                 'model.sampler.sampling_timesteps=3',
-                 'model.sampler.scheduler.type=DPMSolverMultistepScheduler',
-                 'model.sampler.renewal=None', 'model.test_cfg.eval_seed=1')
+    other = detections(
+        lab,
+        'other.pkl',
+        '--tta',
+        '--cfg-options',
+        'model.sampler.sampling_timesteps=3',
+        'model.sampler.scheduler.type=DPMSolverMultistepScheduler',
+        'model.sampler.renewal=None',
+        'model.test_cfg.eval_seed=1',
+    )
     assert not np.array_equal(other[0][1], one[0][1])
     assert len(other[0][1]) > 12 >= len(one[0][1])  # of six views, of one
 
 
 def test_two_processes_find_the_same(lab):
     alone = detections(lab, 'alone.pkl', '--metrics', lab / 'alone.json')
-    two = detections(lab, 'two.pkl', '--metrics', lab / 'two.json',
-                     processes=2)
+    two = detections(lab, 'two.pkl', '--metrics', lab / 'two.json', processes=2)
     assert_same(two, alone)
-    assert json.loads((lab / 'two.json').read_text()) == \
-        json.loads((lab / 'alone.json').read_text())
+    assert json.loads((lab / 'two.json').read_text()) == json.loads(
+        (lab / 'alone.json').read_text()
+    )
 
 
 def test_two_processes_train(lab):
-    run('bash', 'tools/dist_train.sh', lab / 'tiny.py', '2', '--work-dir',
-        lab / 'dist', '--cfg-options',
-        'optim_wrapper.paramwise_cfg.backbone_lr_mult=0')
+    run(
+        'bash',
+        'tools/dist_train.sh',
+        lab / 'tiny.py',
+        '2',
+        '--work-dir',
+        lab / 'dist',
+        '--cfg-options',
+        'optim_wrapper.paramwise_cfg.backbone_lr_mult=0',
+    )
     weights = torch.load(lab / 'dist/iter_2.pth', weights_only=False)
     assert weights['meta']['iter'] == 2
-    assert all(v.isfinite().all() for v in weights['state_dict'].values()
-               if v.is_floating_point())
+    assert all(v.isfinite().all() for v in weights['state_dict'].values() if v.is_floating_point())
 
 
 def test_amp_and_resume(lab):
     folder = lab / 'amp'
     python('train.py', lab / 'tiny.py', '--work-dir', folder, '--amp')
-    log = python('train.py', lab / 'tiny.py', '--work-dir', folder, '--amp',
-                 '--resume', '--cfg-options', 'train_cfg.max_iters=4')
+    log = python(
+        'train.py',
+        lab / 'tiny.py',
+        '--work-dir',
+        folder,
+        '--amp',
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_iters=4',
+    )
     assert 'resumed' in log.stdout + log.stderr
     # with nothing to resume, training starts from load_from
-    log = python('train.py', lab / 'tiny.py', '--work-dir', lab / 'fresh',
-                 '--resume', '--cfg-options',
-                 f'load_from={lab / "work/iter_2.pth"}')
+    log = python(
+        'train.py',
+        lab / 'tiny.py',
+        '--work-dir',
+        lab / 'fresh',
+        '--resume',
+        '--cfg-options',
+        f'load_from={lab / "work/iter_2.pth"}',
+    )
     assert 'Load checkpoint from' in log.stdout + log.stderr
     assert (folder / 'iter_4.pth').exists()
 
 
-@pytest.mark.parametrize('options, message', [
-    (['model.sampler.scheduler.type=DDIM'], "unknown box scheduler 'DDIM'"),
-    (['model.sampler.sampling_timesteps=0'], 'from 1 to 1000'),
-    (['model.bbox_head.num_stages=3'], 'of another model'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['model.sampler.scheduler.type=DDIM'], "unknown box scheduler 'DDIM'"),
+        (['model.sampler.sampling_timesteps=0'], 'from 1 to 1000'),
+        (['model.bbox_head.num_stages=3'], 'of another model'),
+    ],
+)
 def test_mistakes_end_in_one_clear_error(lab, options, message):
-    result = python('test.py', lab / 'tiny.py', lab / 'work/iter_2.pth',
-                    '--work-dir', lab / 'bad', '--no-ledger',
-                    '--cfg-options', *options,
-                    check=False)
+    result = python(
+        'test.py',
+        lab / 'tiny.py',
+        lab / 'work/iter_2.pth',
+        '--work-dir',
+        lab / 'bad',
+        '--no-ledger',
+        '--cfg-options',
+        *options,
+        check=False,
+    )
     assert result.returncode != 0
     assert message in result.stderr
     assert 'Traceback' not in result.stderr
 
 
 def test_missing_files(lab):
-    result = python('test.py', lab / 'tiny.py', lab / 'none.pth',
-                    '--work-dir', lab / 'bad', '--no-ledger', check=False)
+    result = python(
+        'test.py',
+        lab / 'tiny.py',
+        lab / 'none.pth',
+        '--work-dir',
+        lab / 'bad',
+        '--no-ledger',
+        check=False,
+    )
     assert f'checkpoint {lab / "none.pth"} does not exist' in result.stderr
     result = python('train.py', lab / 'none.py', check=False)
     assert f'ERROR: config {lab / "none.py"} does not exist' in result.stderr
@@ -161,8 +218,7 @@ def test_missing_files(lab):
 
 def test_missing_pretrained_weights_name_the_command():
     with pytest.raises(FileNotFoundError, match='fetch_mobilenet_v2.py'):
-        require_checkpoint('nowhere/mobilenet_v2_imagenet.safetensors',
-                           'model.backbone.init_cfg')
+        require_checkpoint('nowhere/mobilenet_v2_imagenet.safetensors', 'model.backbone.init_cfg')
 
 
 def test_only_errors_of_this_package_lose_their_traceback(tmp_path):
@@ -182,8 +238,9 @@ def test_a_misspelt_option_is_told_in_one_line():
     def build():
         TASK_UTILS.build(dict(type='DiffusionSampler', stage_per_step=[4, 2]))
 
-    with pytest.raises(SystemExit, match='ERROR: DiffusionSampler.*'
-                       "'stage_per_step'. Is it misspelt"):
+    with pytest.raises(
+        SystemExit, match="ERROR: DiffusionSampler.*'stage_per_step'. Is it misspelt"
+    ):
         run_command(build)
 
 
@@ -194,15 +251,20 @@ def test_a_wrong_call_keeps_its_traceback():
 
 def test_trajectory(lab):
     out = lab / 'picture.png'
-    python('analysis_tools/plot_trajectory.py', lab / 'tiny.py',
-           lab / 'work/iter_2.pth', out, '--steps', '3')
+    python(
+        'analysis_tools/plot_trajectory.py',
+        lab / 'tiny.py',
+        lab / 'work/iter_2.pth',
+        out,
+        '--steps',
+        '3',
+    )
     picture = cv2.imread(str(out))
     assert picture.shape[1] > 400 and picture.std() > 10
 
 
 def module(path):
-    spec = importlib.util.spec_from_file_location(
-        path.rsplit('/', 1)[-1][:-3], ROOT / path)
+    spec = importlib.util.spec_from_file_location(path.rsplit('/', 1)[-1][:-3], ROOT / path)
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
@@ -216,10 +278,13 @@ def test_demo_data(tmp_path, monkeypatch):
     for name in ('a', 'b'):
         monkeypatch.setattr(sys, 'argv', ['x', str(tmp_path / name)])
         tool.main()
-        contents.append({
-            p.relative_to(tmp_path / name): p.read_bytes()
-            for p in (tmp_path / name).rglob('*') if p.is_file()
-        })
+        contents.append(
+            {
+                p.relative_to(tmp_path / name): p.read_bytes()
+                for p in (tmp_path / name).rglob('*')
+                if p.is_file()
+            }
+        )
     assert contents[0] == contents[1]  # from the seed alone
     coco = json.loads((tmp_path / 'a/train.json').read_text())
     assert len(coco['images']) == 4
@@ -227,33 +292,34 @@ def test_demo_data(tmp_path, monkeypatch):
         x, y, w, h = annotation['bbox']
         assert x >= 0 and y >= 0 and x + w <= 320 and y + h <= 240
         assert min(w, h) > 5
-    classes = Config.fromfile(
-        ROOT / 'configs/_base_/datasets/demo.py').metainfo.classes
+    classes = Config.fromfile(ROOT / 'configs/_base_/datasets/demo.py').metainfo.classes
     assert [c['name'] for c in coco['categories']] == list(classes)
 
 
 def test_voc_to_coco(tmp_path):
     for folder in ('Annotations', 'ImageSets/Main', 'JPEGImages'):
         (tmp_path / folder).mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / 'JPEGImages/a.jpg'),
-                np.zeros((48, 64, 3), np.uint8))
-    box = ('<object><name>{}</name><difficult>0</difficult><bndbox>'
-           '<xmin>{}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>'
-           '</bndbox></object>')
+    cv2.imwrite(str(tmp_path / 'JPEGImages/a.jpg'), np.zeros((48, 64, 3), np.uint8))
+    box = (
+        '<object><name>{}</name><difficult>0</difficult><bndbox>'
+        '<xmin>{}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>'
+        '</bndbox></object>'
+    )
     (tmp_path / 'Annotations/a.xml').write_text(
-        '<annotation><size><width>64</width><height>48</height></size>' +
-        box.format('cell', 3) + box.format('dust', 9) +
-        box.format('cell', 30) + '</annotation>')
+        '<annotation><size><width>64</width><height>48</height></size>'
+        + box.format('cell', 3)
+        + box.format('dust', 9)
+        + box.format('cell', 30)
+        + '</annotation>'
+    )
     (tmp_path / 'ImageSets/Main/train.txt').write_text('a\n')
     tool = 'dataset_converters/voc_to_coco.py'
     python(tool, tmp_path, 'train', tmp_path / 'out.json')
     coco = json.loads((tmp_path / 'out.json').read_text())
     assert [c['name'] for c in coco['categories']] == ['cell', 'dust']
-    assert coco['images'] == [dict(
-        id=1, file_name='JPEGImages/a.jpg', width=64, height=48)]
+    assert coco['images'] == [dict(id=1, file_name='JPEGImages/a.jpg', width=64, height=48)]
     # VOC counts pixels from 1; the degenerate box is gone
-    assert [a['bbox'] for a in coco['annotations']] == [
-        [2, 1, 27, 38], [8, 1, 21, 38]]
+    assert [a['bbox'] for a in coco['annotations']] == [[2, 1, 27, 38], [8, 1, 21, 38]]
     result = python(tool, tmp_path, 'val', tmp_path / 'x.json', check=False)
     assert result.returncode == 1 and 'val.txt' in result.stderr
     assert not (tmp_path / 'x.json').exists()
@@ -262,9 +328,21 @@ def test_voc_to_coco(tmp_path):
 def test_numbers_from_test_to_verify(lab):
     """Test with many seeds, summarise, freeze, and test a row again."""
     ledger = lab / 'chain.tsv'
-    python('test.py', lab / 'tiny.py', lab / 'work/iter_2.pth', '--work-dir',
-           lab / 'test', '--ledger', ledger, '--eval-seeds', '0', '1',
-           '--steps', '1', '2')
+    python(
+        'test.py',
+        lab / 'tiny.py',
+        lab / 'work/iter_2.pth',
+        '--work-dir',
+        lab / 'test',
+        '--ledger',
+        ledger,
+        '--eval-seeds',
+        '0',
+        '1',
+        '--steps',
+        '1',
+        '2',
+    )
     table = python('summarize.py', ledger, '--format', 'tsv').stdout
     assert 'work@iter_2' in table and len(table.splitlines()) >= 3
     python('freeze.py', lab / 'frozen', '--rows', ledger)
@@ -280,6 +358,7 @@ def test_numbers_from_test_to_verify(lab):
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 def test_finalize(lab, monkeypatch, ending):
     from mmdiffdet.ledger import sha256_of_file
+
     tool = module('tools/finalize_checkpoint.py')
     src, dst = lab / 'work/iter_2.pth', lab / f'final/model.{ending}'
     digest = tool.finalize(src, dst)
@@ -290,8 +369,7 @@ def test_finalize(lab, monkeypatch, ending):
     for key, value in whole['state_dict'].items():
         assert torch.equal(final['state_dict'][key], value)
     assert digest == sha256_of_file(dst)
-    assert (lab / f'final/model.{ending}.sha256').read_text() == \
-        f'{digest}  model.{ending}\n'
+    assert (lab / f'final/model.{ending}.sha256').read_text() == f'{digest}  model.{ending}\n'
     with pytest.raises(ValueError, match='EMAHook'):
         tool.finalize(src, dst, ema=True)
     with pytest.raises(ValueError, match='must end in'):
@@ -302,8 +380,9 @@ def test_the_average_is_tested_and_given_away(tmp_path):
     """Of mmengine's two sets of weights, the right one."""
     tool = module('tools/finalize_checkpoint.py')
     cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path)
-    cfg.merge_from_dict(dict(custom_hooks=[Config.fromfile(
-        ROOT / 'configs/_base_/parts/amp_ema.py').ema]))
+    cfg.merge_from_dict(
+        dict(custom_hooks=[Config.fromfile(ROOT / 'configs/_base_/parts/amp_ema.py').ema])
+    )
     cfg.train_cfg.max_iters = 3
     cfg.default_hooks.checkpoint.interval = 3
     cfg.optim_wrapper.optimizer.lr = 0.01
@@ -312,14 +391,11 @@ def test_the_average_is_tested_and_given_away(tmp_path):
     last, average = [], []
 
     class Watch(Hook):
-
         def after_train_iter(self, runner, *args, **kwargs):
-            last.append({k: v.clone()
-                         for k, v in runner.model.state_dict().items()})
+            last.append({k: v.clone() for k, v in runner.model.state_dict().items()})
 
         def before_test_iter(self, runner, *args, **kwargs):
-            average.append({k: v.clone()
-                            for k, v in runner.model.state_dict().items()})
+            average.append({k: v.clone() for k, v in runner.model.state_dict().items()})
 
     runner.register_hook(Watch())
     runner.train()
@@ -336,8 +412,7 @@ def test_the_average_is_tested_and_given_away(tmp_path):
     runner.test()
     tool.finalize(tmp_path / 'iter_3.pth', tmp_path / 'a.pth', ema=True)
     tool.finalize(tmp_path / 'iter_3.pth', tmp_path / 'b.safetensors')
-    given = [load_checkpoint_file(tmp_path / name)
-             for name in ('a.pth', 'b.safetensors')]
+    given = [load_checkpoint_file(tmp_path / name) for name in ('a.pth', 'b.safetensors')]
     assert [g['meta']['weights'] for g in given] == ['ema', 'ema']
     for weights in (average[0], *(g['state_dict'] for g in given)):
         torch.testing.assert_close(weights[name], expected)
@@ -349,12 +424,18 @@ def test_changes_name_rows():
     """Fields of the protocol have columns of their own."""
     changes_of = module('tools/test.py').changes_of
     assert changes_of(None) == []
-    assert changes_of({
-        'model.sampler.stages_per_step': [4, 1],
-        'model.sampler.eta': 0.0,
-        'model.test_cfg.num_proposals': 50,
-        'model.sampler.renewal': None,
-        'model.bbox_head.stage.interaction.type': 'NoInteraction',
-        'test_cfg.precision': 'bf16'
-    }) == ['interaction.type=NoInteraction', 'renewal=None',
-           'stages_per_step=4-1', 'num_proposals=50']
+    assert changes_of(
+        {
+            'model.sampler.stages_per_step': [4, 1],
+            'model.sampler.eta': 0.0,
+            'model.test_cfg.num_proposals': 50,
+            'model.sampler.renewal': None,
+            'model.bbox_head.stage.interaction.type': 'NoInteraction',
+            'test_cfg.precision': 'bf16',
+        }
+    ) == [
+        'interaction.type=NoInteraction',
+        'renewal=None',
+        'stages_per_step=4-1',
+        'num_proposals=50',
+    ]

@@ -1,4 +1,5 @@
 """Runner, checkpoints, hooks and optimiser on a tiny model and data set."""
+
 import itertools
 import json
 import pickle
@@ -72,12 +73,14 @@ def test_resumed_training_ends_at_the_same_weights(data, tmp_path):
 
 def test_augmentation_follows_the_position():
     from mmdiffdet.datasets import SeedAugmentation, SeededInfiniteSampler
+
     sampler = SeededInfiniteSampler(range(5), seed=1)
     first = list(itertools.islice(sampler, 8))
     resumed = SeededInfiniteSampler(range(5), seed=1)
     resumed.skip(6)
     assert [(int(i), i.seed) for i in itertools.islice(resumed, 2)] == [
-        (int(i), i.seed) for i in first[6:]]
+        (int(i), i.seed) for i in first[6:]
+    ]
     assert len({i.seed for i in first}) == 8
     copy = pickle.loads(pickle.dumps(first[0]))  # on its way to a worker
     assert copy == first[0] and copy.seed == first[0].seed
@@ -113,6 +116,7 @@ def test_checkpoint_of_another_model(data, tmp_path):
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
 def test_weights_alone_are_a_checkpoint(data, tmp_path, suffix):
     import safetensors.torch
+
     weights = build(tiny_config()).state_dict()
     path = tmp_path / f'weights.{suffix}'
     if suffix == 'pth':
@@ -125,9 +129,8 @@ def test_weights_alone_are_a_checkpoint(data, tmp_path, suffix):
 
 
 class _Evil:
-
     def __reduce__(self):
-        return print, ('executed', )
+        return print, ('executed',)
 
 
 def test_a_strangers_pickle_is_not_executed(tmp_path, capsys):
@@ -139,7 +142,7 @@ def test_a_strangers_pickle_is_not_executed(tmp_path, capsys):
         load_checkpoint_file(tmp_path / 'y.pth')
     torch.save(dict(a=torch.zeros(99)), tmp_path / 'z.pth')
     whole = (tmp_path / 'z.pth').read_bytes()
-    (tmp_path / 'z.pth').write_bytes(whole[:len(whole) // 2])
+    (tmp_path / 'z.pth').write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match='damaged'):
         load_checkpoint_file(tmp_path / 'z.pth')
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
@@ -153,10 +156,8 @@ def test_nan_stops_before_the_weights_change(data, tmp_path):
     runner = Runner.from_cfg(cfg)
 
     class Poison(Hook):
-
         def before_train_iter(self, runner, batch_idx, data_batch=None):
-            runner.model.bbox_head.head_series[-1].class_logits.bias.data[
-                0] = float('inf')
+            runner.model.bbox_head.head_series[-1].class_logits.bias.data[0] = float('inf')
             self.before = runner.model.neck.fpn_convs[0].conv.weight.clone()
 
     poison = Poison()
@@ -186,9 +187,7 @@ def test_missing_annotation_file(data, tmp_path):
 
 
 def test_unknown_category(data, tmp_path):
-    cfg = broken_data(
-        data, tmp_path,
-        lambda c: c['categories'].append(dict(id=9, name='mauve')))
+    cfg = broken_data(data, tmp_path, lambda c: c['categories'].append(dict(id=9, name='mauve')))
     with pytest.raises(ValueError, match=r"'mauve'.*metainfo.classes"):
         train(cfg)
     cfg = broken_data(data, tmp_path, lambda c: c['categories'].pop())
@@ -198,6 +197,7 @@ def test_unknown_category(data, tmp_path):
 
 def test_classes_in_another_order_than_the_file(data, tmp_path):
     from mmdiffdet.registry import DATASETS
+
     cfg = runner_config(data, tmp_path).train_dataloader.dataset
     plain = DATASETS.build(cfg)
     cfg.metainfo = dict(classes=('blue', 'red', 'green'))
@@ -220,24 +220,22 @@ def test_number_of_classes_differs_from_the_data(data, tmp_path):
 def test_image_that_cannot_be_decoded(data, tmp_path):
     (tmp_path / 'bad.png').write_bytes(b'no image')
     cfg = broken_data(
-        data, tmp_path, lambda c: [
-            image.update(file_name=str(tmp_path / 'bad.png'))
-            for image in c['images']
-        ])
+        data,
+        tmp_path,
+        lambda c: [image.update(file_name=str(tmp_path / 'bad.png')) for image in c['images']],
+    )
     with pytest.raises(ValueError, match='bad.png cannot be decoded'):
         train(cfg)
 
 
 def test_images_without_objects_train(data, tmp_path):
-    cfg = broken_data(data, tmp_path,
-                      lambda c: c.update(annotations=[]))
+    cfg = broken_data(data, tmp_path, lambda c: c.update(annotations=[]))
     cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=False)
     train(cfg)
     assert (tmp_path / 'iter_2.pth').exists()
 
 
-EVERYTHING = dict(GEO_BIAS=True, GEO_BIAS_TYPE='mlp', GEO_FEAT=True,
-                  QUALITY_HEAD=True)
+EVERYTHING = dict(GEO_BIAS=True, GEO_BIAS_TYPE='mlp', GEO_FEAT=True, QUALITY_HEAD=True)
 
 
 def test_parts_by_module():
@@ -245,16 +243,14 @@ def test_parts_by_module():
     config.bbox_head.stage.attention_parts[0].name = 'near'
     parts = parts_of(build(config))
     for name, part in {
-            'backbone.conv1.weight': 'backbone',
-            'neck.fpn_convs.0.conv.weight': 'base',
-            'bbox_head.head_series.0.attention_parts.near.mlp.0.bias':
-                'geometry',
-            'bbox_head.head_series.0.position_parts.geometry_feature.gate':
-                'geometry',
-            'bbox_head.head_series.1.output_parts.quality.mlp.0.bias':
-                'quality',
-            'bbox_head.head_series.1.feature_parts.label_state.gate': 'base',
-            'bbox_head.head_series.1.linear1.weight': 'base'}.items():
+        'backbone.conv1.weight': 'backbone',
+        'neck.fpn_convs.0.conv.weight': 'base',
+        'bbox_head.head_series.0.attention_parts.near.mlp.0.bias': 'geometry',
+        'bbox_head.head_series.0.position_parts.geometry_feature.gate': 'geometry',
+        'bbox_head.head_series.1.output_parts.quality.mlp.0.bias': 'quality',
+        'bbox_head.head_series.1.feature_parts.label_state.gate': 'base',
+        'bbox_head.head_series.1.linear1.weight': 'base',
+    }.items():
         assert parts[name] == part
 
 
@@ -265,18 +261,19 @@ def optimizer_of(model, **paramwise):
             optim_wrapper_cfg=dict(
                 type='PartOptimWrapper',
                 clip_grad=dict(max_norm=1.0),
-                optimizer=dict(type='SGD', lr=0.1, weight_decay=0.1)),
-            paramwise_cfg=paramwise))
+                optimizer=dict(type='SGD', lr=0.1, weight_decay=0.1),
+            ),
+            paramwise_cfg=paramwise,
+        )
+    )
     return constructor(model)
 
 
 def test_learning_rate_multipliers():
     model = build(tiny_config(**EVERYTHING))
-    wrapper = optimizer_of(
-        model, geometry_lr_mult=25, quality_lr_mult=2, backbone_lr_mult=0.5)
+    wrapper = optimizer_of(model, geometry_lr_mult=25, quality_lr_mult=2, backbone_lr_mult=0.5)
     rates = {g['part']: g['lr'] for g in wrapper.optimizer.param_groups}
-    assert rates == pytest.approx(
-        dict(backbone=0.05, geometry=2.5, quality=0.2, base=0.1))
+    assert rates == pytest.approx(dict(backbone=0.05, geometry=2.5, quality=0.2, base=0.1))
     trained = sum(len(g['params']) for g in wrapper.optimizer.param_groups)
     assert trained == sum(p.requires_grad for p in model.parameters())
 
@@ -303,8 +300,7 @@ def test_a_frozen_backbone_does_not_change(data, tmp_path):
     for key, value in before.items():
         if key.startswith('backbone.'):
             assert torch.equal(after[key], value), key
-    assert any(not torch.equal(after[key], value)
-               for key, value in before.items())
+    assert any(not torch.equal(after[key], value) for key, value in before.items())
 
 
 def test_gradients_are_clipped_by_part():
@@ -321,11 +317,12 @@ def test_gradients_are_clipped_by_part():
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = parts[name]
-            squares['base' if part == 'backbone' else part] += \
+            squares['base' if part == 'backbone' else part] += (
                 parameter.grad.double().square().sum().item()
-    assert squares['geometry']**0.5 == pytest.approx(1, abs=1e-3)
-    assert squares['base']**0.5 == pytest.approx(1, abs=1e-3)
-    assert 0 < squares['quality']**0.5 < 0.2  # small ones are left alone
+            )
+    assert squares['geometry'] ** 0.5 == pytest.approx(1, abs=1e-3)
+    assert squares['base'] ** 0.5 == pytest.approx(1, abs=1e-3)
+    assert 0 < squares['quality'] ** 0.5 < 0.2  # small ones are left alone
 
 
 def test_three_norms_are_logged(data, tmp_path):
@@ -335,9 +332,10 @@ def test_three_norms_are_logged(data, tmp_path):
         assert scalars[f'train/{name}'].current() > 0
 
 
-@pytest.mark.parametrize('bad, message', [
-    (dict(geometry_lr_mult=-1), 'must be >= 0'),
-    (dict(geometri_lr_mult=2), 'geometry_lr_mult')])
+@pytest.mark.parametrize(
+    'bad, message',
+    [(dict(geometry_lr_mult=-1), 'must be >= 0'), (dict(geometri_lr_mult=2), 'geometry_lr_mult')],
+)
 def test_bad_multipliers(bad, message):
     with pytest.raises(ValueError, match=message):
         optimizer_of(build(tiny_config()), **bad)
@@ -345,14 +343,12 @@ def test_bad_multipliers(bad, message):
 
 def test_geometry_warmup(data, tmp_path):
     hook = HOOKS.build(dict(type='GeometryWarmupHook', start=3, warmup=4))
-    assert [hook.factor(i) for i in range(8)] == [
-        0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
+    assert [hook.factor(i) for i in range(8)] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
     assert GeometryWarmupHook().factor(0) == 1
     cfg = runner_config(data, tmp_path, GEO_FEAT=True)
     cfg.custom_hooks.append(dict(type='GeometryWarmupHook', start=1))
     runner = train(cfg)
-    part = runner.model.bbox_head.head_series[0].position_parts[
-        'geometry_feature']
+    part = runner.model.bbox_head.head_series[0].position_parts['geometry_feature']
     assert part.train_factor == 1
     cfg = runner_config(data, tmp_path)
     cfg.custom_hooks.append(dict(type='GeometryWarmupHook', start=1))
@@ -363,15 +359,16 @@ def test_geometry_warmup(data, tmp_path):
 
 
 def test_warmup_factor_counts_in_training_only():
-    model = build(tiny_config(
-        GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='add',
-        GEO_FEAT_SCHEDULE='constant'))
+    model = build(
+        tiny_config(GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='add', GEO_FEAT_SCHEDULE='constant')
+    )
     part = model.bbox_head.head_series[0].feature_parts['geometry_feature']
     torch.nn.init.normal_(part.absolute[-1].weight)
     from mmdiffdet.models import StageContext
+
     context = StageContext(
-        torch.zeros(1, 2, 16), torch.tensor([[[0., 0, 9, 9], [5, 5, 40, 40]]]),
-        torch.tensor([100]))
+        torch.zeros(1, 2, 16), torch.tensor([[[0.0, 0, 9, 9], [5, 5, 40, 40]]]), torch.tensor([100])
+    )
     part.train_factor = 0.0
     assert (part.train()(context) == 0).all()
     assert (part.eval()(context) != 0).any()
@@ -395,24 +392,25 @@ def test_more_objects_than_proposals_are_told_once(tmp_path):
     first = content['annotations'][0]
     for image, count in ((0, 4), (1, 2), (2, 1)):
         content['annotations'] += [
-            dict(first, id=100 * image + i + 10, image_id=image)
-            for i in range(count)]
+            dict(first, id=100 * image + i + 10, image_id=image) for i in range(count)
+        ]
     content['annotations'][-1]['iscrowd'] = 1
     (root / 'train.json').write_text(json.dumps(content))
     cfg = runner_config(root, tmp_path, NUM_PROPOSALS=2)
     cfg.train_dataloader.dataset = dict(
-        type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset)
+        type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset
+    )
     cfg.experiment_name = 'crowded'
     runner = Runner.from_cfg(cfg)
     with patch.object(runner.logger, 'warning') as warning:
         runner.train()
-    told = [call.args[0] for call in warning.call_args_list
-            if 'proposals' in call.args[0]]
+    told = [call.args[0] for call in warning.call_args_list if 'proposals' in call.args[0]]
     assert told == [
         '2 of 6 training images have more objects than the model has '
         'proposals (2), at most 5; objects beyond that are not learnt from. '
         'Raise model.train_cfg.num_proposals (and '
-        'model.test_cfg.num_proposals)']
+        'model.test_cfg.num_proposals)'
+    ]
     assert runner.message_hub.log_scalars['train/loss'].current() > 0
 
 
@@ -429,30 +427,34 @@ def test_bfloat16_training(data, tmp_path):
 
 def test_voc_layout_and_degenerate_boxes(tmp_path):
     from mmdiffdet.registry import DATASETS
+
     for folder in ('Annotations', 'ImageSets/Main', 'JPEGImages'):
         (tmp_path / folder).mkdir(parents=True)
     write_coco(tmp_path / 'coco')
     (tmp_path / 'coco/images/0.png').rename(tmp_path / 'JPEGImages/a.jpg')
-    box = ('<object><name>{}</name><difficult>0</difficult><bndbox>'
-           '<xmin>{}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>'
-           '</bndbox></object>')
-    xml = ('<annotation><size><width>64</width><height>48</height></size>'
-           '{}</annotation>')
+    box = (
+        '<object><name>{}</name><difficult>0</difficult><bndbox>'
+        '<xmin>{}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>'
+        '</bndbox></object>'
+    )
+    xml = '<annotation><size><width>64</width><height>48</height></size>{}</annotation>'
     path = tmp_path / 'Annotations/a.xml'
     path.write_text(xml.format(box.format('cell', 3) + box.format('cell', 30)))
     (tmp_path / 'ImageSets/Main/train.txt').write_text('a\n')
     cfg = dict(
-        type='VOCDataset', data_root=str(tmp_path),
+        type='VOCDataset',
+        data_root=str(tmp_path),
         ann_file='ImageSets/Main/train.txt',
         data_prefix=dict(sub_data_root=''),
-        metainfo=dict(classes=('cell', )), lazy_init=False)
+        metainfo=dict(classes=('cell',)),
+        lazy_init=False,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         dataset = DATASETS.build(cfg)
-    assert ['a.xml: left out 1 box(es)' in str(w.message)
-            for w in caught].count(True) == 1
+    assert ['a.xml: left out 1 box(es)' in str(w.message) for w in caught].count(True) == 1
     assert len(dataset.get_data_info(0)['instances']) == 1
-    cfg['metainfo'] = dict(classes=('nucleus', ))
+    cfg['metainfo'] = dict(classes=('nucleus',))
     with pytest.raises(ValueError, match="'cell'.*metainfo.classes"):
         DATASETS.build(cfg)
     path.write_text('<annotation>')

@@ -1,4 +1,5 @@
 """Test-time augmentation: seeds of views, merging, rows."""
+
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_flip
@@ -29,8 +30,7 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tta')
     torch.manual_seed(5)
     model = spread(build(tiny_config()))
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(seed=7)),
-               folder / 'x.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(seed=7)), folder / 'x.pth')
     return write_coco(folder / 'data'), folder / 'x.pth'
 
 
@@ -44,8 +44,9 @@ def spread(model):
 
 def tta_model(model, max_per_img=100):
     return DiffusionDetTTA(
-        module=model, tta_cfg=ConfigDict(
-            nms=dict(type='nms', iou_threshold=0.5), max_per_img=max_per_img))
+        module=model,
+        tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=max_per_img),
+    )
 
 
 def views(data, count=2):
@@ -56,8 +57,7 @@ def views(data, count=2):
         inputs.append([i.flip(-1) if v else i for i in data['inputs']])
         samples.append([s.new() for s in data['data_samples']])
         for sample in samples[-1]:
-            sample.set_metainfo(dict(
-                flip=v > 0, flip_direction='horizontal' if v else None))
+            sample.set_metainfo(dict(flip=v > 0, flip_direction='horizontal' if v else None))
     return dict(inputs=inputs, data_samples=samples)
 
 
@@ -76,20 +76,16 @@ def test_each_view_has_its_noise():
     expected = model.test_step(data)
     model.test_variants = spy
     merged = tta_model(model).test_step(views(data, 3))
-    assert list(seeds) == [0, 1, '0/view 1', '1/view 1', '0/view 2',
-                           '1/view 2']
+    assert list(seeds) == [0, 1, '0/view 1', '1/view 1', '0/view 2', '1/view 2']
     for i, sample in enumerate(expected):
         assert torch.equal(seeds[i].bboxes, sample.pred_instances.bboxes)
     # the same mirror image, other noise
-    assert not torch.equal(seeds['0/view 1'].scores[:5],
-                           seeds['0/view 2'].scores[:5])
+    assert not torch.equal(seeds['0/view 1'].scores[:5], seeds['0/view 2'].scores[:5])
     assert [s.img_id for s in merged] == [0, 1]
     # an image alone is detected as in its batch
-    alone, = tta_model(model).test_step(
-        views({k: v[1:] for k, v in data.items()}, 3))
+    (alone,) = tta_model(model).test_step(views({k: v[1:] for k, v in data.items()}, 3))
     for key in ('bboxes', 'scores', 'labels'):
-        assert torch.equal(alone.pred_instances[key],
-                           merged[1].pred_instances[key])
+        assert torch.equal(alone.pred_instances[key], merged[1].pred_instances[key])
 
 
 def test_boxes_of_mirror_images_are_mirrored_back():
@@ -132,14 +128,12 @@ def run(lab, work_dir, tta, hooks=(), **test_cfg):
 def test_rows_tell_that_views_were_merged(lab, tmp_path):
     path = tmp_path / 'rows.tsv'
     hook = dict(type='LedgerHook', path=str(path), exp_name='mine')
-    ways = dict(eval_seeds=[0, 1], variants=[
-        dict(sampling_timesteps=s) for s in (1, 2)])
+    ways = dict(eval_seeds=[0, 1], variants=[dict(sampling_timesteps=s) for s in (1, 2)])
     run(lab, tmp_path, False, [hook], **ways)
     runner, metrics = run(lab, tmp_path, True, [hook], **ways)
     assert len({k.split('/')[0] for k in metrics}) == 4
     # six views of 64x48: three scales, each with its mirror image
-    shapes = [[i.shape[-2:] for i in view] for view in next(iter(
-        runner.test_dataloader))['inputs']]
+    shapes = [[i.shape[-2:] for i in view] for view in next(iter(runner.test_dataloader))['inputs']]
     assert len(shapes) == 6
     assert len({tuple(view[0]) for view in shapes}) == 3
     assert shapes[0][0] == (240, 320)  # as without augmentation
@@ -173,7 +167,9 @@ def test_pipelines_without_scale(lab, tmp_path):
     del cfg.test_dataloader.dataset.pipeline[1]
     with pytest.raises(ValueError, match='no Resize.*tta_pipeline'):
         use_tta(cfg)
-    cfg.tta_pipeline = [dict(type='LoadImageFromFile'), dict(
-        type='TestTimeAug', transforms=[[dict(type='PackDetInputs')]])]
+    cfg.tta_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='TestTimeAug', transforms=[[dict(type='PackDetInputs')]]),
+    ]
     use_tta(cfg)
     assert cfg.test_dataloader.dataset.pipeline == cfg.tta_pipeline

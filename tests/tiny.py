@@ -1,4 +1,5 @@
 """Tiny models, batches and data sets that the tests share."""
+
 import json
 from collections import Counter
 from pathlib import Path
@@ -29,7 +30,8 @@ SIZES = dict(
     NUM_HEADS=2,
     NHEADS=4,
     DIM_FEEDFORWARD=32,
-    DIM_DYNAMIC=8)
+    DIM_DYNAMIC=8,
+)
 BACKBONE = dict(
     type='mmdet.ResNet',
     depth=18,
@@ -37,9 +39,9 @@ BACKBONE = dict(
     # bounds on CPUs without AVX-512 (PyTorch 2.13)
     base_channels=8,
     norm_cfg=dict(type='BN', requires_grad=True),
-    norm_eval=True)
-NECK = dict(
-    type='mmdet.FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=4)
+    norm_eval=True,
+)
+NECK = dict(type='mmdet.FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=4)
 
 
 _TO_SEED = (
@@ -51,7 +53,8 @@ _TO_SEED = (
     ('position_parts.geometry_feature.gate', 'geo_feat_alpha_param'),
     ('feature_parts.label_state.embed.', 'label_state_embed.'),
     ('feature_parts.label_state.proj.', 'label_state_proj.'),
-    ('feature_parts.label_state.gate', 'label_state_alpha_param'))
+    ('feature_parts.label_state.gate', 'label_state_alpha_param'),
+)
 
 
 def seed_name(name: str) -> str:
@@ -72,7 +75,9 @@ def tiny_config(**options: Any) -> ConfigDict:
             mean=[123.675, 116.28, 103.53],
             std=[58.395, 57.12, 57.375],
             bgr_to_rgb=True,
-            pad_size_divisor=32))
+            pad_size_divisor=32,
+        ),
+    )
 
 
 def build(config: dict, seed: int = 0) -> DiffusionDet:
@@ -84,17 +89,17 @@ def build(config: dict, seed: int = 0) -> DiffusionDet:
     return model
 
 
-def batch(sizes: Sequence[Tuple[int, int]] = ((64, 96), (64, 96)),
-          objects: Sequence[int] = (3, 2),
-          seed: int = 0) -> Dict[str, List]:
+def batch(
+    sizes: Sequence[Tuple[int, int]] = ((64, 96), (64, 96)),
+    objects: Sequence[int] = (3, 2),
+    seed: int = 0,
+) -> Dict[str, List]:
     """Images of (height, width) with that many objects, as a data loader
     gives them."""
     generator = torch.Generator().manual_seed(seed)
     inputs, samples = [], []
     for i, ((height, width), count) in enumerate(zip(sizes, objects)):
-        inputs.append(
-            torch.randint(
-                256, (3, height, width), generator=generator).byte())
+        inputs.append(torch.randint(256, (3, height, width), generator=generator).byte())
         low = torch.rand(count, 2, generator=generator) * 0.5
         side = torch.rand(count, 2, generator=generator) * 0.4 + 0.1
         scale = torch.tensor([width, height] * 2)
@@ -103,10 +108,13 @@ def batch(sizes: Sequence[Tuple[int, int]] = ((64, 96), (64, 96)),
                 img_id=i,
                 img_shape=(height, width),
                 ori_shape=(height, width),
-                scale_factor=(1.0, 1.0)))
+                scale_factor=(1.0, 1.0),
+            )
+        )
         sample.gt_instances = InstanceData(
             bboxes=torch.cat([low, low + side], 1) * scale,
-            labels=torch.randint(3, (count, ), generator=generator))
+            labels=torch.randint(3, (count,), generator=generator),
+        )
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
 
@@ -127,18 +135,16 @@ def write_coco(folder: Path, count: int = 6) -> Path:
     (folder / 'images').mkdir(parents=True)
     names = ('red', 'green', 'blue')
     coco = dict(
-        images=[],
-        annotations=[],
-        categories=[dict(id=i + 1, name=n) for i, n in enumerate(names)])
+        images=[], annotations=[], categories=[dict(id=i + 1, name=n) for i, n in enumerate(names)]
+    )
     for i in range(count):
         image = rng.integers(100, 150, (48, 64, 3), dtype=np.uint8)
         label = i % 3
         x, y, side = rng.integers(4, 30), rng.integers(4, 20), 16
-        image[y:y + side, x:x + side] = 0
-        image[y:y + side, x:x + side, 2 - label] = 255
+        image[y : y + side, x : x + side] = 0
+        image[y : y + side, x : x + side, 2 - label] = 255
         cv2.imwrite(str(folder / f'images/{i}.png'), image)
-        coco['images'].append(
-            dict(id=i, file_name=f'{i}.png', height=48, width=64))
+        coco['images'].append(dict(id=i, file_name=f'{i}.png', height=48, width=64))
         coco['annotations'].append(
             dict(
                 id=i + 1,
@@ -146,19 +152,19 @@ def write_coco(folder: Path, count: int = 6) -> Path:
                 category_id=label + 1,
                 bbox=[int(x), int(y), side, side],
                 area=side * side,
-                iscrowd=0))
+                iscrowd=0,
+            )
+        )
     (folder / 'train.json').write_text(json.dumps(coco))
     return folder
 
 
 def runner_config(root: Path, work_dir: Path, **options: Any) -> Config:
     """Everything to train and test the tiny model on :func:`write_coco`."""
-    cfg = Config.fromfile(
-        ROOT / 'configs/demo/demo.py')
+    cfg = Config.fromfile(ROOT / 'configs/demo/demo.py')
     cfg.model = tiny_config(**options)
     cfg.work_dir = str(work_dir)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.num_workers = 0
         loader.persistent_workers = False
         loader.batch_size = 2
@@ -168,8 +174,7 @@ def runner_config(root: Path, work_dir: Path, **options: Any) -> Config:
         loader.dataset.metainfo = dict(classes=('red', 'green', 'blue'))
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(root / 'train.json')
-    cfg.train_cfg = dict(
-        type='IterBasedTrainLoop', max_iters=2, val_interval=100)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=100)
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.logger.interval = 1
     return cfg
@@ -182,8 +187,7 @@ def shrink_model(model: ConfigDict, num_classes: int = 3) -> None:
     if backbone.type == 'ResNet':
         backbone.base_channels = 8
     elif backbone.type == 'SwinTransformer':
-        backbone.update(
-            embed_dims=8, depths=[1] * 4, num_heads=[2] * 4, window_size=4)
+        backbone.update(embed_dims=8, depths=[1] * 4, num_heads=[2] * 4, window_size=4)
     elif backbone.type == 'MobileNetV2':
         backbone.widen_factor = 0.25
     maps = MODELS.build(backbone)(torch.zeros(1, 3, 64, 64))
@@ -192,8 +196,7 @@ def shrink_model(model: ConfigDict, num_classes: int = 3) -> None:
         model.encoder.num_layers = model.decoder.num_layers = 1
         model.bbox_head.num_classes = num_classes
         return
-    model.neck.update(
-        in_channels=[m.size(1) for m in maps], out_channels=16)
+    model.neck.update(in_channels=[m.size(1) for m in maps], out_channels=16)
     head = model.bbox_head
     head.update(num_classes=num_classes, feat_channels=16, num_stages=2)
     head.roi_extractor.out_channels = 16
@@ -216,8 +219,7 @@ def shrink_scales(transforms: List[dict]) -> None:
             if key in transform:
                 transform[key] = tuple(s // 10 for s in transform[key])
         if 'scales' in transform:
-            transform['scales'] = [(w // 10, h // 10)
-                                   for w, h in transform['scales']]
+            transform['scales'] = [(w // 10, h // 10) for w, h in transform['scales']]
         shrink_scales(transform.get('transforms', []))
 
 
@@ -231,9 +233,11 @@ class Operators(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         if name.startswith('index') and any(
-                t is not None and t.dtype == torch.bool
-                for arg in args if isinstance(arg, (list, tuple))
-                for t in arg):
+            t is not None and t.dtype == torch.bool
+            for arg in args
+            if isinstance(arg, (list, tuple))
+            for t in arg
+        ):
             name = 'masked_index'  # whose size depends on the data
         self.calls[name] += 1
         return func(*args, **(kwargs or {}))

@@ -8,6 +8,7 @@ image or standing twice, of images with more objects than the model has
 proposals, of unreadable images and of sizes that are not those that are
 annotated; --sheet draws samples. Exit code 1 if training would fail.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from mmengine.registry import init_default_scope
 
 import mmdiffdet.engine  # noqa: F401 fills the registries
 from mmdiffdet.datasets.checks import check_dataset, leaf_datasets
-from mmdiffdet.engine.launch import read_config
+from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.registry import DATASETS
 from mmdiffdet.utils import atomic_path
 
@@ -30,12 +31,12 @@ TILE = (320, 240)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--splits', nargs='+', choices=['train', 'val', 'test'],
-        default=['train', 'val'])
+        '--splits', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val']
+    )
     parser.add_argument('--sheet', type=Path, help='contact sheet to write')
     parser.add_argument('--samples', type=int, default=12)
     return parser.parse_args()
@@ -56,12 +57,11 @@ def draw(dataset: BaseDataset, index: int) -> np.ndarray:
     for instance in info['instances']:
         label = instance['bbox_label']
         ignored = instance.get('ignore_flag') or label < 0
-        color = (128, ) * 3 if ignored else palette[label % len(palette)][::-1]
+        color = (128,) * 3 if ignored else palette[label % len(palette)][::-1]
         x1, y1, x2, y2 = (int(round(v * scale)) for v in instance['bbox'])
         cv2.rectangle(image, (x1, y1), (x2, y2), color, 1)
         name = 'ignored' if ignored else dataset.metainfo['classes'][label]
-        cv2.putText(image, name, (x1, max(y1 - 2, 8)),
-                    cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
+        cv2.putText(image, name, (x1, max(y1 - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
     return mmcv.impad(image, shape=TILE[::-1], pad_val=255)
 
 
@@ -69,7 +69,7 @@ def write_sheet(tiles: List[np.ndarray], path: Path) -> None:
     """Tiles in rows of four."""
     empty = np.full_like(tiles[0], 255)
     tiles = tiles + [empty] * (-len(tiles) % 4)
-    rows = [np.hstack(tiles[i:i + 4]) for i in range(0, len(tiles), 4)]
+    rows = [np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)]
     with atomic_path(path) as temporary:
         mmcv.imwrite(np.vstack(rows), str(temporary))
 
@@ -85,8 +85,7 @@ def main() -> int:
     failed, tiles = False, []
     for split in args.splits:
         part_of_model = 'train_cfg' if split == 'train' else 'test_cfg'
-        num_proposals = (cfg.get('model', {}).get(part_of_model) or {}).get(
-            'num_proposals')
+        num_proposals = (cfg.get('model', {}).get(part_of_model) or {}).get('num_proposals')
         for part in leaf_datasets(cfg[f'{split}_dataloader'].dataset):
             print(f'\n{split}: {part.get("data_root", "")}{part.ann_file}')
             try:

@@ -5,6 +5,7 @@
 Prints a line a file: name, largest error of what was compared, ok / MISMATCH
 / not supported yet. The exit code is 0 only if all are ok.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -14,11 +15,10 @@ from mmdiffdet.convert.parity import replay
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('directory', type=Path)
-    parser.add_argument(
-        '--only', default='*', help='pattern of file names, e.g. "head_*"')
+    parser.add_argument('--only', default='*', help='pattern of file names, e.g. "head_*"')
     args = parser.parse_args()
     pattern = args.only.removesuffix('.safetensors') + '.safetensors'
     paths = sorted(args.directory.glob(pattern))

@@ -8,6 +8,7 @@ MMDetection's DiffusionDet project; DST ends in .pth or .safetensors. Without
 taken to be of mode qk_pos). Nothing is written if a weight is left over or
 missing.
 """
+
 import argparse
 import sys
 from collections import Counter
@@ -21,8 +22,8 @@ from mmdiffdet.convert.checkpoint import convert, read_source, save
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
     parser.add_argument('--config', help='the model to convert to')
@@ -40,9 +41,11 @@ def main() -> int:
         for why, count in Counter(result.ignored.values()).items():
             names = [k for k, v in result.ignored.items() if v == why]
             print(f'  {count} {why}: {", ".join(names)}')
-        for title, names in (('missing', result.missing),
-                             ('left over', result.left_over),
-                             ('of another shape', result.reshaped)):
+        for title, names in (
+            ('missing', result.missing),
+            ('left over', result.left_over),
+            ('of another shape', result.reshaped),
+        ):
             print(f'{title}: {len(names)}')
             for name in names:
                 print(f'  {name}')

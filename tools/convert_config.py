@@ -5,6 +5,7 @@
 _BASE_ files are followed. What has no counterpart is listed here and at the
 top of OUT.py; nothing is dropped silently.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ from mmdiffdet.utils import atomic_path
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
     args = parser.parse_args()

@@ -7,6 +7,7 @@ distils twenty sampling steps into one (and trains a control without the
 teacher), tests them, compares them and leaves a report page. Each command is
 printed; what is done is skipped.
 """
+
 import argparse
 import sys
 import time
@@ -17,6 +18,7 @@ import torch
 
 from mmdiffdet.engine.command import run
 from mmdiffdet.engine.recipe import Stage, recipe, train
+from mmdiffdet.paths import TOOLS
 
 STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
@@ -25,10 +27,12 @@ FOLDER = Path('work_dirs/demo_report')
 def tool(name: str, *arguments: str, show: bool = True) -> None:
     """Run one of the tools and print its output, or keep it in a log."""
     print(f'$ python tools/{name} {" ".join(arguments)}', flush=True)
-    run([sys.executable, f'tools/{name}', *arguments],
+    run(
+        [sys.executable, str(TOOLS / name), *arguments],
         FOLDER / f'{Path(name).stem}.log',
         (lambda line: print(f'  {line}', flush=True)) if show else None,
-        r'\S.*')
+        r'\S.*',
+    )
 
 
 class Progress:
@@ -42,8 +46,7 @@ class Progress:
         if time.time() - self.last > 30:
             self.last = time.time()
             parts = line.split('  ')
-            kept = [p.strip() for p in parts
-                    if p.strip().startswith(('Iter', 'eta', 'loss:'))]
+            kept = [p.strip() for p in parts if p.strip().startswith(('Iter', 'eta', 'loss:'))]
             print('  ' + '  '.join(kept), flush=True)
 
 
@@ -55,18 +58,32 @@ def fast_bf16() -> bool:
     return bool(probe and probe())
 
 
-def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str],
-         precision: str) -> None:
-    tool('test.py', stage.config, stage.checkpoint, *stage.seed_arguments,
-         '--eval-seeds', *seeds, '--steps', *steps, '--ledger', str(ledger),
-         '--exp-name', stage.name, '--work-dir', str(FOLDER / stage.name),
-         '--cfg-options', f'test_cfg.precision={precision}', show=False)
+def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str], precision: str) -> None:
+    tool(
+        'test.py',
+        stage.config,
+        stage.checkpoint,
+        *stage.seed_arguments,
+        '--eval-seeds',
+        *seeds,
+        '--steps',
+        *steps,
+        '--ledger',
+        str(ledger),
+        '--exp-name',
+        stage.name,
+        '--work-dir',
+        str(FOLDER / stage.name),
+        '--cfg-options',
+        f'test_cfg.precision={precision}',
+        show=False,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--eval-seeds', nargs='+', default=['0', '1', '2'])
     parser.add_argument('--steps', nargs=2, default=['1', '20'])
     args = parser.parse_args()
@@ -77,36 +94,67 @@ def main() -> None:
     amp = ['--amp'] if fast_bf16() else []
     stages = [s for s in recipe('demo', 0) if s.name in STAGES]
     for stage in stages:
-        print(f'$ python tools/train.py {stage.config} --train-seed 0 '
-              f'--resume {" ".join(amp)}'.rstrip(), flush=True)
+        print(
+            f'$ python tools/train.py {stage.config} --train-seed 0 '
+            f'--resume {" ".join(amp)}'.rstrip(),
+            flush=True,
+        )
         train(stage, amp, progress=Progress())
     ledger = FOLDER / 'ledger.tsv'
     for stage in stages:
-        test(stage, ledger, args.eval_seeds,
-             [few] if stage.name == 'no_teacher' else args.steps,
-             'bf16' if amp else 'fp32')
-    student, teacher = (f'{name}@sample_step=' for name in ('20to1',
-                                                            'warmstart'))
-    pairs = [[teacher + few, student + few],
-             [teacher + many, student + few, 'sample_step'],
-             ['no_teacher@sample_step=' + few, student + few]]
+        test(
+            stage,
+            ledger,
+            args.eval_seeds,
+            [few] if stage.name == 'no_teacher' else args.steps,
+            'bf16' if amp else 'fp32',
+        )
+    student, teacher = (f'{name}@sample_step=' for name in ('20to1', 'warmstart'))
+    pairs = [
+        [teacher + few, student + few],
+        [teacher + many, student + few, 'sample_step'],
+        ['no_teacher@sample_step=' + few, student + few],
+    ]
     tool('summarize.py', str(ledger))
     for a, b, *across in pairs:
-        tool('summarize.py', str(ledger), '--compare', a, b,
-             *(['--across', *across] if across else []))
+        tool(
+            'summarize.py',
+            str(ledger),
+            '--compare',
+            a,
+            b,
+            *(['--across', *across] if across else []),
+        )
     pictures = [FOLDER / f'{name}.png' for name in ('teacher', 'student')]
     for stage, picture in zip((stages[1], stages[-1]), pictures):
-        tool('analysis_tools/plot_trajectory.py', stage.config,
-             stage.checkpoint, str(picture), '--steps', '7',
-             '--image-index', '3', show=False)
-    tool('analysis_tools/result_page.py', str(ledger), '--out',
-         str(FOLDER / 'index.html'), '--title', 'mmdiffdet: demo',
-         *(part for pair in pairs for part in ('--compare', *pair)),
-         '--pictures', *map(str, pictures))
-    print(f'{(time.time() - started) / 60:.1f} minutes\n\n'
-          f'report:                   {FOLDER / "index.html"}\n'
-          f'every test, a row each:   {ledger}\n'
-          f'boxes on their way:       {pictures[0]}')
+        tool(
+            'analysis_tools/plot_trajectory.py',
+            stage.config,
+            stage.checkpoint,
+            str(picture),
+            '--steps',
+            '7',
+            '--image-index',
+            '3',
+            show=False,
+        )
+    tool(
+        'analysis_tools/result_page.py',
+        str(ledger),
+        '--out',
+        str(FOLDER / 'index.html'),
+        '--title',
+        'mmdiffdet: demo',
+        *(part for pair in pairs for part in ('--compare', *pair)),
+        '--pictures',
+        *map(str, pictures),
+    )
+    print(
+        f'{(time.time() - started) / 60:.1f} minutes\n\n'
+        f'report:                   {FOLDER / "index.html"}\n'
+        f'every test, a row each:   {ledger}\n'
+        f'boxes on their way:       {pictures[0]}'
+    )
 
 
 if __name__ == '__main__':

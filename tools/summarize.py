@@ -14,6 +14,7 @@ may differ. --plan tells, before a study, the smallest difference that numbers
 of train seeds could show at the spread of A, or of the paired differences of
 A and B. Repeated and contradicting rows are told on the error stream.
 """
+
 import argparse
 import re
 import sys
@@ -37,8 +38,8 @@ from mmdiffdet.utils import atomic_path
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('paths', nargs='+', help='files and folders')
     parser.add_argument('--metric', choices=METRICS, default='AP')
     parser.add_argument(
@@ -47,18 +48,18 @@ def parse_args() -> argparse.Namespace:
         action='append',
         default=[],
         metavar=('NAME', 'PATTERN'),
-        help='average several experiments; can be given several times')
+        help='average several experiments; can be given several times',
+    )
     parser.add_argument('--compare', nargs=2, metavar=('A', 'B'))
     parser.add_argument(
         '--plan',
         nargs='+',
         metavar=('A', 'B'),
-        help='the smallest difference that a comparison could show')
-    parser.add_argument(
-        '--across', metavar='FIELD', help='protocol field that is studied')
+        help='the smallest difference that a comparison could show',
+    )
+    parser.add_argument('--across', metavar='FIELD', help='protocol field that is studied')
     parser.add_argument('--format', choices=FORMATS, default='table')
-    parser.add_argument(
-        '--manifest', metavar='OUT.tsv', help='write the index here')
+    parser.add_argument('--manifest', metavar='OUT.tsv', help='write the index here')
     args = parser.parse_args()
     if args.compare and args.plan:
         parser.error('--compare and --plan are two questions: ask one')
@@ -74,22 +75,20 @@ def main() -> int:
     try:
         results = read_results(args.paths)
         experiments = group(results.runs)
-        pools = [pool(experiments, name, patterns)
-                 for name, *patterns in args.pool]
+        pools = [pool(experiments, name, patterns) for name, *patterns in args.pool]
         if len({p.name for p in pools}) < len(pools):
             raise ValueError('--pool: a name is given twice')
         problems = find_problems(results)
         experiments += pools
         if args.manifest:
             text = render_manifest(
-                experiments, summary_records(experiments, results.stated,
-                                             'AP'), METRICS[1:])
+                experiments, summary_records(experiments, results.stated, 'AP'), METRICS[1:]
+            )
             with atomic_path(args.manifest) as path:
                 path.write_text(text)
         if args.compare:
             a, b = (select(experiments, name) for name in args.compare)
-            print(render_comparison(
-                compare(a, b, args.metric, args.across), args.format))
+            print(render_comparison(compare(a, b, args.metric, args.across), args.format))
             names = {a.label, *a.members, b.label, *b.members}
             for problem in problems:
                 if names & set(re.split(r'[;,:]? ', problem)):
@@ -99,7 +98,8 @@ def main() -> int:
             study = plan_study(
                 *(select(experiments, name) for name in args.plan),
                 metric=args.metric,
-                across=args.across)
+                across=args.across,
+            )
             print(render_study(study, args.format))
             return 0
         records = summary_records(experiments, results.stated, args.metric)

@@ -8,6 +8,7 @@
 Each eval seed and number of steps is a row of the ledger; one that is there
 already is not tested again. The resolved config is written beside the log.
 """
+
 import argparse
 import json
 import re
@@ -17,51 +18,48 @@ from typing import List, Optional
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdiffdet.engine.launch import (
+from mmdiffdet.engine.command_line import (
     add_common_arguments,
-    leave_processes,
     load_config,
-    require_checkpoint,
     run_command,
 )
+from mmdiffdet.engine.processes import leave_processes
+from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.engine.test_time_aug import use_tta
 from mmdiffdet.utils import atomic_path
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='.pth or .safetensors file')
+    parser.add_argument('--eval-seeds', nargs='+', type=int, help='seeds of the noise')
+    parser.add_argument('--steps', nargs='+', type=int, help='numbers of sampling steps')
     parser.add_argument(
-        '--eval-seeds', nargs='+', type=int, help='seeds of the noise')
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: scales '
+        'and mirror images, or tta_model and tta_pipeline of the config',
+    )
     parser.add_argument(
-        '--steps', nargs='+', type=int, help='numbers of sampling steps')
+        '--ledger', default='work_dirs/ledger/results.tsv', help='where rows are appended'
+    )
+    parser.add_argument('--no-ledger', action='store_true', help='write no rows')
     parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation: scales '
-        'and mirror images, or tta_model and tta_pipeline of the config')
-    parser.add_argument(
-        '--ledger',
-        default='work_dirs/ledger/results.tsv',
-        help='where rows are appended')
-    parser.add_argument(
-        '--no-ledger', action='store_true', help='write no rows')
-    parser.add_argument(
-        '--exp-name', help='of the rows, the same for all train seeds; by '
-        "default made of the checkpoint's path and --cfg-options")
-    parser.add_argument(
-        '--force', action='store_true', help='replace rows that are there')
+        '--exp-name',
+        help='of the rows, the same for all train seeds; by '
+        "default made of the checkpoint's path and --cfg-options",
+    )
+    parser.add_argument('--force', action='store_true', help='replace rows that are there')
     parser.add_argument('--out', help='write detections to this .pkl file')
+    parser.add_argument('--metrics', help='write the metrics to this .json file')
+    parser.add_argument('--show', action='store_true', help='show detections in a window')
     parser.add_argument(
-        '--metrics', help='write the metrics to this .json file')
-    parser.add_argument(
-        '--show', action='store_true', help='show detections in a window')
-    parser.add_argument(
-        '--show-dir',
-        help='paint detections into this folder below the work directory')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds of --show')
+        '--show-dir', help='paint detections into this folder below the work directory'
+    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds of --show')
     add_common_arguments(parser)
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
@@ -70,8 +68,12 @@ def parse_args() -> argparse.Namespace:
 
 
 # of the model, but columns of a row and no part of its name
-_COLUMNS = ('sampler.sampling_timesteps', 'sampler.eta',
-            'sampler.scheduler.type', 'test_cfg.eval_seed')
+_COLUMNS = (
+    'sampler.sampling_timesteps',
+    'sampler.eta',
+    'sampler.scheduler.type',
+    'test_cfg.eval_seed',
+)
 
 
 def changes_of(options: Optional[dict]) -> List[str]:
@@ -96,17 +98,20 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
     if args.steps:
         others = []
         for variant in loop.get('variants', [{}]):
-            other = {k: v for k, v in variant.items()
-                     if k != 'sampling_timesteps'}
+            other = {k: v for k, v in variant.items() if k != 'sampling_timesteps'}
             if other not in others:
                 others.append(other)
-        loop.variants = [dict(other, sampling_timesteps=steps)
-                         for other in others for steps in args.steps]
+        loop.variants = [
+            dict(other, sampling_timesteps=steps) for other in others for steps in args.steps
+        ]
     if args.tta:
         use_tta(cfg)
     # a student is tested without its teacher
-    hooks = [hook for hook in cfg.get('custom_hooks', [])
-             if hook.type != 'LedgerHook' and 'teacher' not in hook]
+    hooks = [
+        hook
+        for hook in cfg.get('custom_hooks', [])
+        if hook.type != 'LedgerHook' and 'teacher' not in hook
+    ]
     if not args.no_ledger:
         hooks.append(
             dict(
@@ -116,7 +121,9 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
                 exp_name=args.exp_name,
                 changes=changes_of(args.cfg_options),
                 force=args.force,
-                always=bool(args.out or args.show or args.show_dir)))
+                always=bool(args.out or args.show or args.show_dir),
+            )
+        )
     cfg.custom_hooks = hooks
 
 
@@ -133,6 +140,7 @@ def main() -> None:
     if args.show or args.show_dir:
         # late, as mmdiffdet.engine imports MMDetection without its notices
         from mmdet.engine.hooks.utils import trigger_visualization_hook
+
         cfg = trigger_visualization_hook(cfg, args)
     set_up_loop(cfg, args)
     runner = Runner.from_cfg(cfg)

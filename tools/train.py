@@ -1,38 +1,36 @@
 """Train a detector.
 
-    python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [FILE]]
-        [--auto-scale-lr] [--cfg-options KEY=VALUE ...]
+python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [FILE]]
+    [--auto-scale-lr] [--cfg-options KEY=VALUE ...]
 """
+
 import argparse
 
 from mmengine.runner import find_latest_checkpoint
 
-from mmdiffdet.engine.launch import (
+from mmdiffdet.engine.command_line import (
     add_common_arguments,
-    build_trainer,
-    leave_processes,
     load_config,
-    require_checkpoint,
     run_command,
-    training_lock,
-    use_amp,
 )
+from mmdiffdet.engine.processes import leave_processes
+from mmdiffdet.engine.require_checkpoint import require_checkpoint
+from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector')
     parser.add_argument('config', help='config file')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
-        '--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with the batch size')
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='a checkpoint, or the latest one in the work directory')
+        help='a checkpoint, or the latest one in the work directory',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -43,8 +41,7 @@ def main() -> None:
     use_amp(cfg, args.amp)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ValueError(f'--auto-scale-lr: {args.config} has no '
-                             'auto_scale_lr.base_batch_size')
+            raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         if args.resume != 'auto':

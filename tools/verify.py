@@ -9,6 +9,7 @@ equal to the last digit on the same device and versions, within the tolerance
 elsewhere. --digest is what tools/freeze.py printed. Exit status 1 if anything
 does not agree.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -18,22 +19,26 @@ from mmdiffdet.ledger.verify import verify
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('folder', type=Path)
     parser.add_argument('--rerun', type=int, default=0, metavar='N')
-    parser.add_argument(
-        '--checkpoints', type=Path, help='folder that holds them now')
+    parser.add_argument('--checkpoints', type=Path, help='folder that holds them now')
     parser.add_argument('--digest', help='that the folder must have')
-    parser.add_argument(
-        '--tolerance', type=float, default=0.1, help='AP points')
+    parser.add_argument('--tolerance', type=float, default=0.1, help='AP points')
     args = parser.parse_args()
     if args.rerun < 0 or args.tolerance < 0:
         parser.error('--rerun and --tolerance must not be negative')
     test = Path(__file__).with_name('test.py')
     try:
-        result = verify(args.folder, args.rerun, [sys.executable, str(test)],
-                        args.checkpoints, args.digest, args.tolerance)
+        result = verify(
+            args.folder,
+            args.rerun,
+            [sys.executable, str(test)],
+            args.checkpoints,
+            args.digest,
+            args.tolerance,
+        )
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

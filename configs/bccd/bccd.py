@@ -1,8 +1,8 @@
 _base_ = [
     '../_base_/models/diffusiondet_mbv2_fpn.py',
-    '../_base_/datasets/bccd.py', '../_base_/schedules/schedule_800.py',
-    '../_base_/default_runtime.py'
+    '../_base_/datasets/bccd.py',
+    '../_base_/schedules/schedule_800.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(bbox_head=dict(num_classes=3))
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))

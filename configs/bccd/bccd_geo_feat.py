@@ -2,9 +2,9 @@
 _base_ = './bccd_warmstart.py'
 model = dict(
     bbox_head=dict(
-        stage=dict(position_parts=[
-            dict(type='GeometryFeature', schedule=dict(type='constant'))
-        ])),
-    train_cfg=dict(timesteps='sampling'))
+        stage=dict(position_parts=[dict(type='GeometryFeature', schedule=dict(type='constant'))])
+    ),
+    train_cfg=dict(timesteps='sampling'),
+)
 load_from = 'work_dirs/bccd_20to1_seed{{$TRAIN_SEED:0}}/iter_200.pth'
 optim_wrapper = dict(paramwise_cfg=dict(geometry_lr_mult=25))

@@ -4,9 +4,6 @@ model = {{_base_.part}}
 load_from = 'work_dirs/bccd_seed{{$TRAIN_SEED:0}}/iter_800.pth'
 max_iters = 100
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=10)
-]
-optim_wrapper = dict(
-    optimizer=dict(lr=2.5e-5), paramwise_cfg=dict(backbone_lr_mult=0))
+param_scheduler = [dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=10)]
+optim_wrapper = dict(optimizer=dict(lr=2.5e-5), paramwise_cfg=dict(backbone_lr_mult=0))
 default_hooks = dict(checkpoint=dict(interval=25))

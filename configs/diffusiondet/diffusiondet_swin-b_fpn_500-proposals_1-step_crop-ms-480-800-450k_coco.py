@@ -1,5 +1,4 @@
-_base_ = ('./diffusiondet_r50_fpn_500-proposals_1-step_'
-          'crop-ms-480-800-450k_coco.py')
+_base_ = './diffusiondet_r50_fpn_500-proposals_1-step_crop-ms-480-800-450k_coco.py'
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -15,5 +14,8 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://github.com/SwinTransformer/storage/releases/'
-            'download/v1.0.0/swin_base_patch4_window7_224_22k.pth')),
-    neck=dict(in_channels=[128, 256, 512, 1024]))
+            'download/v1.0.0/swin_base_patch4_window7_224_22k.pth',
+        ),
+    ),
+    neck=dict(in_channels=[128, 256, 512, 1024]),
+)

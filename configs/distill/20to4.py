@@ -7,5 +7,6 @@ custom_hooks = [
         type='SamplerDistillHook',
         teacher=dict(checkpoint=load_from),
         teacher_steps=20,
-        student_steps=4)
+        student_steps=4,
+    )
 ]

@@ -2,7 +2,7 @@
 _base_ = '../warmstart/warmstart.py'
 model = dict(
     bbox_head=dict(
-        stage=dict(position_parts=[
-            dict(type='GeometryFeature', schedule=dict(type='constant'))
-        ])))
+        stage=dict(position_parts=[dict(type='GeometryFeature', schedule=dict(type='constant'))])
+    )
+)
 train_cfg = dict(max_iters=1000, val_interval=1000)

@@ -1,7 +1,8 @@
 # Objects365 v2
 _base_ = [
     '../_base_/models/diffusiondet_r50_fpn.py',
-    '../_base_/datasets/objects365v2.py', '../_base_/schedules/schedule_450k.py',
-    '../_base_/default_runtime.py'
+    '../_base_/datasets/objects365v2.py',
+    '../_base_/schedules/schedule_450k.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(bbox_head=dict(num_classes=365))

@@ -1,6 +1,3 @@
 # Attention between objects' proposals follows the overlap of the objects
-_base_ = [
-    '../demo/demo.py',
-    '../_base_/parts/topo.py'
-]
+_base_ = ['../demo/demo.py', '../_base_/parts/topo.py']
 model = {{_base_.part}}

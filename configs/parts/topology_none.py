@@ -1,6 +1,3 @@
 # Ablation: proposals do not see each other
-_base_ = [
-    '../demo/demo.py',
-    '../_base_/parts/topology_none.py'
-]
+_base_ = ['../demo/demo.py', '../_base_/parts/topology_none.py']
 model = {{_base_.part}}

@@ -1,4 +1,5 @@
 """How fast, against the reference's way of computing the same numbers."""
+
 from .curves import Point, curve_variants, plot_curves, points_of
 from .detectors import build_pair, check_detector, head_parts
 from .measure import (
@@ -21,9 +22,26 @@ from .work import (
 )
 
 __all__ = [
-    'Measurement', 'Point', 'Way', 'build_pair', 'check_detector',
-    'count_flops', 'curve_variants', 'decoding_way', 'demo_batch',
-    'head_parts', 'image_way', 'inference_parts', 'interleave',
-    'interleave_parts', 'matrix_peak', 'peak_memory', 'plot_curves',
-    'points_of', 'render', 'sampling_variants', 'testing', 'training_way'
+    'Measurement',
+    'Point',
+    'Way',
+    'build_pair',
+    'check_detector',
+    'count_flops',
+    'curve_variants',
+    'decoding_way',
+    'demo_batch',
+    'head_parts',
+    'image_way',
+    'inference_parts',
+    'interleave',
+    'interleave_parts',
+    'matrix_peak',
+    'peak_memory',
+    'plot_curves',
+    'points_of',
+    'render',
+    'sampling_variants',
+    'testing',
+    'training_way',
 ]

@@ -1,4 +1,5 @@
 """Accuracy against cost: solvers, proposals and stages of a trained model."""
+
 from pathlib import Path
 from statistics import mean
 from typing import Dict, List, NamedTuple, Sequence, Tuple
@@ -12,12 +13,9 @@ _SOLVERS = {
     'DDIM, eta 1': dict(scheduler=dict(type='DDIMScheduler'), eta=1.0),
     'DDIM, eta 0': dict(scheduler=dict(type='DDIMScheduler'), eta=0.0),
     'Euler': dict(scheduler=dict(type='EulerDiscreteScheduler')),
-    'DPM-Solver': dict(
-        scheduler=dict(type='DPMSolverMultistepScheduler'), renewal=None),
-    'UniPC': dict(
-        scheduler=dict(type='UniPCMultistepScheduler'), renewal=None),
-    'DDIM, eta 0, no renewal': dict(
-        scheduler=dict(type='DDIMScheduler'), eta=0.0, renewal=None),
+    'DPM-Solver': dict(scheduler=dict(type='DPMSolverMultistepScheduler'), renewal=None),
+    'UniPC': dict(scheduler=dict(type='UniPCMultistepScheduler'), renewal=None),
+    'DDIM, eta 0, no renewal': dict(scheduler=dict(type='DDIMScheduler'), eta=0.0, renewal=None),
 }
 
 
@@ -41,8 +39,9 @@ class Point(NamedTuple):
     AP_by_seed: List[float]
 
 
-def curve_variants(steps: Sequence[int], num_proposals: int,
-                   num_stages: int) -> Dict[Tuple[str, str, str], dict]:
+def curve_variants(
+    steps: Sequence[int], num_proposals: int, num_stages: int
+) -> Dict[Tuple[str, str, str], dict]:
     """Variants of the test loop by (panel, line, label).
 
     Args:
@@ -53,23 +52,28 @@ def curve_variants(steps: Sequence[int], num_proposals: int,
     variants: Dict[Tuple[str, str, str], dict] = {}
     for name, change in _SOLVERS.items():
         for step in steps:
-            variants['solver', name, str(step)] = dict(
-                change, sampling_timesteps=step)
-    for number in (num_proposals // 4, num_proposals // 2, num_proposals,
-                   2 * num_proposals, 4 * num_proposals):
+            variants['solver', name, str(step)] = dict(change, sampling_timesteps=step)
+    for number in (
+        num_proposals // 4,
+        num_proposals // 2,
+        num_proposals,
+        2 * num_proposals,
+        4 * num_proposals,
+    ):
         variants['proposals', 'one step', str(number)] = dict(
-            sampling_timesteps=1, num_proposals=number)
+            sampling_timesteps=1, num_proposals=number
+        )
     for step in steps:
         if step == 1:
             continue
         for stages in range(1, num_stages + 1):
             variants['stages', f'{step} steps', str(stages)] = dict(
-                sampling_timesteps=step, stages_per_step=[num_stages, stages])
+                sampling_timesteps=step, stages_per_step=[num_stages, stages]
+            )
     return variants
 
 
-def points_of(loop: MultiSeedTestLoop,
-              names: Sequence[Tuple[str, str, str]]) -> List[Point]:
+def points_of(loop: MultiSeedTestLoop, names: Sequence[Tuple[str, str, str]]) -> List[Point]:
     """What a test of all variants found.
 
     Args:
@@ -84,16 +88,15 @@ def points_of(loop: MultiSeedTestLoop,
     points = []
     for i, name in enumerate(names):
         index = range(i * seeds, (i + 1) * seeds)
-        found = [100 * loop.metrics[loop.cases[j].name]['coco/bbox_mAP']
-                 for j in index]
+        found = [100 * loop.metrics[loop.cases[j].name]['coco/bbox_mAP'] for j in index]
         seconds = loop.stopwatch.per_image('features') + mean(
-            loop.stopwatch.per_image(j) for j in index)
+            loop.stopwatch.per_image(j) for j in index
+        )
         points.append(Point(*name, seconds, mean(found), found))
     return points
 
 
-def plot_curves(points: Sequence[Point], path: Path,
-                precision: str) -> None:
+def plot_curves(points: Sequence[Point], path: Path, precision: str) -> None:
     """Draw AP against milliseconds an image, a panel a question.
 
     Args:
@@ -103,23 +106,24 @@ def plot_curves(points: Sequence[Point], path: Path,
     """
     panels = list(dict.fromkeys(p.panel for p in points))
     figure = Figure(figsize=(6 * len(panels), 4.5), layout='constrained')
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0],
-                           panels):
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         here = [p for p in points if p.panel == panel]
         for line in dict.fromkeys(p.line for p in here):
             on = [p for p in here if p.line == line]
-            axes.plot([1000 * p.seconds for p in on], [p.AP for p in on],
-                      marker='o', label=line)
+            axes.plot([1000 * p.seconds for p in on], [p.AP for p in on], marker='o', label=line)
             for p in on:
-                axes.annotate(f' {p.label}', (1000 * p.seconds, p.AP),
-                              fontsize=8)
-        axes.set(xscale='log', ylabel='AP (0 to 100)', title={
-            'solver': 'Solver (numbers: steps)',
-            'proposals': 'Number of proposals',
-            'stages': 'Stages after the first step'}[panel],
-            xlabel=f'ms an image, {precision}')
-        for formatter in (axes.xaxis.set_major_formatter,
-                          axes.xaxis.set_minor_formatter):
+                axes.annotate(f' {p.label}', (1000 * p.seconds, p.AP), fontsize=8)
+        axes.set(
+            xscale='log',
+            ylabel='AP (0 to 100)',
+            title={
+                'solver': 'Solver (numbers: steps)',
+                'proposals': 'Number of proposals',
+                'stages': 'Stages after the first step',
+            }[panel],
+            xlabel=f'ms an image, {precision}',
+        )
+        for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             formatter('{x:.0f}')
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

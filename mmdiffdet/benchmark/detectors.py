@@ -1,4 +1,5 @@
 """The same detector in two ways: ours, and the reference's."""
+
 import copy
 import inspect
 from typing import Any, Dict, List, Optional, Tuple
@@ -52,18 +53,19 @@ class ReferenceDynamicConv(DynamicConv):
 class ReferenceSelfAttention(SelfAttention):
     """As ``nn.MultiheadAttention``, which returns weights unless told not."""
 
-    def forward(self,
-                features: Tensor,
-                position: Optional[Tensor] = None,
-                bias: Optional[Tensor] = None,
-                need_weights: bool = False) -> Tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        features: Tensor,
+        position: Optional[Tensor] = None,
+        bias: Optional[Tensor] = None,
+        need_weights: bool = False,
+    ) -> Tuple[Tensor, Tensor]:
         """See the parent."""
         query = features if position is None else features + position
         if bias is not None:
             batch, num = features.shape[:2]
             bias = bias.expand(batch, self.num_heads, num, num).flatten(0, 1)
-        return nn.MultiheadAttention.forward(
-            self, query, query, features, attn_mask=bias)
+        return nn.MultiheadAttention.forward(self, query, query, features, attn_mask=bias)
 
 
 @MODELS.register_module()
@@ -74,12 +76,11 @@ class ReferenceStage(DiffusionDetStage):
         super().__init__(*args, **kwargs)
         ours = self.inst_interact
         self.inst_interact = ReferenceDynamicConv(
-            ours.feat_channels, ours.dynamic_dim,
-            ours.out_layer.in_features // ours.feat_channels)
+            ours.feat_channels, ours.dynamic_dim, ours.out_layer.in_features // ours.feat_channels
+        )
         for name, layer in list(self.named_modules()):
             if isinstance(layer, PackedLinear):
-                self.set_submodule(
-                    name, nn.Linear(layer.in_features, layer.out_features))
+                self.set_submodule(name, nn.Linear(layer.in_features, layer.out_features))
 
 
 def reference_config(model: ConfigDict) -> ConfigDict:
@@ -94,31 +95,34 @@ def reference_config(model: ConfigDict) -> ConfigDict:
     """
     model = copy.deepcopy(model)
     ours = model.bbox_head.get('roi_extractor') or ConfigDict(
-        inspect.signature(DiffusionDetHead).parameters['roi_extractor']
-        .default)
+        inspect.signature(DiffusionDetHead).parameters['roi_extractor'].default
+    )
     if ours.type.split('.')[-1] != 'GatherRoIExtractor':
-        raise ValueError(f'model.bbox_head.roi_extractor is {ours.type}; the '
-                         'reference is made from a GatherRoIExtractor')
+        raise ValueError(
+            f'model.bbox_head.roi_extractor is {ours.type}; the '
+            'reference is made from a GatherRoIExtractor'
+        )
     model.bbox_head.roi_extractor = dict(
         type='mmdet.SingleRoIExtractor',
         roi_layer=dict(
             type='RoIAlign',
             output_size=ours.get('output_size', 7),
             sampling_ratio=ours.get('sampling_ratio', 2),
-            aligned=True),
+            aligned=True,
+        ),
         out_channels=ours.out_channels,
         featmap_strides=ours.featmap_strides,
-        finest_scale=ours.get('finest_scale', 56))
+        finest_scale=ours.get('finest_scale', 56),
+    )
     model.type = 'ReferenceDiffusionDet'
     model.bbox_head.type = 'ReferenceDiffusionDetHead'
-    stage = model.bbox_head.setdefault(
-        'stage', ConfigDict(type='DiffusionDetStage'))
+    stage = model.bbox_head.setdefault('stage', ConfigDict(type='DiffusionDetStage'))
     if stage.type.split('.')[-1] != 'DiffusionDetStage':
-        raise ValueError(f'model.bbox_head.stage is {stage.type}; the '
-                         'reference is made from a DiffusionDetStage')
+        raise ValueError(
+            f'model.bbox_head.stage is {stage.type}; the reference is made from a DiffusionDetStage'
+        )
     stage.type = 'ReferenceStage'
-    interaction = stage.setdefault(
-        'interaction', ConfigDict(type='SelfAttention'))
+    interaction = stage.setdefault('interaction', ConfigDict(type='SelfAttention'))
     if interaction.type.split('.')[-1] == 'SelfAttention':
         interaction.type = 'ReferenceSelfAttention'
     return model
@@ -127,13 +131,14 @@ def reference_config(model: ConfigDict) -> ConfigDict:
 def check_detector(cfg: Config) -> None:
     """Raise ValueError if the config is not of a DiffusionDet."""
     if cfg.model.type.split('.')[-1] != 'DiffusionDet':
-        raise ValueError(f'{cfg.filename} has model.type={cfg.model.type}; '
-                         'the benchmark is for DiffusionDet')
+        raise ValueError(
+            f'{cfg.filename} has model.type={cfg.model.type}; the benchmark is for DiffusionDet'
+        )
 
 
-def build_pair(cfg: Config,
-               checkpoint: Optional[str] = None,
-               reference: bool = True) -> Dict[str, DiffusionDet]:
+def build_pair(
+    cfg: Config, checkpoint: Optional[str] = None, reference: bool = True
+) -> Dict[str, DiffusionDet]:
     """``ours`` and ``reference``, with the same weights.
 
     Args:
@@ -158,8 +163,9 @@ def build_pair(cfg: Config,
         try:
             ours.load_state_dict(weights.get('state_dict', weights))
         except RuntimeError as error:
-            raise ValueError(f'{checkpoint} is of another model than '
-                             f'{cfg.filename}: {error}') from error
+            raise ValueError(
+                f'{checkpoint} is of another model than {cfg.filename}: {error}'
+            ) from error
     pair = dict(ours=ours)
     if other is not None:
         pair['reference'] = MODELS.build(other)
@@ -170,19 +176,32 @@ def build_pair(cfg: Config,
 
 def head_parts(model: DiffusionDet) -> Dict[str, List[nn.Module]]:
     """The modules of the stages, by what they are for."""
-    parts: Dict[str, List[nn.Module]] = {
-        'RoI features': [model.bbox_head.roi_extractor]}
+    parts: Dict[str, List[nn.Module]] = {'RoI features': [model.bbox_head.roi_extractor]}
     for stage in model.bbox_head.head_series:
         for name, modules in (
             ('attention', [stage.self_attn]),
             ('dynamic convolution', [stage.inst_interact]),
             ('feed-forward', [stage.linear1, stage.linear2]),
-            ('outputs', [stage.block_time_mlp, stage.reg_module,
-                         stage.bboxes_delta, stage.cls_module,
-                         stage.class_logits, *stage.output_parts.values()]),
-            ('parts', [*stage.feature_parts.values(),
-                       *stage.position_parts.values(),
-                       *stage.attention_parts.values(),
-                       *stage.regression_parts.values()])):
+            (
+                'outputs',
+                [
+                    stage.block_time_mlp,
+                    stage.reg_module,
+                    stage.bboxes_delta,
+                    stage.cls_module,
+                    stage.class_logits,
+                    *stage.output_parts.values(),
+                ],
+            ),
+            (
+                'parts',
+                [
+                    *stage.feature_parts.values(),
+                    *stage.position_parts.values(),
+                    *stage.attention_parts.values(),
+                    *stage.regression_parts.values(),
+                ],
+            ),
+        ):
             parts.setdefault(name, []).extend(modules)
     return {name: modules for name, modules in parts.items() if modules}

@@ -1,4 +1,5 @@
 """Seconds, memory and floating-point operations of a call."""
+
 import ctypes
 import time
 from collections import defaultdict
@@ -36,10 +37,9 @@ def _rounds(names: Sequence[str], repeats: int) -> Iterator[Sequence[str]]:
         yield names if number % 2 else names[::-1]
 
 
-def interleave(ways: Mapping[str, Way],
-               repeats: int,
-               states: Mapping[str, State] = NO_STATES
-               ) -> Dict[str, List[float]]:
+def interleave(
+    ways: Mapping[str, Way], repeats: int, states: Mapping[str, State] = NO_STATES
+) -> Dict[str, List[float]]:
     """Seconds of each call of each way; all of them take turns.
 
     What disturbs the machine then disturbs all ways alike. A round that is
@@ -86,7 +86,7 @@ class PartTimer:
             for module in modules:
                 self._handles += [
                     module.register_forward_pre_hook(self._start),
-                    module.register_forward_hook(self._stop(name))
+                    module.register_forward_hook(self._stop(name)),
                 ]
         return self
 
@@ -108,11 +108,12 @@ class PartTimer:
         return stop
 
 
-def interleave_parts(parts: Mapping[str, Parts],
-                     ways: Mapping[str, Way],
-                     repeats: int,
-                     states: Mapping[str, State] = NO_STATES
-                     ) -> Dict[str, Dict[str, List[float]]]:
+def interleave_parts(
+    parts: Mapping[str, Parts],
+    ways: Mapping[str, Way],
+    repeats: int,
+    states: Mapping[str, State] = NO_STATES,
+) -> Dict[str, Dict[str, List[float]]]:
     """Seconds of the parts of each way, as :func:`interleave`.
 
     Args:
@@ -128,19 +129,18 @@ def interleave_parts(parts: Mapping[str, Parts],
     seconds: Dict[str, Dict[str, List[float]]] = {name: {} for name in ways}
     for names in _rounds(list(ways), repeats):
         for name in names:
-            with states.get(name, nullcontext)(), PartTimer(
-                    parts[name]) as timer:
+            with states.get(name, nullcontext)(), PartTimer(parts[name]) as timer:
                 whole = _timed(ways[name])
-            found = dict(timer.seconds,
-                         rest=whole - sum(timer.seconds.values()))
+            found = dict(timer.seconds, rest=whole - sum(timer.seconds.values()))
             for part, value in found.items():
                 seconds[name].setdefault(part, []).append(value)
-    return {name: {part: found[1:] for part, found in of_way.items()}
-            for name, of_way in seconds.items()}
+    return {
+        name: {part: found[1:] for part, found in of_way.items()}
+        for name, of_way in seconds.items()
+    }
 
 
-def _linear_flops(x: torch.Size, weight: torch.Size, *_: Any,
-                  **__: Any) -> int:
+def _linear_flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * x.numel() * weight[0]
 
 
@@ -156,14 +156,12 @@ def count_flops(way: Way) -> int:
     A multiplication and an addition are two. Gathers, normalisations and
     activations are not counted: memory is what they wait for.
     """
-    with FlopCounterMode(
-            display=False, custom_mapping=_ONEDNN_FLOPS) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_ONEDNN_FLOPS) as counter:
         way()
     return counter.get_total_flops()
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device,
-                size: int = 4096) -> float:
+def matrix_peak(dtype: torch.dtype, device: torch.device, size: int = 4096) -> float:
     """Operations a second of square products, the best of three.
 
     Args:

@@ -1,4 +1,5 @@
 """The benchmark's table."""
+
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Dict, List, Optional, Sequence
@@ -44,23 +45,37 @@ class Measurement:
     @property
     def ratio(self) -> Optional[float]:
         """How many times faster than the reference."""
-        return (self.reference_seconds / self.seconds
-                if self.reference_times else None)
+        return self.reference_seconds / self.seconds if self.reference_times else None
 
     @property
     def peak_share(self) -> Optional[float]:
         """Share of the matrix peak that is reached."""
-        return (self.flops / self.seconds / self.matrix_peak
-                if self.flops and self.matrix_peak else None)
+        return (
+            self.flops / self.seconds / self.matrix_peak
+            if self.flops and self.matrix_peak
+            else None
+        )
 
     def record(self) -> Dict[str, Any]:
         """All of it, for JSON."""
-        return dict(asdict(self), seconds=self.seconds, ratio=self.ratio,
-                    peak_share=self.peak_share)
+        return dict(
+            asdict(self), seconds=self.seconds, ratio=self.ratio, peak_share=self.peak_share
+        )
 
 
-_HEADER = ('work', 'images', 'precision', 'ms/image', 'spread', 'reference',
-           'ratio', 'GFLOP/image', 'of matrix peak', 'MiB', 'reference MiB')
+_HEADER = (
+    'work',
+    'images',
+    'precision',
+    'ms/image',
+    'spread',
+    'reference',
+    'ratio',
+    'GFLOP/image',
+    'of matrix peak',
+    'MiB',
+    'reference MiB',
+)
 
 
 def render(measurements: Sequence[Measurement]) -> str:
@@ -72,26 +87,32 @@ def render(measurements: Sequence[Measurement]) -> str:
     """
     rows: List[List[str]] = [list(_HEADER)]
     for m in measurements:
-        rows.append([
-            m.work, str(m.images), m.precision,
-            _number(m.seconds, 1000 / m.images),
-            _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %')
-            if len(m.times) > 1 else 'n/a',
-            _number(m.reference_seconds, 1000 / m.images),
-            _number(m.ratio, 1, 2, 'x'),
-            _number(m.flops, 1e-9 / m.images, 0),
-            _number(m.peak_share, 100, 0, ' %'),
-            _number(m.peak_bytes, 2**-20, 0),
-            _number(m.reference_peak_bytes, 2**-20, 0)
-        ])
+        rows.append(
+            [
+                m.work,
+                str(m.images),
+                m.precision,
+                _number(m.seconds, 1000 / m.images),
+                _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %')
+                if len(m.times) > 1
+                else 'n/a',
+                _number(m.reference_seconds, 1000 / m.images),
+                _number(m.ratio, 1, 2, 'x'),
+                _number(m.flops, 1e-9 / m.images, 0),
+                _number(m.peak_share, 100, 0, ' %'),
+                _number(m.peak_bytes, 2**-20, 0),
+                _number(m.reference_peak_bytes, 2**-20, 0),
+            ]
+        )
     columns = [c for c in zip(*rows) if any(c[1:])]
     widths = [max(map(len, column)) for column in columns]
-    lines = ['| ' + ' | '.join(cell.ljust(w) for cell, w in zip(row, widths))
-             + ' |' for row in zip(*columns)]
+    lines = [
+        '| ' + ' | '.join(cell.ljust(w) for cell, w in zip(row, widths)) + ' |'
+        for row in zip(*columns)
+    ]
     lines.insert(1, '|' + '|'.join('-' * (w + 2) for w in widths) + '|')
     return '\n'.join(lines)
 
 
-def _number(value: Optional[float], scale: float, digits: int = 1,
-            unit: str = '') -> str:
+def _number(value: Optional[float], scale: float, digits: int = 1, unit: str = '') -> str:
     return '' if value is None else f'{value * scale:.{digits}f}{unit}'

@@ -1,4 +1,5 @@
 """What the benchmark times: an image, its parts, a training iteration."""
+
 import copy
 import tempfile
 from contextlib import contextmanager
@@ -34,8 +35,7 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
     """
     dtype = PRECISIONS[precision]
     model.eval()
-    with torch.no_grad(), autocast(
-            enabled=dtype is not None, dtype=dtype), packed(model, dtype):
+    with torch.no_grad(), autocast(enabled=dtype is not None, dtype=dtype), packed(model, dtype):
         # a small image: autocast casts the weights that it sees, and keeps
         # them
         image = next(model.parameters()).new_zeros(1, 3, 64, 64)
@@ -48,8 +48,7 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
         yield
 
 
-def demo_batch(size: Sequence[int], batch_size: int,
-               num_classes: int) -> Dict[str, list]:
+def demo_batch(size: Sequence[int], batch_size: int, num_classes: int) -> Dict[str, list]:
     """Random images with 8 objects, as of a data loader.
 
     Args:
@@ -61,23 +60,24 @@ def demo_batch(size: Sequence[int], batch_size: int,
         dict[str, list]: ``inputs``, (3, H, W) bytes, and ``data_samples``.
     """
     data = demo_mm_inputs(
-        batch_size, (3, *size), num_items=[8] * batch_size,
-        num_classes=num_classes + 1)
+        batch_size, (3, *size), num_items=[8] * batch_size, num_classes=num_classes + 1
+    )
     for sample in data['data_samples']:
         sample.gt_instances.labels -= 1  # they are drawn from 1 on
     return data
 
 
-def sampling_variants(cfg: Config, steps: int,
-                      seeds: Sequence[int] = (0, )) -> List[SamplingVariant]:
+def sampling_variants(
+    cfg: Config, steps: int, seeds: Sequence[int] = (0,)
+) -> List[SamplingVariant]:
     """The config's sampler with so many steps, for each eval seed."""
-    sampler = TASK_UTILS.build(
-        dict(cfg.model.sampler, sampling_timesteps=steps))
+    sampler = TASK_UTILS.build(dict(cfg.model.sampler, sampling_timesteps=steps))
     return [SamplingVariant(sampler, seed) for seed in seeds]
 
 
-def image_way(model: DiffusionDet, data: dict,
-              variants: List[SamplingVariant], one_pass: bool) -> Way:
+def image_way(
+    model: DiffusionDet, data: dict, variants: List[SamplingVariant], one_pass: bool
+) -> Way:
     """Detect in a batch for each variant, all images in one pass.
 
     Args:
@@ -116,18 +116,19 @@ def inference_parts(model: DiffusionDet, data: dict) -> Dict[str, Way]:
     num = model.test_cfg['num_proposals']
     noise = PerImageNoise.from_seed(0, range(len(metas)), inputs.device)
     boxes = model.box_codec.decode(noise(num, 4), sizes)
-    state = model.label_scheduler and model.label_scheduler.prior(
-        len(metas), num, inputs.device)
+    state = model.label_scheduler and model.label_scheduler.prior(len(metas), num, inputs.device)
     t = model.sampler.timesteps[0]
     table = model.bbox_head.tabulate(model.extract_feat(inputs))
     prediction = model.denoiser(table)(boxes, state, t)
-    options = {k: v for k, v in model.test_cfg.items()
-               if k in ('quality_power', 'nms', 'score_thr', 'max_per_img')}
+    options = {
+        k: v
+        for k, v in model.test_cfg.items()
+        if k in ('quality_power', 'nms', 'score_thr', 'max_per_img')
+    }
     return {
-        'backbone and neck': lambda: model.bbox_head.tabulate(
-            model.extract_feat(inputs)),
+        'backbone and neck': lambda: model.bbox_head.tabulate(model.extract_feat(inputs)),
         'head, one step': lambda: model.denoiser(table)(boxes, state, t),
-        'post-processing': lambda: merge_steps([prediction], metas, **options)
+        'post-processing': lambda: merge_steps([prediction], metas, **options),
     }
 
 
@@ -135,30 +136,27 @@ def inference_parts(model: DiffusionDet, data: dict) -> Dict[str, Way]:
 def decoding_way(cfg: Config, size: Tuple[int, int]) -> Iterator[Way]:
     """Read and resize a JPEG file of that size, as the config's test does."""
     dataset = cfg.test_dataloader.dataset
-    pipeline = Compose([
-        step for step in dataset.pipeline
-        if not step['type'].split('.')[-1].startswith(('LoadAnn', 'Pack'))
-    ])
+    pipeline = Compose(
+        [
+            step
+            for step in dataset.pipeline
+            if not step['type'].split('.')[-1].startswith(('LoadAnn', 'Pack'))
+        ]
+    )
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.randint(
-        256, (size[0] // 16, size[1] // 16, 3), generator=generator).byte()
+    coarse = torch.randint(256, (size[0] // 16, size[1] // 16, 3), generator=generator).byte()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'image.jpg')
         cv2.imwrite(path, cv2.resize(coarse.numpy(), size[::-1]))
         yield lambda: pipeline(dict(img_path=path, instances=[]))
 
 
-_WRAPPERS = dict(
-    fp32='PartOptimWrapper',
-    bf16='PartBf16OptimWrapper',
-    fp16='PartAmpOptimWrapper')
+_WRAPPERS = dict(fp32='PartOptimWrapper', bf16='PartBf16OptimWrapper', fp16='PartAmpOptimWrapper')
 
 
-def training_way(cfg: Config,
-                 model: DiffusionDet,
-                 data: dict,
-                 precision: str,
-                 reference: bool = False) -> Way:
+def training_way(
+    cfg: Config, model: DiffusionDet, data: dict, precision: str, reference: bool = False
+) -> Way:
     """A training iteration: losses, gradients, the optimiser's step.
 
     A distillation hook of the config takes part, in the same precision; its
@@ -186,17 +184,14 @@ def training_way(cfg: Config,
         wrapper.loss_scale = 'dynamic'
     optim_wrapper = build_optim_wrapper(model, wrapper)
     model.train()
-    hook = next((h for h in cfg.get('custom_hooks', []) if 'teacher' in h),
-                None)
+    hook = next((h for h in cfg.get('custom_hooks', []) if 'teacher' in h), None)
     if hook is not None:
-        options = {k: v for k, v in hook.items()
-                   if k not in ('type', 'teacher')}
+        options = {k: v for k, v in hook.items() if k not in ('type', 'teacher')}
         taught_by = copy.deepcopy(model)
         if hook.teacher.get('config'):
             other = Config.fromfile(hook.teacher.config).model
             other.backbone.init_cfg = None
-            taught_by = MODELS.build(other).to(
-                next(model.parameters()).device)
+            taught_by = MODELS.build(other).to(next(model.parameters()).device)
         teacher = Teacher(taught_by, 'fp32' if precision == 'fp32' else 'bf16')
         if not reference:
             teacher.compare(model)

@@ -1,4 +1,5 @@
 """Checkpoints of Detectron2 DiffusionDet and of MMDetection's project."""
+
 import codecs
 import pickle
 import re
@@ -24,28 +25,40 @@ PROJECT = "MMDetection's DiffusionDet project"
 
 _SCHEDULE = re.compile(
     r'(bbox_head\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus\w+|'
-    r'posterior_\w+)$')
+    r'posterior_\w+)$'
+)
 _CRITERION = re.compile(r'criterion\.')
 _PIXELS = re.compile(r'pixel_(mean|std)$')
 
 # Detectron2's backbone and pyramid -> MMDetection's
 _NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)$'
 _BACKBONE = (
-    (r'backbone\.bottom_up\.stem\.conv1\.norm\.' + _NORM,
-     r'backbone.bn1.\1'),
+    (r'backbone\.bottom_up\.stem\.conv1\.norm\.' + _NORM, r'backbone.bn1.\1'),
     (r'backbone\.bottom_up\.stem\.conv1\.weight$', 'backbone.conv1.weight'),
-    (r'backbone\.bottom_up\.res(\d)\.(\d+)\.conv(\d)\.norm\.' + _NORM,
-     lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.bn{m[3]}.{m[4]}'),
-    (r'backbone\.bottom_up\.res(\d)\.(\d+)\.conv(\d)\.weight$',
-     lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.conv{m[3]}.weight'),
-    (r'backbone\.bottom_up\.res(\d)\.(\d+)\.shortcut\.norm\.' + _NORM,
-     lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.1.{m[3]}'),
-    (r'backbone\.bottom_up\.res(\d)\.(\d+)\.shortcut\.weight$',
-     lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.0.weight'),
-    (r'backbone\.fpn_lateral(\d)\.(weight|bias)$',
-     lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.{m[2]}'),
-    (r'backbone\.fpn_output(\d)\.(weight|bias)$',
-     lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.{m[2]}'),
+    (
+        r'backbone\.bottom_up\.res(\d)\.(\d+)\.conv(\d)\.norm\.' + _NORM,
+        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.bn{m[3]}.{m[4]}',
+    ),
+    (
+        r'backbone\.bottom_up\.res(\d)\.(\d+)\.conv(\d)\.weight$',
+        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.conv{m[3]}.weight',
+    ),
+    (
+        r'backbone\.bottom_up\.res(\d)\.(\d+)\.shortcut\.norm\.' + _NORM,
+        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.1.{m[3]}',
+    ),
+    (
+        r'backbone\.bottom_up\.res(\d)\.(\d+)\.shortcut\.weight$',
+        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.0.weight',
+    ),
+    (
+        r'backbone\.fpn_lateral(\d)\.(weight|bias)$',
+        lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.{m[2]}',
+    ),
+    (
+        r'backbone\.fpn_output(\d)\.(weight|bias)$',
+        lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.{m[2]}',
+    ),
 )
 _RESNET_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
@@ -85,18 +98,18 @@ class _AllowListUnpickler(pickle.Unpickler):
         ('numpy', 'ndarray'): np.ndarray,
         ('numpy', 'dtype'): np.dtype,
         ('_codecs', 'encode'): codecs.encode,
-        **{(f'numpy.{core}.multiarray', name): getattr(
-            np._core.multiarray, name)
-           for core in ('core', '_core')
-           for name in ('_reconstruct', 'scalar')},
+        **{
+            (f'numpy.{core}.multiarray', name): getattr(np._core.multiarray, name)
+            for core in ('core', '_core')
+            for name in ('_reconstruct', 'scalar')
+        },
     }
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return self._ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(
-                f'{module}.{name} is not allowed in a .pkl') from None
+            raise pickle.UnpicklingError(f'{module}.{name} is not allowed in a .pkl') from None
 
 
 def read_source(path: Path) -> Dict[str, Tensor]:
@@ -113,8 +126,7 @@ def read_source(path: Path) -> Dict[str, Tensor]:
     if path.suffix == '.pkl':
         try:
             with open(path, 'rb') as file:
-                content = _AllowListUnpickler(
-                    file, encoding='latin1').load()
+                content = _AllowListUnpickler(file, encoding='latin1').load()
         except (pickle.UnpicklingError, EOFError) as error:
             raise ValueError(f'{path} was not opened: {error}') from error
     else:
@@ -126,16 +138,15 @@ def read_source(path: Path) -> Dict[str, Tensor]:
     if not isinstance(weights, dict):
         raise ValueError(f'{path} has no "model" or "state_dict" with weights')
     weights = {
-        re.sub(r'^module\.', '', k):
-        torch.from_numpy(np.array(v))
-        if isinstance(v, np.ndarray) else v
+        re.sub(r'^module\.', '', k): torch.from_numpy(np.array(v))
+        if isinstance(v, np.ndarray)
+        else v
         for k, v in weights.items()
     }
     return {k: v for k, v in weights.items() if isinstance(v, Tensor)}
 
 
-def convert(source: Dict[str, Tensor],
-            model_cfg: Optional[dict] = None) -> Conversion:
+def convert(source: Dict[str, Tensor], model_cfg: Optional[dict] = None) -> Conversion:
     """Rename weights and compare with the model they make.
 
     Args:
@@ -154,7 +165,8 @@ def convert(source: Dict[str, Tensor],
         raise ValueError(
             'neither a checkpoint of Detectron2 DiffusionDet (no weight is '
             "named head.head_series.*) nor of MMDetection's project "
-            '(bbox_head.head_series.*)')
+            '(bbox_head.head_series.*)'
+        )
     ignored, head, body = _sort(source, prefix)
     expected = _expected(head, body, model_cfg)
     head_names = [k[10:] for k in expected if k.startswith('bbox_head.')]
@@ -173,7 +185,8 @@ def convert(source: Dict[str, Tensor],
             if weights[name].shape != expected[name].shape:
                 result.reshaped.append(
                     f'{name}: {tuple(weights[name].shape)}, the model has '
-                    f'{tuple(expected[name].shape)}')
+                    f'{tuple(expected[name].shape)}'
+                )
             result.weights[name] = weights[name].contiguous()
     return result
 
@@ -190,18 +203,18 @@ def save(conversion: Conversion, path: Path) -> None:
     with atomic_path(path) as temporary:
         if path.suffix == '.pth':
             torch.save(
-                dict(
-                    meta=dict(converted_from=conversion.kind),
-                    state_dict=conversion.weights), temporary)
+                dict(meta=dict(converted_from=conversion.kind), state_dict=conversion.weights),
+                temporary,
+            )
         else:
             safetensors.torch.save_file(
-                conversion.weights,
-                temporary,
-                metadata=dict(converted_from=conversion.kind))
+                conversion.weights, temporary, metadata=dict(converted_from=conversion.kind)
+            )
 
 
-def _sort(source: Dict[str, Tensor], prefix: str
-          ) -> Tuple[Dict[str, str], Dict[str, Tensor], Dict[str, Tensor]]:
+def _sort(
+    source: Dict[str, Tensor], prefix: str
+) -> Tuple[Dict[str, str], Dict[str, Tensor], Dict[str, Tensor]]:
     """Ignored names, weights of the head without prefix, all others."""
     ignored, head, body = {}, {}, {}
     for name, value in source.items():
@@ -212,7 +225,7 @@ def _sort(source: Dict[str, Tensor], prefix: str
         elif _PIXELS.match(name):
             ignored[name] = 'data_preprocessor of the config'
         elif name.startswith(prefix):
-            head[name[len(prefix):]] = value
+            head[name[len(prefix) :]] = value
         else:
             for pattern, replacement in _BACKBONE:
                 name, found = re.subn(pattern, replacement, name)
@@ -222,25 +235,28 @@ def _sort(source: Dict[str, Tensor], prefix: str
     return ignored, head, body
 
 
-def _expected(head: Dict[str, Tensor], body: Dict[str, Tensor],
-              model_cfg: Optional[dict]) -> Dict[str, Tensor]:
+def _expected(
+    head: Dict[str, Tensor], body: Dict[str, Tensor], model_cfg: Optional[dict]
+) -> Dict[str, Tensor]:
     if model_cfg is None:
         blocks = tuple(
-            len({k.split('.')[2]
-                 for k in body if k.startswith(f'backbone.layer{i}.')})
-            for i in (1, 2, 3, 4))
+            len({k.split('.')[2] for k in body if k.startswith(f'backbone.layer{i}.')})
+            for i in (1, 2, 3, 4)
+        )
         if blocks not in _RESNET_DEPTHS:
             raise ValueError(
                 f'the backbone is no ResNet-50, 101 or 152 (blocks {blocks}); '
-                'give the model with --config')
+                'give the model with --config'
+            )
         options = options_of(head)
         model_cfg = dict(
             model_config(options),
-            backbone=dict(
-                type='mmdet.ResNet', depth=_RESNET_DEPTHS[blocks]),
+            backbone=dict(type='mmdet.ResNet', depth=_RESNET_DEPTHS[blocks]),
             neck=dict(
                 type='mmdet.FPN',
                 in_channels=[256, 512, 1024, 2048],
                 out_channels=options['HIDDEN_DIM'],
-                num_outs=4))
+                num_outs=4,
+            ),
+        )
     return MODELS.build(ConfigDict(model_cfg)).state_dict()

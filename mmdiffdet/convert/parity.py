@@ -4,6 +4,7 @@ A file is named ``<kind>_*.safetensors``; its kind says which function of this
 module replays it. Metadata ``knobs`` are options of the seed system, read
 through :mod:`~mmdiffdet.convert.seed_options`.
 """
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,9 @@ TOLERANCES = {
     'grad': dict(gradients=2e-4, scalar=1e-4),
     'sample': dict(boxes=2e-3, logits=5e-4, quality=5e-4),
     'loss': dict(losses=1e-5, assignments=0.0),
-    'schedules': dict(
-        betas=1e-5, alphas_cumprod=1e-5, timesteps=0.0, labels=1e-5),
+    'schedules': dict(betas=1e-5, alphas_cumprod=1e-5, timesteps=0.0, labels=1e-5),
 }
-_LOSS_NAMES = dict(
-    loss_ce='loss_cls', loss_graph='loss_topology')  # others are the same
+_LOSS_NAMES = dict(loss_ce='loss_cls', loss_graph='loss_topology')  # others are the same
 
 
 @dataclass
@@ -81,15 +80,13 @@ class Golden:
 
     def head_weights(self) -> Dict[str, Tensor]:
         """Weights of the head under the seed's names."""
-        return {
-            k[5:]: v
-            for k, v in self.tensors.items() if k.startswith('head.')
-        }
+        return {k[5:]: v for k, v in self.tensors.items() if k.startswith('head.')}
 
     def image_sizes(self, batch: int) -> Tensor:
         """(B, 2) height and width."""
-        sizes = [[float(n) for n in size.split(',')]
-                 for size in self.metadata['image_hw'].split(';')]
+        sizes = [
+            [float(n) for n in size.split(',')] for size in self.metadata['image_hw'].split(';')
+        ]
         return torch.tensor(sizes if len(sizes) == batch else sizes * batch)
 
     def model(self) -> DiffusionDet:
@@ -98,10 +95,8 @@ class Golden:
         if 'guidance' in config['sampler']:
             config['sampler']['guidance']['batch_mean'] = True
         model = MODELS.build(
-            dict(
-                config,
-                backbone=dict(type=torch.nn.Identity),
-                neck=dict(type=torch.nn.Identity)))
+            dict(config, backbone=dict(type=torch.nn.Identity), neck=dict(type=torch.nn.Identity))
+        )
         ours = model.bbox_head.state_dict()
         weights, _ = rename_all(self.head_weights(), ours)
         model.bbox_head.load_state_dict(weights)
@@ -132,12 +127,13 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether something was compared and all of it is within tolerance."""
-        return bool(self.errors) and not self.problem and all(
-            error <= self.tolerances[key]
-            for key, error in self.errors.items())
+        return (
+            bool(self.errors)
+            and not self.problem
+            and all(error <= self.tolerances[key] for key, error in self.errors.items())
+        )
 
-    def compare(self, what: str, found: Tensor, expected: Tensor,
-                relative_to: float = 1.0) -> None:
+    def compare(self, what: str, found: Tensor, expected: Tensor, relative_to: float = 1.0) -> None:
         """Add the largest absolute error / ``relative_to``.
 
         That of NaN and of another shape is infinite.
@@ -146,10 +142,8 @@ class Report:
             self.errors[what] = torch.inf
             return
         error = (found.double() - expected.double()).abs()
-        error = error.nan_to_num(torch.inf).max().item() if len(
-            error.flatten()) else 0.0
-        self.errors[what] = max(
-            self.errors.get(what, 0.0), error / relative_to)
+        error = error.nan_to_num(torch.inf).max().item() if len(error.flatten()) else 0.0
+        self.errors[what] = max(self.errors.get(what, 0.0), error / relative_to)
 
     def __str__(self) -> str:
         verdict = self.problem or ('ok' if self.ok else 'MISMATCH')
@@ -168,7 +162,7 @@ def replay(path: Path) -> Report:
         golden = Golden.load(path)
         function = _REPLAYS.get(golden.kind)
         if function is None:
-            report.problem = (f'not supported yet: kind {golden.kind!r}')
+            report.problem = f'not supported yet: kind {golden.kind!r}'
             return report
         report.tolerances = TOLERANCES[golden.kind]
         function(golden, report)
@@ -179,15 +173,15 @@ def replay(path: Path) -> Report:
     return report
 
 
-def _run_head(golden: Golden, model: DiffusionDet,
-              feats: List[Tensor]) -> HeadOutput:
+def _run_head(golden: Golden, model: DiffusionDet, feats: List[Tensor]) -> HeadOutput:
     attention = 'out.attn' in golden.tensors
     return model.bbox_head(
         model.bbox_head.tabulate(feats),
         golden.tensors['in.boxes'],
         golden.tensors['in.t'],
         golden.tensors.get('in.label_state'),
-        need_attention=attention)
+        need_attention=attention,
+    )
 
 
 @torch.no_grad()
@@ -197,9 +191,14 @@ def _replay_head(golden: Golden, report: Report) -> None:
         logits=output.logits,
         boxes=output.boxes,
         quality=output.extras.get('quality'),
-        attention=output.attention)
-    for what, key in (('boxes', 'boxes'), ('logits', 'logits'),
-                      ('quality', 'quality'), ('attention', 'attn')):
+        attention=output.attention,
+    )
+    for what, key in (
+        ('boxes', 'boxes'),
+        ('logits', 'logits'),
+        ('quality', 'quality'),
+        ('attention', 'attn'),
+    ):
         if f'out.{key}' in golden.tensors:
             report.compare(what, found[what], golden.tensors[f'out.{key}'])
 
@@ -208,18 +207,20 @@ def _replay_grad(golden: Golden, report: Report) -> None:
     model = golden.model().train()
     feats = [f.clone().requires_grad_() for f in golden.features()]
     output = _run_head(golden, model, feats)
-    scalar = sum((value * golden.tensors[f'in.weight_{name}']).sum()
-                 for name, value in (('logits', output.logits),
-                                     ('boxes', output.boxes),
-                                     *output.extras.items()))
+    scalar = sum(
+        (value * golden.tensors[f'in.weight_{name}']).sum()
+        for name, value in (
+            ('logits', output.logits),
+            ('boxes', output.boxes),
+            *output.extras.items(),
+        )
+    )
     expected = golden.tensors['out.scalar']
-    report.compare('scalar', scalar.detach(), expected,
-                   expected.abs().item())
+    report.compare('scalar', scalar.detach(), expected, expected.abs().item())
     scalar.backward()
     found = {f'feat{i}': f.grad for i, f in enumerate(feats)}
     parameters = dict(model.bbox_head.named_parameters())
-    recorded = {k[5:]: v for k, v in golden.tensors.items()
-                if k.startswith('grad.')}
+    recorded = {k[5:]: v for k, v in golden.tensors.items() if k.startswith('grad.')}
     # what cancels (a shift of all logits of a softmax) is nothing but
     # rounding, 1e-7 of what it is made of
     rounding = 1e-7 * max(g.abs().max().item() for g in recorded.values())
@@ -257,11 +258,11 @@ def _replay_sample(golden: Golden, report: Report) -> None:
         eta=float(golden.metadata['eta']),
         label_scheduler=model.label_scheduler,
         guidance=model.sampler.guidance,
-        callback=keep)
+        callback=keep,
+    )
     for what in ('boxes', 'logits', 'quality'):
         if f'out.{what}' in golden.tensors:
-            report.compare(what, getattr(prediction, what),
-                           golden.tensors[f'out.{what}'])
+            report.compare(what, getattr(prediction, what), golden.tensors[f'out.{what}'])
 
 
 def _replay_loss(golden: Golden, report: Report) -> None:
@@ -275,13 +276,13 @@ def _replay_loss(golden: Golden, report: Report) -> None:
         tensors['in.boxes'],
         dict(quality=tensors['in.quality']),
         modulated=None,
-        attention=tensors['in.attn'])
+        attention=tensors['in.attn'],
+    )
     batch = output.logits.size(1)
     image_sizes = golden.image_sizes(batch)
     objects = [
-        InstanceData(
-            bboxes=tensors[f'in.gt{i}.bboxes'],
-            labels=tensors[f'in.gt{i}.labels']) for i in range(batch)
+        InstanceData(bboxes=tensors[f'in.gt{i}.bboxes'], labels=tensors[f'in.gt{i}.labels'])
+        for i in range(batch)
     ]
     losses = criterion(output, objects, image_sizes)
     for key, expected in tensors.items():
@@ -291,10 +292,10 @@ def _replay_loss(golden: Golden, report: Report) -> None:
         name = _LOSS_NAMES.get(name, name)
         if key.endswith('_0'):
             name = 's0.' + name
-        report.compare('losses', losses[name].detach(), expected,
-                       max(expected.abs().item(), 1e-6))
-    index = assign(criterion.assigner, output.logits, output.boxes,
-                   PaddedObjects.pad(objects), image_sizes).index[-1]
+        report.compare('losses', losses[name].detach(), expected, max(expected.abs().item(), 1e-6))
+    index = assign(
+        criterion.assigner, output.logits, output.boxes, PaddedObjects.pad(objects), image_sizes
+    ).index[-1]
     for i, found in enumerate(index):
         report.compare('assignments', found, tensors[f'out.assigned_gt{i}'])
 
@@ -311,10 +312,8 @@ def _replay_schedules(golden: Golden, report: Report) -> None:
             report.compare('timesteps', sampler.scheduler.timesteps, expected)
         elif len(parts) == 3:
             kernel, schedule, t = parts
-            labels = D3PMScheduler(
-                expected.size(-1) - 1, kernel=kernel, keep_schedule=schedule)
-            found = labels.add_noise(golden.tensors['c0'][None],
-                                     torch.tensor([int(t[1:])]))
+            labels = D3PMScheduler(expected.size(-1) - 1, kernel=kernel, keep_schedule=schedule)
+            found = labels.add_noise(golden.tensors['c0'][None], torch.tensor([int(t[1:])]))
             report.compare('labels', found[0], expected)
 
 
@@ -323,4 +322,5 @@ _REPLAYS = dict(
     grad=_replay_grad,
     sample=_replay_sample,
     loss=_replay_loss,
-    schedules=_replay_schedules)
+    schedules=_replay_schedules,
+)

@@ -1,4 +1,5 @@
 """Training configs of the seed system (Detectron2 YAML) as configs of ours."""
+
 import ast
 import os.path as osp
 from dataclasses import dataclass, field
@@ -9,10 +10,10 @@ import yaml
 from mmengine.config import Config
 
 from ..datasets.from_file import extra_coco_datasets
+from ..paths import CONFIGS
 from .seed_model import model_config
 from .seed_options import OPTIONS, sections
 
-_CONFIGS = Path(__file__).parents[2] / 'configs'
 _PREFIX = 'MODEL.DiffusionDet.'
 # Detectron2's names of data sets -> files of configs/_base_/datasets
 _DATASETS = {
@@ -113,43 +114,41 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
         short = name.removeprefix(_PREFIX)
         if short not in OPTIONS:
             unknown[name] = 'unknown'
-        elif OPTIONS[short].section == 'fixed' and not _equal(
-                value, OPTIONS[short].default):
+        elif OPTIONS[short].section == 'fixed' and not _equal(value, OPTIONS[short].default):
             unknown[name] = f'only {OPTIONS[short].default!r} is supported'
         else:
             known[short] = value
-            if OPTIONS[short].section == 'unused' and not _equal(
-                    value, OPTIONS[short].default):
+            if OPTIONS[short].section == 'unused' and not _equal(value, OPTIONS[short].default):
                 unknown[name] = f'{value!r} has no counterpart'
     s = sections(known)
     result = ConvertedConfig({}, unknown)
-    model = model_config({
-        k: v
-        for k, v in known.items() if '.' not in k and k.isupper()
-        and OPTIONS[k].section not in
-        ('schedule', 'fixed', 'unused', 'distill')
-    })
+    model = model_config(
+        {
+            k: v
+            for k, v in known.items()
+            if '.' not in k
+            and k.isupper()
+            and OPTIONS[k].section not in ('schedule', 'fixed', 'unused', 'distill')
+        }
+    )
     bases = ['default_runtime.py']
     dataset = _dataset(s['data'], result)
     if dataset:
         bases.append(f'datasets/{dataset}.py')
-    base_dir = osp.relpath(_CONFIGS / '_base_', out.parent.resolve())
+    base_dir = osp.relpath(CONFIGS / '_base_', out.parent.resolve())
     result.config = dict(
         _base_=[f'{base_dir}/{base}' for base in bases],
         model=dict(
             model,
             data_preprocessor=dict(
-                type='DetDataPreprocessor',
-                pad_size_divisor=32,
-                **s['preprocessor']),
+                type='DetDataPreprocessor', pad_size_divisor=32, **s['preprocessor']
+            ),
             backbone=_backbone(s['backbone'], result),
-            neck=dict(
-                type='FPN',
-                in_channels=[256, 512, 1024, 2048],
-                num_outs=4,
-                **s['neck'])),
+            neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], num_outs=4, **s['neck']),
+        ),
         **_schedule(s, result),
-        **_data(s['data'], dataset))
+        **_data(s['data'], dataset),
+    )
     return result
 
 
@@ -161,8 +160,7 @@ def dump(result: ConvertedConfig, source: Path) -> str:
         source (Path): The YAML, to be named.
     """
     lines = [f'# From {source.name}']
-    lines += [f'# Not converted: {k} ({why})'
-              for k, why in sorted(result.unknown.items())]
+    lines += [f'# Not converted: {k} ({why})' for k, why in sorted(result.unknown.items())]
     lines += [f'# To do: {note}' for note in result.notes]
     return '\n'.join(lines) + '\n' + Config(result.config).pretty_text
 
@@ -179,16 +177,15 @@ def _dataset(data: Dict[str, Any], result: ConvertedConfig) -> str:
     if len(found) == 1 and None not in found:
         return found.pop()
     if len(names) == 2 and set(names) <= set(extra_coco_datasets()):
-        result.notes.append('keep EXTRA_COCO_DATASETS set: ann_file holds '
-                            'names of it')
+        result.notes.append('keep EXTRA_COCO_DATASETS set: ann_file holds names of it')
         return 'own_coco'
     for key in ('DATASETS.TRAIN', 'DATASETS.TEST'):
-        result.unknown[key] = (
-            f'no base config for {", ".join(data[key]) or "no data set"}')
+        result.unknown[key] = f'no base config for {", ".join(data[key]) or "no data set"}'
     result.notes.append(
         'add a data set from configs/_base_/datasets to _base_, then set '
         'train_dataloader.batch_size='
-        f'{data["SOLVER.IMS_PER_BATCH"]} (images of all processes)')
+        f'{data["SOLVER.IMS_PER_BATCH"]} (images of all processes)'
+    )
     return ''
 
 
@@ -202,42 +199,41 @@ def _backbone(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
         frozen_stages=freeze - 1,
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
-        style='caffe' if s['MODEL.RESNETS.STRIDE_IN_1X1'] else 'pytorch')
+        style='caffe' if s['MODEL.RESNETS.STRIDE_IN_1X1'] else 'pytorch',
+    )
     weights = s['MODEL.WEIGHTS']
     torchvision = _IMAGENET.get(osp.basename(weights))
     if torchvision and 'torchvision' in weights:
         backbone['init_cfg'] = dict(
-            type='Pretrained',
-            checkpoint=f'https://download.pytorch.org/models/{torchvision}')
+            type='Pretrained', checkpoint=f'https://download.pytorch.org/models/{torchvision}'
+        )
     elif weights:
         result.unknown['MODEL.WEIGHTS'] = weights
         result.notes.append(
-            f'convert {weights} with tools/convert_checkpoint.py and give '
-            'the result as load_from')
+            f'convert {weights} with tools/convert_checkpoint.py and give the result as load_from'
+        )
     return backbone
 
 
-def _schedule(s: Dict[str, Any],
-              result: ConvertedConfig) -> Dict[str, Any]:
+def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
     t = s['schedule']
     iters = t['SOLVER.MAX_ITER']
     wrapper = dict(
-        type='PartAmpOptimWrapper'
-        if t['SOLVER.AMP.ENABLED'] else 'PartOptimWrapper',
+        type='PartAmpOptimWrapper' if t['SOLVER.AMP.ENABLED'] else 'PartOptimWrapper',
         constructor='PartOptimWrapperConstructor',
-        optimizer=dict(
-            type='AdamW',
-            lr=t['SOLVER.BASE_LR'],
-            weight_decay=t['SOLVER.WEIGHT_DECAY']),
+        optimizer=dict(type='AdamW', lr=t['SOLVER.BASE_LR'], weight_decay=t['SOLVER.WEIGHT_DECAY']),
         paramwise_cfg=dict(
             backbone_lr_mult=t['SOLVER.BACKBONE_MULTIPLIER'],
-            **{f'{k}_lr_mult': v for k, v in s['lr_mult'].items()}))
+            **{f'{k}_lr_mult': v for k, v in s['lr_mult'].items()},
+        ),
+    )
     if t['SOLVER.AMP.ENABLED']:
         wrapper['loss_scale'] = 'dynamic'
     if t['SOLVER.CLIP_GRADIENTS.ENABLED']:
         wrapper['clip_grad'] = dict(
             max_norm=t['SOLVER.CLIP_GRADIENTS.CLIP_VALUE'],
-            norm_type=t['SOLVER.CLIP_GRADIENTS.NORM_TYPE'])
+            norm_type=t['SOLVER.CLIP_GRADIENTS.NORM_TYPE'],
+        )
     warmup = t['SOLVER.WARMUP_ITERS']
     schedulers = [
         dict(
@@ -246,7 +242,8 @@ def _schedule(s: Dict[str, Any],
             begin=0,
             end=iters,
             milestones=list(t['SOLVER.STEPS']),
-            gamma=t['SOLVER.GAMMA'])
+            gamma=t['SOLVER.GAMMA'],
+        )
     ]
     if warmup > 0:
         schedulers.insert(
@@ -256,30 +253,28 @@ def _schedule(s: Dict[str, Any],
                 start_factor=t['SOLVER.WARMUP_FACTOR'],
                 by_epoch=False,
                 begin=0,
-                end=warmup))
+                end=warmup,
+            ),
+        )
     config = dict(
         train_cfg=dict(
-            type='IterBasedTrainLoop',
-            max_iters=iters,
-            val_interval=t['TEST.EVAL_PERIOD'] or iters),
+            type='IterBasedTrainLoop', max_iters=iters, val_interval=t['TEST.EVAL_PERIOD'] or iters
+        ),
         val_cfg=dict(type='ValLoop'),
         test_cfg=dict(type='MultiSeedTestLoop'),
         param_scheduler=schedulers,
         optim_wrapper=wrapper,
-        auto_scale_lr=dict(
-            enable=False, base_batch_size=s['data']['SOLVER.IMS_PER_BATCH']),
-        default_hooks=dict(
-            checkpoint=dict(interval=t['SOLVER.CHECKPOINT_PERIOD'])),
-        work_dir=t['OUTPUT_DIR'])
+        auto_scale_lr=dict(enable=False, base_batch_size=s['data']['SOLVER.IMS_PER_BATCH']),
+        default_hooks=dict(checkpoint=dict(interval=t['SOLVER.CHECKPOINT_PERIOD'])),
+        work_dir=t['OUTPUT_DIR'],
+    )
     if t['SEED'] >= 0:
         config['randomness'] = dict(seed=t['SEED'])
     hooks = []
     if t['MODEL_EMA.ENABLED']:
         hooks.append(
-            dict(
-                type='EMAHook',
-                ema_type='ExpMomentumEMA',
-                momentum=1 - t['MODEL_EMA.DECAY']))
+            dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=1 - t['MODEL_EMA.DECAY'])
+        )
     if any(s['geometry_warmup'].values()) and s['switch']['GEO_FEAT']:
         hooks.append(dict(type='GeometryWarmupHook', **s['geometry_warmup']))
     if s['switch']['USE_FED_LOSS']:
@@ -287,24 +282,27 @@ def _schedule(s: Dict[str, Any],
     distill = dict(s['distill'])
     weights = distill.pop('teacher')
     if weights:
-        checkpoint = weights if '://' in weights else str(
-            Path(weights).with_suffix('.safetensors'))
+        checkpoint = weights if '://' in weights else str(Path(weights).with_suffix('.safetensors'))
         hooks.append(
-            dict(
-                type='SamplerDistillHook',
-                teacher=dict(checkpoint=checkpoint),
-                **distill))
-        result.notes.append(f'convert the teacher: python tools/'
-                            f'convert_checkpoint.py {weights} {checkpoint}')
+            dict(type='SamplerDistillHook', teacher=dict(checkpoint=checkpoint), **distill)
+        )
+        result.notes.append(
+            f'convert the teacher: python tools/convert_checkpoint.py {weights} {checkpoint}'
+        )
         result.notes.append(
             f'compare {distill} of SamplerDistillHook with the seed: what the '
-            'YAML does not set has the values of the "stable" recipe')
+            'YAML does not set has the values of the "stable" recipe'
+        )
     else:
-        result.unknown.update({
-            f'{_PREFIX}{name}': 'there is no SAMPLER_DISTILL_TEACHER_WEIGHTS'
-            for name, option in OPTIONS.items() if option.section == 'distill'
-            and not _equal(distill.get(option.key, ''), option.default)
-            and option.key != 'teacher'})
+        result.unknown.update(
+            {
+                f'{_PREFIX}{name}': 'there is no SAMPLER_DISTILL_TEACHER_WEIGHTS'
+                for name, option in OPTIONS.items()
+                if option.section == 'distill'
+                and not _equal(distill.get(option.key, ''), option.default)
+                and option.key != 'teacher'
+            }
+        )
     if hooks:
         config['custom_hooks'] = hooks
     return config
@@ -315,15 +313,15 @@ def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
         return {}
     workers = data['DATALOADER.NUM_WORKERS']
     test_scale = (data['INPUT.MAX_SIZE_TEST'], data['INPUT.MIN_SIZE_TEST'])
-    test = Config.fromfile(
-        _CONFIGS / f'_base_/datasets/{dataset}.py').test_pipeline
+    test = Config.fromfile(CONFIGS / f'_base_/datasets/{dataset}.py').test_pipeline
     for transform in test:
         if transform['type'] == 'Resize':
             transform['scale'] = (max(test_scale), min(test_scale))
     loader = dict(
         num_workers=workers,
         persistent_workers=workers > 0,
-        dataset=dict(pipeline=[dict(t) for t in test]))
+        dataset=dict(pipeline=[dict(t) for t in test]),
+    )
     config = dict(
         train_dataloader=dict(
             batch_size=data['SOLVER.IMS_PER_BATCH'],
@@ -331,19 +329,19 @@ def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
             persistent_workers=workers > 0,
             dataset=dict(
                 filter_cfg=dict(
-                    filter_empty_gt=data[
-                        'DATALOADER.FILTER_EMPTY_ANNOTATIONS'],
-                    min_size=1),
-                pipeline=_train_pipeline(data))),
+                    filter_empty_gt=data['DATALOADER.FILTER_EMPTY_ANNOTATIONS'], min_size=1
+                ),
+                pipeline=_train_pipeline(data),
+            ),
+        ),
         val_dataloader=loader,
-        test_dataloader=loader)
+        test_dataloader=loader,
+    )
     if dataset == 'own_coco':
-        train_name, test_name = (
-            data[f'DATASETS.{split}'][0] for split in ('TRAIN', 'TEST'))
+        train_name, test_name = (data[f'DATASETS.{split}'][0] for split in ('TRAIN', 'TEST'))
         config['train_dataloader']['dataset']['ann_file'] = train_name
         loader['dataset']['ann_file'] = test_name
-        config['val_evaluator'] = config['test_evaluator'] = dict(
-            ann_file=test_name)
+        config['val_evaluator'] = config['test_evaluator'] = dict(ann_file=test_name)
     return config
 
 
@@ -354,9 +352,9 @@ def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:
     def resize(*sides: int) -> Dict[str, Any]:
         return dict(
             type='RandomChoiceResize',
-            scales=[(max(longest, side), min(longest, side))
-                    for side in sides],
-            keep_ratio=True)
+            scales=[(max(longest, side), min(longest, side)) for side in sides],
+            keep_ratio=True,
+        )
 
     sides = data['INPUT.MIN_SIZE_TRAIN']
     final = resize(*([sides] if isinstance(sides, int) else sides))
@@ -365,16 +363,18 @@ def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:
             type='RandomCrop',
             crop_type=data['INPUT.CROP.TYPE'],
             crop_size=tuple(data['INPUT.CROP.SIZE']),
-            allow_negative_crop=True)
+            allow_negative_crop=True,
+        )
         scaling = dict(
-            type='RandomChoice',
-            transforms=[[final], [resize(400, 500, 600), crop, final]])
+            type='RandomChoice', transforms=[[final], [resize(400, 500, 600), crop, final]]
+        )
     else:
         scaling = final
     return [
         dict(type='SeedAugmentation'),
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='RandomFlip', prob=0.5), scaling,
-        dict(type='PackDetInputs')
+        dict(type='RandomFlip', prob=0.5),
+        scaling,
+        dict(type='PackDetInputs'),
     ]

@@ -5,6 +5,7 @@ goes: a section and a key. Names under ``MODEL.DiffusionDet`` stand without
 that prefix; those of Detectron2 itself have their full name.
 :mod:`~mmdiffdet.convert.seed_config` reads the sections.
 """
+
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
@@ -53,14 +54,16 @@ OPTIONS: Dict[str, Option] = {
     # signal and sampling
     'SNR_SCALE': Option(2.0, 'box_codec', 'scale'),
     'SAMPLE_STEP': Option(1, 'sampler', 'sampling_timesteps'),
-    'USE_NMS': Option(True, 'test', 'nms', lambda on: dict(
-        type='nms', iou_threshold=0.5) if on else None),
+    'USE_NMS': Option(
+        True, 'test', 'nms', lambda on: dict(type='nms', iou_threshold=0.5) if on else None
+    ),
     **_same(
         'switch',
         ANISO_NOISE=False,
         ANISO_NOISE_SIGMA_XY=1.0,
         ANISO_NOISE_SIGMA_W=1.0,
-        ANISO_NOISE_SIGMA_H=1.0),
+        ANISO_NOISE_SIGMA_H=1.0,
+    ),
     # matching and losses
     'OTA_K': Option(5, 'assigner', 'candidate_topk'),
     'CLASS_WEIGHT': Option(2.0, 'weights', 'cls'),
@@ -82,17 +85,15 @@ OPTIONS: Dict[str, Option] = {
         LABEL_STATE=False,
         LABEL_D3PM=False,
         LABEL_D3PM_USE_DISTRIBUTION=True,
-        LABEL_D3PM_KERNEL='mask'),
+        LABEL_D3PM_KERNEL='mask',
+    ),
     'LABEL_STATE_SCALE': Option(0.1, 'label_embedding', 'scale'),
-    'LABEL_STATE_RELATIVE_TO_UNK': Option(False, 'label_embedding',
-                                          'relative_to_unk'),
-    'LABEL_STATE_KEEP_PROB_SCHEDULE': Option('sqrt_alphas_cumprod',
-                                             'label_scheduler',
-                                             'keep_schedule'),
-    'LABEL_STATE_KEEP_PROB_CONST': Option(1.0, 'label_scheduler',
-                                          'keep_const'),
-    'LABEL_STATE_KEEP_PROB_POWER': Option(1.0, 'label_scheduler',
-                                          'keep_power'),
+    'LABEL_STATE_RELATIVE_TO_UNK': Option(False, 'label_embedding', 'relative_to_unk'),
+    'LABEL_STATE_KEEP_PROB_SCHEDULE': Option(
+        'sqrt_alphas_cumprod', 'label_scheduler', 'keep_schedule'
+    ),
+    'LABEL_STATE_KEEP_PROB_CONST': Option(1.0, 'label_scheduler', 'keep_const'),
+    'LABEL_STATE_KEEP_PROB_POWER': Option(1.0, 'label_scheduler', 'keep_power'),
     'LABEL_STATE_KEEP_PROB_MIN': Option(0.0, 'label_scheduler', 'keep_min'),
     # quality
     **_same('switch', QUALITY_HEAD=False),
@@ -109,11 +110,9 @@ OPTIONS: Dict[str, Option] = {
     'QUALITY_GUIDANCE_GRAD_NORM': Option('proposal', 'guidance', 'grad_norm'),
     'QUALITY_GUIDANCE_MODE': Option('final', 'guidance', 'mode'),
     'QUALITY_GUIDANCE_T_THRESHOLD': Option(0, 'guidance', 't_threshold'),
-    'QUALITY_GUIDANCE_LANGEVIN_STEPS': Option(1, 'guidance',
-                                              'langevin_steps'),
+    'QUALITY_GUIDANCE_LANGEVIN_STEPS': Option(1, 'guidance', 'langevin_steps'),
     'QUALITY_GUIDANCE_LANGEVIN_NOISE': Option(0.0, 'guidance', 'noise_scale'),
-    'QUALITY_GUIDANCE_STEP_SCHEDULE': Option('constant', 'guidance_schedule',
-                                             'type'),
+    'QUALITY_GUIDANCE_STEP_SCHEDULE': Option('constant', 'guidance_schedule', 'type'),
     'QUALITY_GUIDANCE_STEP_POWER': Option(1.0, 'guidance_schedule', 'power'),
     # geometry in the attention logits
     **_same('switch', GEO_BIAS=False, GEO_BIAS_LEARNABLE_SCALE=False),
@@ -129,25 +128,17 @@ OPTIONS: Dict[str, Option] = {
     'GEO_BIAS_TIME_POWER': Option(1.0, 'geometry_bias_schedule', 'power'),
     'GEO_BIAS_T_THRESHOLD': Option(0, 'geometry_bias_schedule', 'threshold'),
     # geometry in the features
-    **_same(
-        'switch',
-        GEO_FEAT=False,
-        GEO_FEAT_TARGET='proposal',
-        GEO_FEAT_PROPOSAL_MODE='qk_pos'),
+    **_same('switch', GEO_FEAT=False, GEO_FEAT_TARGET='proposal', GEO_FEAT_PROPOSAL_MODE='qk_pos'),
     'GEO_FEAT_SCALE': Option(0.1, 'geometry_feature', 'scale'),
     'GEO_FEAT_ENCODER': Option('mlp', 'geometry_feature', 'encoder'),
     'GEO_FEAT_HIDDEN_DIM': Option(64, 'geometry_feature', 'hidden_dim'),
     'GEO_FEAT_USE_LOG_WH': Option(True, 'geometry_feature', 'use_log_wh'),
     'GEO_FEAT_REL': Option(False, 'geometry_feature', 'relative'),
-    'GEO_FEAT_REL_NORM': Option('softmax', 'geometry_feature',
-                                'relative_norm'),
-    'GEO_FEAT_REL_INCLUDE_IOU': Option(False, 'geometry_feature',
-                                       'include_iou'),
-    'GEO_FEAT_SCHEDULE': Option('linear', 'geometry_feature_schedule',
-                                'type'),
+    'GEO_FEAT_REL_NORM': Option('softmax', 'geometry_feature', 'relative_norm'),
+    'GEO_FEAT_REL_INCLUDE_IOU': Option(False, 'geometry_feature', 'include_iou'),
+    'GEO_FEAT_SCHEDULE': Option('linear', 'geometry_feature_schedule', 'type'),
     'GEO_FEAT_TIME_POWER': Option(2.0, 'geometry_feature_schedule', 'power'),
-    'GEO_FEAT_T_THRESHOLD': Option(0, 'geometry_feature_schedule',
-                                   'threshold'),
+    'GEO_FEAT_T_THRESHOLD': Option(0, 'geometry_feature_schedule', 'threshold'),
     'GEO_FEAT_TRAIN_START_ITER': Option(0, 'geometry_warmup', 'start'),
     'GEO_FEAT_TRAIN_WARMUP_ITERS': Option(0, 'geometry_warmup', 'warmup'),
     'GEO_FEAT_LR_MULT': Option(1.0, 'lr_mult', 'geometry'),
@@ -158,12 +149,13 @@ OPTIONS: Dict[str, Option] = {
         DROPOUT=0.0,
         ACTIVATION='relu',
         DEEP_SUPERVISION=True,
-        USE_FOCAL=True),
+        USE_FOCAL=True,
+    ),
     'NO_OBJECT_WEIGHT': Option(0.1, 'unused'),  # of softmax classification
-
     # Detectron2: model
     **_same(
-        'fixed', **{
+        'fixed',
+        **{
             'MODEL.META_ARCHITECTURE': 'DiffusionDet',
             'MODEL.MASK_ON': False,
             'MODEL.BACKBONE.NAME': 'build_resnet_fpn_backbone',
@@ -176,28 +168,29 @@ OPTIONS: Dict[str, Option] = {
             'MODEL.ROI_BOX_HEAD.POOLER_TYPE': 'ROIAlignV2',
             'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION': 7,
             'MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO': 2,
-        }),
+        },
+    ),
     **_same(
-        'backbone', **{
+        'backbone',
+        **{
             'MODEL.WEIGHTS': '',
             'MODEL.BACKBONE.FREEZE_AT': 2,
             'MODEL.RESNETS.DEPTH': 50,
             'MODEL.RESNETS.STRIDE_IN_1X1': True,
-        }),
+        },
+    ),
     'MODEL.FPN.OUT_CHANNELS': Option(256, 'neck', 'out_channels'),
-    'MODEL.PIXEL_MEAN': Option([103.53, 116.28, 123.675], 'preprocessor',
-                               'mean'),
+    'MODEL.PIXEL_MEAN': Option([103.53, 116.28, 123.675], 'preprocessor', 'mean'),
     'MODEL.PIXEL_STD': Option([1.0, 1.0, 1.0], 'preprocessor', 'std'),
-    'INPUT.FORMAT': Option('BGR', 'preprocessor', 'bgr_to_rgb',
-                           lambda order: order == 'RGB'),
+    'INPUT.FORMAT': Option('BGR', 'preprocessor', 'bgr_to_rgb', lambda order: order == 'RGB'),
     'MODEL.DEVICE': Option('cuda', 'unused'),
-
     # Detectron2: data
     **_same(
-        'data', **{
+        'data',
+        **{
             'DATASETS.TRAIN': (),
             'DATASETS.TEST': (),
-            'INPUT.MIN_SIZE_TRAIN': (800, ),
+            'INPUT.MIN_SIZE_TRAIN': (800,),
             'INPUT.MAX_SIZE_TRAIN': 1333,
             'INPUT.MIN_SIZE_TEST': 800,
             'INPUT.MAX_SIZE_TEST': 1333,
@@ -207,26 +200,29 @@ OPTIONS: Dict[str, Option] = {
             'DATALOADER.NUM_WORKERS': 4,
             'DATALOADER.FILTER_EMPTY_ANNOTATIONS': True,
             'SOLVER.IMS_PER_BATCH': 16,
-        }),
+        },
+    ),
     **_same(
-        'fixed', **{
+        'fixed',
+        **{
             'INPUT.MIN_SIZE_TRAIN_SAMPLING': 'choice',
             'INPUT.RANDOM_FLIP': 'horizontal',
             'DATALOADER.SAMPLER_TRAIN': 'TrainingSampler',
             'TEST.AUG.ENABLED': False,
-        }),
+        },
+    ),
     'DATALOADER.ASPECT_RATIO_GROUPING': Option(False, 'unused'),
     'TEST.DETECTIONS_PER_IMAGE': Option(100, 'unused'),  # COCO's own limit
-
     # Detectron2: training
     **_same(
-        'schedule', **{
+        'schedule',
+        **{
             'SEED': -1,
             'OUTPUT_DIR': './output',
             'SOLVER.BASE_LR': 0.001,
             'SOLVER.WEIGHT_DECAY': 1e-4,
             'SOLVER.BACKBONE_MULTIPLIER': 1.0,
-            'SOLVER.STEPS': (30000, ),
+            'SOLVER.STEPS': (30000,),
             'SOLVER.GAMMA': 0.1,
             'SOLVER.MAX_ITER': 40000,
             'SOLVER.WARMUP_FACTOR': 0.001,
@@ -239,18 +235,20 @@ OPTIONS: Dict[str, Option] = {
             'TEST.EVAL_PERIOD': 0,
             'MODEL_EMA.ENABLED': False,
             'MODEL_EMA.DECAY': 0.999,
-        }),
+        },
+    ),
     **_same(
-        'fixed', **{
+        'fixed',
+        **{
             'SOLVER.OPTIMIZER': 'ADAMW',
             'SOLVER.LR_SCHEDULER_NAME': 'WarmupMultiStepLR',
             'SOLVER.WARMUP_METHOD': 'linear',
             'SOLVER.CLIP_GRADIENTS.CLIP_TYPE': 'full_model',
-        }),
+        },
+    ),
     # distillation, as far as the record names its options
     'SAMPLER_DISTILL_TEACHER_WEIGHTS': Option('', 'distill', 'teacher'),
-    'SAMPLER_DISTILL_STUDENT_SAMPLE_STEP': Option(1, 'distill',
-                                                  'student_steps'),
+    'SAMPLER_DISTILL_STUDENT_SAMPLE_STEP': Option(1, 'distill', 'student_steps'),
     'SAMPLER_DISTILL_TOPK': Option(100, 'distill', 'topk'),
     'SAMPLER_DISTILL_BOX_WEIGHT': Option(1.0, 'distill', 'box_weight'),
     'SAMPLER_DISTILL_CLS_WEIGHT': Option(0.0, 'distill', 'cls_weight'),

@@ -1,4 +1,5 @@
 """Weight names of the seed system's head, and ours."""
+
 import re
 from typing import Any, Dict, Iterable, Mapping, Tuple
 
@@ -28,20 +29,19 @@ def rename(name: str, ours: Iterable[str]) -> str:
         ours (Iterable[str]): Names in our head; they tell which list of a
             stage a part stands in.
     """
-    stage, rest = _STAGE.match(name).groups() if _STAGE.match(name) else (
-        '', name)
+    stage, rest = _STAGE.match(name).groups() if _STAGE.match(name) else ('', name)
     for pattern, replacement in _PARTS:
         tail, found = re.subn('^' + pattern, replacement, rest)
         if found:
-            wanted = re.compile(
-                re.escape(stage) + r'\w+_parts\.' + re.escape(tail) + '$')
+            wanted = re.compile(re.escape(stage) + r'\w+_parts\.' + re.escape(tail) + '$')
             places = [key for key in ours if wanted.match(key)]
             return places[0] if places else stage + '?.' + tail
     return name
 
 
-def rename_all(weights: Dict[str, Tensor], ours: Iterable[str]
-               ) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
+def rename_all(
+    weights: Dict[str, Tensor], ours: Iterable[str]
+) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
     """Weights under our names, and those that nothing reads, with why.
 
     Args:
@@ -74,7 +74,8 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
     stages = {int(k.split('.')[1]) for k in weights if _STAGE.match(k)}
     shapes = {
         k.split('.', 2)[2]: tuple(v.shape)
-        for k, v in weights.items() if k.startswith('head_series.0.')
+        for k, v in weights.items()
+        if k.startswith('head_series.0.')
     }
     try:
         num_classes, channels = shapes['class_logits.weight']
@@ -84,13 +85,11 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
             NUM_HEADS=1 + max(stages),
             DIM_FEEDFORWARD=shapes['linear1.weight'][0],
             DIM_DYNAMIC=shapes['inst_interact.norm1.weight'][0],
-            NUM_CLS=sum(
-                bool(re.match(r'cls_module\.\d+\.bias', k)) for k in shapes),
-            NUM_REG=sum(
-                bool(re.match(r'reg_module\.\d+\.bias', k)) for k in shapes))
+            NUM_CLS=sum(bool(re.match(r'cls_module\.\d+\.bias', k)) for k in shapes),
+            NUM_REG=sum(bool(re.match(r'reg_module\.\d+\.bias', k)) for k in shapes),
+        )
     except (KeyError, ValueError) as error:
-        raise ValueError(
-            f'not the weights of a DiffusionDet head: {error}') from error
+        raise ValueError(f'not the weights of a DiffusionDet head: {error}') from error
 
     options['DISABLE_SELF_ATTN'] = 'self_attn.in_proj_weight' not in shapes
     options['LABEL_STATE'] = 'label_state_embed.weight' in shapes
@@ -100,19 +99,20 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
         options.update(
             QUALITY_HEAD=True,
             QUALITY_HEAD_HIDDEN_DIM=hidden[0],
-            QUALITY_HEAD_INCLUDE_T=hidden[1] == channels + 5)
+            QUALITY_HEAD_INCLUDE_T=hidden[1] == channels + 5,
+        )
     hidden = _first_shape(shapes, 'geo_bias_mlp')
     if hidden:
         options.update(
             GEO_BIAS=True,
             GEO_BIAS_TYPE='mlp',
             GEO_BIAS_HIDDEN_DIM=hidden[0],
-            GEO_BIAS_REL_INCLUDE_IOU=hidden[1] == 5)
+            GEO_BIAS_REL_INCLUDE_IOU=hidden[1] == 5,
+        )
     if 'geo_bias_scale_param' in shapes:
         options.update(
-            GEO_BIAS=True,
-            GEO_BIAS_LEARNABLE_SCALE=True,
-            NHEADS=shapes['geo_bias_scale_param'][0])
+            GEO_BIAS=True, GEO_BIAS_LEARNABLE_SCALE=True, NHEADS=shapes['geo_bias_scale_param'][0]
+        )
     hidden = _first_shape(shapes, 'geo_feat_abs')
     if hidden:
         options.update(GEO_FEAT=True, GEO_FEAT_HIDDEN_DIM=hidden[0])
@@ -123,10 +123,10 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
         options.update(
             GEO_FEAT_REL=True,
             GEO_FEAT_HIDDEN_DIM=hidden[0],
-            GEO_FEAT_REL_INCLUDE_IOU=hidden[1] == 5)
+            GEO_FEAT_REL_INCLUDE_IOU=hidden[1] == 5,
+        )
     return options
 
 
-def _first_shape(shapes: Dict[str, Tuple[int, ...]],
-                 name: str) -> Tuple[int, ...]:
+def _first_shape(shapes: Dict[str, Tuple[int, ...]], name: str) -> Tuple[int, ...]:
     return shapes.get(f'{name}.0.weight', ())

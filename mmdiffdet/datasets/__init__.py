@@ -1,4 +1,5 @@
 """MMDetection's data sets and loading with errors that name the file."""
+
 from .coco import CocoDataset
 from .crowdhuman import CrowdHumanDataset
 from .loading import LoadImageFromFile, PackDetInputs
@@ -9,8 +10,17 @@ from .voc import VOCDataset
 from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 __all__ = [
-    'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
-    'CrowdHumanDataset', 'LVISV1Dataset', 'LoadImageFromFile',
-    'Objects365V1Dataset', 'Objects365V2Dataset', 'PackDetInputs',
-    'RepeatDataset', 'SeedAugmentation', 'SeededInfiniteSampler', 'VOCDataset'
+    'ClassBalancedDataset',
+    'CocoDataset',
+    'ConcatDataset',
+    'CrowdHumanDataset',
+    'LVISV1Dataset',
+    'LoadImageFromFile',
+    'Objects365V1Dataset',
+    'Objects365V2Dataset',
+    'PackDetInputs',
+    'RepeatDataset',
+    'SeedAugmentation',
+    'SeededInfiniteSampler',
+    'VOCDataset',
 ]

@@ -1,4 +1,5 @@
 """What is wrong with a data set, before a training finds out."""
+
 import os.path as osp
 from collections import Counter
 from dataclasses import dataclass, field
@@ -42,8 +43,7 @@ class DatasetReport:
 
     def text(self) -> str:
         """All of it, a line a fact."""
-        lines = [f'{self.images} images, {self.objects} objects, '
-                 f'{self.ignored} ignored']
+        lines = [f'{self.images} images, {self.objects} objects, {self.ignored} ignored']
         width = max(map(len, self.by_class), default=0)
         shown = self.by_class.items()
         if len(self.by_class) > 30:
@@ -54,8 +54,7 @@ class DatasetReport:
         if absent:
             names = ', '.join(absent[:MAX_EXAMPLES])
             more = ', ...' if len(absent) > MAX_EXAMPLES else ''
-            lines.append(f'{len(absent)} classes without objects (their AP is '
-                         f'n/a): {names}{more}')
+            lines.append(f'{len(absent)} classes without objects (their AP is n/a): {names}{more}')
         for kind, places in self.found.items():
             label = 'ERROR' if kind in self.ERRORS else 'warning'
             shown = ', '.join(places[:MAX_EXAMPLES])
@@ -64,8 +63,7 @@ class DatasetReport:
         return '\n'.join(lines)
 
 
-def check_dataset(dataset: BaseDataset,
-                  num_proposals: Optional[int] = None) -> DatasetReport:
+def check_dataset(dataset: BaseDataset, num_proposals: Optional[int] = None) -> DatasetReport:
     """Read all annotations and images of a data set.
 
     Args:
@@ -93,8 +91,8 @@ def check_dataset(dataset: BaseDataset,
         if image is not None and image.shape[:2] != (height, width):
             report.note(
                 'image of another size than annotated',
-                f'{name}: {image.shape[1]}x{image.shape[0]} instead of '
-                f'{width}x{height}')
+                f'{name}: {image.shape[1]}x{image.shape[0]} instead of {width}x{height}',
+            )
         if min(height, width) < 32:
             report.note('image with a side below 32 pixels', name)
         before = report.objects
@@ -105,16 +103,22 @@ def check_dataset(dataset: BaseDataset,
         report.note(
             f'image with more objects than proposals ({num_proposals}; raise '
             'num_proposals of model.train_cfg and model.test_cfg)',
-            f'{name}: {count}')
+            f'{name}: {count}',
+        )
     for path, count in paths.items():
         if count > 1:
             report.note('image that stands twice', osp.basename(path))
     return report
 
 
-def _check_boxes(report: DatasetReport, instances: Sequence[dict],
-                 classes: Sequence[str], name: str, height: int,
-                 width: int) -> None:
+def _check_boxes(
+    report: DatasetReport,
+    instances: Sequence[dict],
+    classes: Sequence[str],
+    name: str,
+    height: int,
+    width: int,
+) -> None:
     seen = set()
     for instance in instances:
         if instance.get('ignore_flag'):
@@ -146,6 +150,5 @@ def leaf_datasets(cfg: dict) -> List[dict]:
         cfg (dict): Of a data set or of a wrapper.
     """
     if 'datasets' in cfg:
-        return [leaf for part in cfg['datasets']
-                for leaf in leaf_datasets(part)]
+        return [leaf for part in cfg['datasets'] for leaf in leaf_datasets(part)]
     return leaf_datasets(cfg['dataset']) if 'dataset' in cfg else [cfg]

@@ -1,4 +1,5 @@
 """COCO format with strict classes."""
+
 import json
 import warnings
 from collections import Counter
@@ -19,12 +20,12 @@ def tell_of_bad_coco(path: str) -> Iterator[None]:
     try:
         yield
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{path}:{error.lineno}: not JSON ({error.msg})') from error
+        raise ValueError(f'{path}:{error.lineno}: not JSON ({error.msg})') from error
     except (KeyError, TypeError, AssertionError, UnicodeDecodeError) as error:
         raise ValueError(
             f'{path}: not in COCO format ({type(error).__name__} {error}); it '
-            'needs images, annotations and categories') from error
+            'needs images, annotations and categories'
+        ) from error
 
 
 @DATASETS.register_module()
@@ -50,8 +51,10 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
             ids = [image['id'] for image in api.dataset['images']]
         if len(set(ids)) < len(ids):
             twice = sorted(i for i, n in Counter(ids).items() if n > 1)
-            raise ValueError(f'{self.ann_file}: image ids {twice[:3]} stand '
-                             'twice; give each image an id of its own')
+            raise ValueError(
+                f'{self.ann_file}: image ids {twice[:3]} stand '
+                'twice; give each image an id of its own'
+            )
         classes = list(self.metainfo['classes'])
         self._check_classes(found, classes)
         self.COCOAPI = lambda path: api  # large files are read once
@@ -92,34 +95,35 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
 
     def _read(self) -> Any:
         """COCO's interface to the file."""
-        with get_local_path(
-                self.ann_file, backend_args=self.backend_args) as local_path:
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
             with tell_of_bad_coco(self.ann_file):
                 return self.COCOAPI(local_path)
 
     def _warn_of_losses(self, api: Any, data_list: List[dict]) -> None:
         wanted = set(self.cat_ids)
-        orphans = [a for a in api.dataset.get('annotations', ())
-                   if a['category_id'] not in api.cats]
+        orphans = [
+            a for a in api.dataset.get('annotations', ()) if a['category_id'] not in api.cats
+        ]
         unknown = sorted({a['category_id'] for a in orphans})
         annotations = [
-            a for a in api.dataset.get('annotations', ())
+            a
+            for a in api.dataset.get('annotations', ())
             if a['category_id'] in wanted and not a.get('ignore')
         ]
-        absent = [a['id'] for a in annotations
-                  if a['image_id'] not in api.imgs]
+        absent = [a['id'] for a in annotations if a['image_id'] not in api.imgs]
         kept = sum(len(info['instances']) for info in data_list)
         lost = len(annotations) - len(absent) - kept
         for count, what in (
-            (len(orphans), f'annotation(s) of categories {unknown[:3]} that '
-             f'are not listed, ids {[a["id"] for a in orphans[:3]]}'),
-            (len(absent), 'annotation(s) of images that are not listed, '
-             f'ids {absent[:3]}'),
-            (lost, 'box(es) without area, below a pixel or outside of '
-             'their image')):
+            (
+                len(orphans),
+                f'annotation(s) of categories {unknown[:3]} that '
+                f'are not listed, ids {[a["id"] for a in orphans[:3]]}',
+            ),
+            (len(absent), f'annotation(s) of images that are not listed, ids {absent[:3]}'),
+            (lost, 'box(es) without area, below a pixel or outside of their image'),
+        ):
             if count > 0:
-                warnings.warn(
-                    f'{self.ann_file}: left out {count} {what}', stacklevel=2)
+                warnings.warn(f'{self.ann_file}: left out {count} {what}', stacklevel=2)
 
     def _check_classes(self, found: List[str], classes: List[str]) -> None:
         absent = [name for name in classes if name not in found]
@@ -128,5 +132,6 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
                 f'{self.ann_file} has no categories {absent} of '
                 f'metainfo.classes; its categories are {found}. Rename them '
                 'in the file, or set metainfo.classes of all data sets (with '
-                "'from_file' they are those of the training annotations)")
+                "'from_file' they are those of the training annotations)"
+            )
         self.refuse_other_classes(found, self.ann_file)

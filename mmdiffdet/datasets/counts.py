@@ -1,4 +1,5 @@
 """What data sets hold, counted through MMEngine's wrappers."""
+
 from typing import Any, Iterator, List
 
 from mmengine.dataset import BaseDataset
@@ -22,9 +23,9 @@ def base_datasets(dataset: Any) -> Iterator[BaseDataset]:
 def objects_per_image(dataset: Any) -> List[int]:
     """Number of objects of each image that are not to be ignored."""
     return [
-        sum(not instance.get('ignore_flag')
-            for instance in part.get_data_info(index)['instances'])
-        for part in base_datasets(dataset) for index in range(len(part))
+        sum(not instance.get('ignore_flag') for instance in part.get_data_info(index)['instances'])
+        for part in base_datasets(dataset)
+        for index in range(len(part))
     ]
 
 
@@ -39,7 +40,8 @@ def images_per_class(dataset: Any, num_classes: int) -> List[int]:
         if not hasattr(part, 'get_cat_ids'):
             raise ValueError(
                 f'FederatedFrequencyHook: {type(part).__name__} has no '
-                'get_cat_ids; give class_frequency in the config')
+                'get_cat_ids; give class_frequency in the config'
+            )
         for index in range(len(part)):
             for label in set(part.get_cat_ids(index)):
                 counts[label] += 1

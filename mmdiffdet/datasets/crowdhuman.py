@@ -1,4 +1,5 @@
 """CrowdHuman's own annotation format."""
+
 import json
 import os.path as osp
 from typing import Any, Dict, List
@@ -22,10 +23,12 @@ class _Filtered(mmdet.datasets.BaseDetDataset):
         if self.test_mode:
             return self.data_list
         return [
-            info for info in self.data_list
+            info
+            for info in self.data_list
             if min(info['width'], info['height']) >= cfg.get('min_size', 0)
-            and not (cfg.get('filter_empty_gt') and all(
-                i['ignore_flag'] for i in info['instances']))
+            and not (
+                cfg.get('filter_empty_gt') and all(i['ignore_flag'] for i in info['instances'])
+            )
         ]
 
 
@@ -37,7 +40,7 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
     come from the images' headers; no file is written beside the data.
     """
 
-    METAINFO = dict(classes=('person', ), palette=[(220, 20, 60)])
+    METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
 
     def load_data_list(self) -> List[dict]:
         """Read the annotation file, one JSON object a line.
@@ -61,11 +64,12 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
                 raise ValueError(
                     f'{where}: not an annotation of CrowdHuman, '
                     f'{type(error).__name__} {error}; expected ID and '
-                    'gtboxes with tag and fbox') from error
+                    'gtboxes with tag and fbox'
+                ) from error
         return data_list
 
     def _parse(self, raw: Dict[str, Any], where: str) -> Dict[str, Any]:
-        path = osp.join(self.data_prefix.get('img', ''), f"{raw['ID']}.jpg")
+        path = osp.join(self.data_prefix.get('img', ''), f'{raw["ID"]}.jpg')
         if not osp.isfile(path):
             raise FileNotFoundError(f'{where}: image {path} does not exist')
         with Image.open(path) as image:  # reads the header alone
@@ -75,25 +79,27 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
         instances = []
         for box in raw['gtboxes']:
             x, y, w, h = box['fbox']
-            ignored = box['tag'] not in self.metainfo['classes'] or \
-                box.get('extra', {}).get('ignore', 0) != 0
+            ignored = (
+                box['tag'] not in self.metainfo['classes']
+                or box.get('extra', {}).get('ignore', 0) != 0
+            )
             if w <= 0 or h <= 0:
                 continue
             instances.append(
                 dict(
                     bbox=[x, y, x + w, y + h],
-                    bbox_label=-1 if ignored else
-                    self.metainfo['classes'].index(box['tag']),
-                    ignore_flag=int(ignored)))
+                    bbox_label=-1 if ignored else self.metainfo['classes'].index(box['tag']),
+                    ignore_flag=int(ignored),
+                )
+            )
         return dict(
-            img_path=path,
-            img_id=raw['ID'],
-            height=height,
-            width=width,
-            instances=instances)
+            img_path=path, img_id=raw['ID'], height=height, width=width, instances=instances
+        )
 
     def get_cat_ids(self, idx: int) -> List[int]:
         """Labels of an image's objects, without ignored ones."""
-        return [instance['bbox_label']
-                for instance in self.get_data_info(idx)['instances']
-                if not instance['ignore_flag']]
+        return [
+            instance['bbox_label']
+            for instance in self.get_data_info(idx)['instances']
+            if not instance['ignore_flag']
+        ]

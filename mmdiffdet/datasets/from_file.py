@@ -1,4 +1,5 @@
 """What a config leaves to the annotation files and to the environment."""
+
 import json
 import os
 import os.path as osp
@@ -43,7 +44,8 @@ def extra_coco_datasets() -> Dict[str, CocoFiles]:
         if len(parts) != 3 or not all(parts) or '/' in parts[0]:
             raise ValueError(
                 where + 'must be name,json,images: a name without a slash, '
-                'an annotation file and its folder of images')
+                'an annotation file and its folder of images'
+            )
         if parts[0] in found:
             raise ValueError(where + f'repeats the name {parts[0]}')
         found[parts[0]] = CocoFiles(*parts[1:])
@@ -69,11 +71,10 @@ def use_extra_coco(cfg: Config) -> None:
             files = extra.get(osp.basename(dataset.get('ann_file', '')))
             if files:
                 dataset.update(
-                    data_root='', ann_file=files.ann_file,
-                    data_prefix=dict(img=files.images))
+                    data_root='', ann_file=files.ann_file, data_prefix=dict(img=files.images)
+                )
         evaluators = cfg.get(f'{split}_evaluator') or []
-        for metric in evaluators if isinstance(evaluators,
-                                               list) else [evaluators]:
+        for metric in evaluators if isinstance(evaluators, list) else [evaluators]:
             files = extra.get(osp.basename(metric.get('ann_file') or ''))
             if files:
                 metric.ann_file = files.ann_file
@@ -93,17 +94,18 @@ def use_classes_of_file(cfg: Config) -> None:
         FileNotFoundError: If an annotation file does not exist.
         ValueError: If one cannot be read, or no training data ask for it.
     """
-    asking = {split: [d for d in _leaves(cfg, split) if _asks(d)]
-              for split in _SPLITS}
+    asking = {split: [d for d in _leaves(cfg, split) if _asks(d)] for split in _SPLITS}
     if not any(asking.values()):
         return
-    classes = tuple(dict.fromkeys(
-        name for dataset in asking['train'] for name in _classes_of(dataset)))
+    classes = tuple(
+        dict.fromkeys(name for dataset in asking['train'] for name in _classes_of(dataset))
+    )
     if not classes:
         raise ValueError(
             f'metainfo.classes={FROM_FILE!r}: the data set of '
-            'train_dataloader, whose classes are the model\'s, must ask for '
-            'it too, and have some')
+            "train_dataloader, whose classes are the model's, must ask for "
+            'it too, and have some'
+        )
     for datasets in asking.values():
         for dataset in datasets:
             dataset.metainfo.classes = classes
@@ -129,11 +131,9 @@ def voc_classes(ann_file: str, folder: str) -> List[str]:
         path = osp.join(folder, f'{image}.xml')
         require_file(path, 'VOCDataset')
         try:
-            names.update(
-                o.findtext('name') for o in ET.parse(path).iter('object'))
+            names.update(o.findtext('name') for o in ET.parse(path).iter('object'))
         except ET.ParseError as error:
-            raise ValueError(
-                f'{path}: not well-formed XML ({error})') from error
+            raise ValueError(f'{path}: not well-formed XML ({error})') from error
     return sorted(names)
 
 
@@ -151,12 +151,18 @@ def _classes_of(dataset: ConfigDict) -> List[str]:
     root = dataset.get('data_root', '')
     path = osp.join(root, dataset.ann_file)
     if kind == 'VOCDataset':
-        return voc_classes(path, osp.join(
-            root, dataset.get('data_prefix', {}).get('sub_data_root', ''),
-            dataset.get('ann_subdir', 'Annotations')))
+        return voc_classes(
+            path,
+            osp.join(
+                root,
+                dataset.get('data_prefix', {}).get('sub_data_root', ''),
+                dataset.get('ann_subdir', 'Annotations'),
+            ),
+        )
     if kind != 'CocoDataset':
-        raise ValueError(f'metainfo.classes={FROM_FILE!r} is for CocoDataset '
-                         f'and VOCDataset, not for {kind}')
+        raise ValueError(
+            f'metainfo.classes={FROM_FILE!r} is for CocoDataset and VOCDataset, not for {kind}'
+        )
     require_file(path, kind)
     with tell_of_bad_coco(path):
         content = json.loads(get_text(path))

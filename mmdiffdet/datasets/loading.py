@@ -1,4 +1,5 @@
 """Reading of files that the user may have got wrong."""
+
 import os
 import os.path as osp
 from typing import Any, Iterable, List, Optional
@@ -20,8 +21,8 @@ def require_file(path: str, owner: str) -> None:
             f'{owner}: annotation file {osp.abspath(path)} does not exist. '
             'Set data_root and ann_file of the data set in the config, or the '
             'variables that it takes them from (COCO_ROOT, OWN_ROOT, '
-            'OWN_TRAIN, ...)' +
-            (f'; EXTRA_COCO_DATASETS is {extra!r}' if extra else ''))
+            'OWN_TRAIN, ...)' + (f'; EXTRA_COCO_DATASETS is {extra!r}' if extra else '')
+        )
 
 
 class NeverEmpty:
@@ -37,9 +38,14 @@ class NeverEmpty:
         if not kept:
             raise ValueError(
                 f'{self.ann_file}: no image is left'
-                + ('' if self.test_mode else ' after filter_cfg='
-                   f'{self.filter_cfg}: are there objects of the classes '
-                   f'{self.metainfo["classes"][:5]}?'))
+                + (
+                    ''
+                    if self.test_mode
+                    else ' after filter_cfg='
+                    f'{self.filter_cfg}: are there objects of the classes '
+                    f'{self.metainfo["classes"][:5]}?'
+                )
+            )
         return kept
 
 
@@ -55,16 +61,14 @@ class StrictClasses(NeverEmpty):
         ValueError: If classes are to be read from the file and were not.
     """
 
-    def __init__(self,
-                 *args: Any,
-                 ignore_other_categories: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(self, *args: Any, ignore_other_categories: bool = False, **kwargs: Any) -> None:
         self.ignore_other_categories = ignore_other_categories
         if (kwargs.get('metainfo') or {}).get('classes') == FROM_FILE:
             raise ValueError(
                 f'metainfo.classes={FROM_FILE!r} is filled in when the config '
                 'is read, as the model needs it too: read the config by '
-                'mmdiffdet.engine.launch.read_config')
+                'mmdiffdet.engine.config_file.read_config'
+            )
         super().__init__(*args, **kwargs)
 
     def refuse_other_classes(self, found: Iterable[str], path: str) -> None:
@@ -76,7 +80,8 @@ class StrictClasses(NeverEmpty):
                 f'{path} has categories {other} that are missing from '
                 f'metainfo.classes {classes}. Add them (and set num_classes), '
                 'or set ignore_other_categories=True of the data set to leave '
-                'their objects out')
+                'their objects out'
+            )
 
 
 @TRANSFORMS.register_module()
@@ -96,11 +101,13 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             raise FileNotFoundError(
                 f'image {results["img_path"]} does not exist; is data_prefix '
                 'of the data set right? tools/check_dataset.py CONFIG counts '
-                'all that are missing') from error
+                'all that are missing'
+            ) from error
         except Exception as error:  # depends on the decoding library
             raise ValueError(
                 f'image {results["img_path"]} cannot be decoded: replace the '
-                'file or take it out of the annotations') from error
+                'file or take it out of the annotations'
+            ) from error
 
 
 @TRANSFORMS.register_module()

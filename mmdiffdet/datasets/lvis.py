@@ -1,4 +1,5 @@
 """LVIS v1."""
+
 from typing import List
 
 import mmdet.datasets
@@ -24,11 +25,11 @@ class LVISV1Dataset(NeverEmpty, mmdet.datasets.LVISV1Dataset):
         try:
             data_list = super().load_data_list()
         except ImportError as error:
-            raise ImportError(
-                'LVIS needs its package: pip install lvis') from error
+            raise ImportError('LVIS needs its package: pip install lvis') from error
         if len(self.cat_ids) != len(self.metainfo['classes']):
             raise ValueError(
                 f'{self.ann_file} has {len(self.cat_ids)} categories, metainfo'
                 f'.classes {len(self.metainfo["classes"])}: labels are '
-                'positions in both, so they must be the same')
+                'positions in both, so they must be the same'
+            )
         return data_list

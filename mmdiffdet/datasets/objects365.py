@@ -1,4 +1,5 @@
 """Objects365 v1 and v2, in COCO format."""
+
 import os.path as osp
 from typing import List
 
@@ -32,7 +33,6 @@ class Objects365V2Dataset(CocoDataset):
             folder, name = osp.split(info['img_path'])
             patch = osp.join(osp.basename(folder), name)
             if patch not in objv2_ignore_list:
-                info['img_path'] = osp.join(
-                    self.data_prefix.get('img', ''), patch)
+                info['img_path'] = osp.join(self.data_prefix.get('img', ''), patch)
                 kept.append(info)
         return kept

@@ -2,6 +2,7 @@
 
 Not on the number of worker processes, nor on where a run was resumed.
 """
+
 import itertools
 import random
 from typing import Iterator
@@ -40,10 +41,8 @@ class SeededInfiniteSampler(InfiniteSampler):
 
     def __iter__(self) -> Iterator[SeededIndex]:
         """Iterate the indices."""
-        for position, index in zip(
-                itertools.count(self._start), self.indices):
-            yield SeededIndex(
-                index, stable_seed(self.seed, self.rank, position))
+        for position, index in zip(itertools.count(self._start), self.indices):
+            yield SeededIndex(index, stable_seed(self.seed, self.rank, position))
 
     def skip(self, num_samples: int) -> None:
         """Begin at a position, when training is resumed."""

@@ -1,4 +1,5 @@
 """MMEngine's data set wrappers, which hand on the seed of an index."""
+
 from typing import Tuple
 
 import mmdet.datasets

@@ -1,9 +1,10 @@
 """The diffusion processes; nothing here knows a network."""
+
 from .box_codec import BoxCodec
 from .box_schedulers import (
-                             DDIMScheduler,
-                             build_box_scheduler,
-                             training_scheduler,
+    DDIMScheduler,
+    build_box_scheduler,
+    training_scheduler,
 )
 from .corruption import NoisyProposals, corrupt
 from .ensemble import StepEnsemble
@@ -17,9 +18,24 @@ from .sampling import SamplingStep, sample
 from .time_schedule import TimeSchedule
 
 __all__ = [
-    'BoxCodec', 'BoxRenewal', 'D3PMScheduler', 'DDIMScheduler',
-    'DiffusionSampler', 'NoisyProposals', 'PerImageNoise', 'Prediction',
-    'QualityGuidance', 'SamplingStep', 'SamplingVariant', 'StepEnsemble',
-    'TimeSchedule', 'build_box_scheduler', 'corrupt', 'make_generator',
-    'sample', 'side_generator', 'stable_seed', 'training_scheduler'
+    'BoxCodec',
+    'BoxRenewal',
+    'D3PMScheduler',
+    'DDIMScheduler',
+    'DiffusionSampler',
+    'NoisyProposals',
+    'PerImageNoise',
+    'Prediction',
+    'QualityGuidance',
+    'SamplingStep',
+    'SamplingVariant',
+    'StepEnsemble',
+    'TimeSchedule',
+    'build_box_scheduler',
+    'corrupt',
+    'make_generator',
+    'sample',
+    'side_generator',
+    'stable_seed',
+    'training_scheduler',
 ]

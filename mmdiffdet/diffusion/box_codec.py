@@ -1,4 +1,5 @@
 """Boxes as a diffusion signal."""
+
 from typing import Sequence
 
 import torch
@@ -34,14 +35,16 @@ class BoxCodec:
         ValueError: If ``scale`` or a sigma is not positive.
     """
 
-    def __init__(self,
-                 scale: float = 2.0,
-                 noise_sigma: Sequence[float] = (1., 1., 1., 1.)) -> None:
+    def __init__(
+        self, scale: float = 2.0, noise_sigma: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+    ) -> None:
         if scale <= 0:
             raise ValueError(f'BoxCodec: scale must be positive, got {scale}')
         if len(noise_sigma) != 4 or min(noise_sigma) <= 0:
-            raise ValueError('BoxCodec: noise_sigma must be four positive '
-                             f'numbers (cx, cy, w, h), got {noise_sigma}')
+            raise ValueError(
+                'BoxCodec: noise_sigma must be four positive '
+                f'numbers (cx, cy, w, h), got {noise_sigma}'
+            )
         self.scale = scale
         self.noise_sigma = tuple(float(s) for s in noise_sigma)
 
@@ -69,8 +72,7 @@ class BoxCodec:
         Boxes may reach over the image's border; width and height are never
         negative but may be zero.
         """
-        normalized = (self.clamp(signal) * self._sigma(signal) / self.scale +
-                      1) / 2
+        normalized = (self.clamp(signal) * self._sigma(signal) / self.scale + 1) / 2
         return bbox_cxcywh_to_xyxy(normalized) * image_scale(image_sizes)
 
     def clamp(self, signal: Tensor) -> Tensor:

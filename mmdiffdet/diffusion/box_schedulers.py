@@ -4,6 +4,7 @@ Any of the registered classes runs with a network that predicts x_0. What a
 class does not take is left out of the defaults, so that its name alone can be
 changed on the command line.
 """
+
 import inspect
 from typing import Any, Optional, Tuple, Union
 
@@ -14,10 +15,13 @@ from torch import Tensor
 from ..registry import BOX_SCHEDULERS
 from .noise import PerImageNoise
 
-for _scheduler in (diffusers.DDPMScheduler, diffusers.LCMScheduler,
-                   diffusers.EulerDiscreteScheduler,
-                   diffusers.DPMSolverMultistepScheduler,
-                   diffusers.UniPCMultistepScheduler):
+for _scheduler in (
+    diffusers.DDPMScheduler,
+    diffusers.LCMScheduler,
+    diffusers.EulerDiscreteScheduler,
+    diffusers.DPMSolverMultistepScheduler,
+    diffusers.UniPCMultistepScheduler,
+):
     BOX_SCHEDULERS.register_module(module=_scheduler)
 
 # A network that predicts x_0, the cosine schedule, and steps that begin at
@@ -67,29 +71,31 @@ class DDIMScheduler(diffusers.DDIMScheduler):
             ValueError: If the network does not predict x_0.
         """
         if self.config.prediction_type != 'sample':
-            raise ValueError("DDIMScheduler: prediction_type must be 'sample',"
-                             f" got {self.config.prediction_type!r}")
+            raise ValueError(
+                "DDIMScheduler: prediction_type must be 'sample',"
+                f' got {self.config.prediction_type!r}'
+            )
         t = int(timestep)
         t_next = next_timestep(self, t)
         # scalars of double precision: 1 - abar_next - sigma^2 cancels
         abar = self.alphas_cumprod[t].double()
         abar_next = (
-            self.alphas_cumprod[t_next]
-            if t_next >= 0 else self.final_alpha_cumprod).double()
+            self.alphas_cumprod[t_next] if t_next >= 0 else self.final_alpha_cumprod
+        ).double()
         noise = (sample - abar.sqrt() * model_output) / (1 - abar).sqrt()
-        sigma = eta * ((1 - abar / abar_next) * (1 - abar_next) /
-                       (1 - abar)).sqrt()
-        prev = abar_next.sqrt() * model_output + (
-            1 - abar_next - sigma**2).clamp(min=0).sqrt() * noise
+        sigma = eta * ((1 - abar / abar_next) * (1 - abar_next) / (1 - abar)).sqrt()
+        prev = (
+            abar_next.sqrt() * model_output + (1 - abar_next - sigma**2).clamp(min=0).sqrt() * noise
+        )
         if eta > 0:
             if variance_noise is None:
                 variance_noise = diffusers.utils.torch_utils.randn_tensor(
-                    sample.shape, generator, sample.device, sample.dtype)
+                    sample.shape, generator, sample.device, sample.dtype
+                )
             prev = prev + sigma * variance_noise
         if not return_dict:
             return (prev, model_output)
-        return DDIMSchedulerOutput(
-            prev_sample=prev, pred_original_sample=model_output)
+        return DDIMSchedulerOutput(prev_sample=prev, pred_original_sample=model_output)
 
 
 def build_box_scheduler(cfg: dict) -> diffusers.SchedulerMixin:
@@ -112,16 +118,17 @@ def build_box_scheduler(cfg: dict) -> diffusers.SchedulerMixin:
             f'unknown box scheduler {name!r}; registered are '
             f'{sorted(BOX_SCHEDULERS.module_dict)}. Set '
             'model.sampler.scheduler.type to one of them, or register yours '
-            'in mmdiffdet.registry.BOX_SCHEDULERS')
+            'in mmdiffdet.registry.BOX_SCHEDULERS'
+        )
     accepted = set(inspect.signature(cls.__init__).parameters) - {'self'}
     unknown = sorted(set(cfg) - accepted)
     if unknown:
-        raise ValueError(f'{name} does not take {unknown}; it takes '
-                         f'{sorted(accepted)}')
+        raise ValueError(f'{name} does not take {unknown}; it takes {sorted(accepted)}')
     args = {k: v for k, v in _DEFAULTS.items() if k in accepted}
     if 'original_inference_steps' in accepted:  # LCM: any t may be visited
         args['original_inference_steps'] = cfg.get(
-            'num_train_timesteps', args['num_train_timesteps'])
+            'num_train_timesteps', args['num_train_timesteps']
+        )
     return cls(**{**args, **cfg})
 
 
@@ -130,8 +137,7 @@ def has_history(scheduler: diffusers.SchedulerMixin) -> bool:
 
     UniPC's corrector does at every order.
     """
-    return scheduler.config.get('solver_order', 1) > 1 or hasattr(
-        scheduler, 'last_sample')
+    return scheduler.config.get('solver_order', 1) > 1 or hasattr(scheduler, 'last_sample')
 
 
 def next_timestep(scheduler: diffusers.SchedulerMixin, t: int) -> int:
@@ -143,14 +149,19 @@ def next_timestep(scheduler: diffusers.SchedulerMixin, t: int) -> int:
     steps = scheduler.timesteps
     index = (steps == t).nonzero()
     if len(index) == 0:
-        raise ValueError(f'timestep {t} is not one of the '
-                         f'{len(steps)} that set_timesteps chose')
+        raise ValueError(f'timestep {t} is not one of the {len(steps)} that set_timesteps chose')
     last = index[-1].item() + 1 == len(steps)
     return -1 if last else int(steps[index[-1].item() + 1])
 
 
-def scheduler_step(scheduler: diffusers.SchedulerMixin, x0: Tensor, t: Tensor,
-                   x: Tensor, noise: PerImageNoise, eta: float) -> Tensor:
+def scheduler_step(
+    scheduler: diffusers.SchedulerMixin,
+    x0: Tensor,
+    t: Tensor,
+    x: Tensor,
+    noise: PerImageNoise,
+    eta: float,
+) -> Tensor:
     """x at the next timestep, with whatever of eta and noise the class takes.
 
     Args:
@@ -170,15 +181,13 @@ def scheduler_step(scheduler: diffusers.SchedulerMixin, x0: Tensor, t: Tensor,
     return scheduler.step(x0, t, x, return_dict=False, **kwargs)[0].to(x.dtype)
 
 
-def training_scheduler(scheduler: diffusers.SchedulerMixin
-                       ) -> diffusers.DDPMScheduler:
+def training_scheduler(scheduler: diffusers.SchedulerMixin) -> diffusers.DDPMScheduler:
     """The forward process that belongs to a sampling scheduler.
 
     Training needs x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, which is
     ``DDPMScheduler.add_noise``; other classes add noise in other units.
     """
-    keys = ('num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule',
-            'trained_betas')
+    keys = ('num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas')
     shared = {k: scheduler.config[k] for k in keys if k in scheduler.config}
     return diffusers.DDPMScheduler(**shared, prediction_type='sample')
 
@@ -189,5 +198,5 @@ def check_timesteps(steps: int, num_train_timesteps: int) -> None:
         raise ValueError(
             f'sampling_timesteps must be a whole number from 1 to '
             f'{num_train_timesteps} (num_train_timesteps), got {steps!r}; set '
-            'model.sampler.sampling_timesteps')
-
+            'model.sampler.sampling_timesteps'
+        )

@@ -1,4 +1,5 @@
 """The forward process in training: objects to noisy proposals."""
+
 from dataclasses import dataclass
 from typing import List, Optional
 
@@ -29,13 +30,15 @@ class NoisyProposals:
     clean_labels: Optional[Tensor] = None
 
 
-def corrupt(gt_instances: List[InstanceData],
-            image_sizes: Tensor,
-            num_proposals: int,
-            codec: BoxCodec,
-            scheduler: diffusers.DDPMScheduler,
-            label_scheduler: Optional[D3PMScheduler] = None,
-            timesteps: Optional[Tensor] = None) -> NoisyProposals:
+def corrupt(
+    gt_instances: List[InstanceData],
+    image_sizes: Tensor,
+    num_proposals: int,
+    codec: BoxCodec,
+    scheduler: diffusers.DDPMScheduler,
+    label_scheduler: Optional[D3PMScheduler] = None,
+    timesteps: Optional[Tensor] = None,
+) -> NoisyProposals:
     """Pad the objects of each image to N proposals and add noise.
 
     Places that objects leave are filled with boxes drawn from N(0.5, 1/6) in
@@ -57,19 +60,17 @@ def corrupt(gt_instances: List[InstanceData],
     """
     device = image_sizes.device
     batch = len(gt_instances)
-    total = scheduler.config.num_train_timesteps if timesteps is None else \
-        len(timesteps)
-    t = torch.randint(total, (batch, ), device=device)
+    total = scheduler.config.num_train_timesteps if timesteps is None else len(timesteps)
+    t = torch.randint(total, (batch,), device=device)
     if timesteps is not None:
         t = timesteps.to(t)[t]
-    unknown = -1 if label_scheduler is None else \
-        label_scheduler.config.num_classes
+    unknown = -1 if label_scheduler is None else label_scheduler.config.num_classes
     clean, labels = [], []
     for gt, size in zip(gt_instances, image_sizes):
         boxes = codec.normalize(gt.bboxes[None], size[None])[0]
         if len(boxes) == 0:
-            boxes = boxes.new_tensor([[.5, .5, 1., 1.]])
-            label = torch.full((1, ), unknown, device=device)
+            boxes = boxes.new_tensor([[0.5, 0.5, 1.0, 1.0]])
+            label = torch.full((1,), unknown, device=device)
         else:
             label = gt.labels
         if len(boxes) > num_proposals:
@@ -79,16 +80,15 @@ def corrupt(gt_instances: List[InstanceData],
         filler = torch.randn(free, 4, device=device) / 6 + 0.5
         filler[:, 2:].clamp_(min=1e-4)
         clean.append(torch.cat([boxes, filler]))
-        labels.append(
-            torch.cat([label, label.new_full((free, ), unknown)]))
+        labels.append(torch.cat([label, label.new_full((free,), unknown)]))
     signal = codec.to_signal(torch.stack(clean))
     noisy = scheduler.add_noise(signal, torch.randn_like(signal), t)
     boxes = codec.decode(noisy, image_sizes)
     if label_scheduler is None:
         return NoisyProposals(boxes, t)
     clean_labels = torch.stack(labels)
-    uniform = torch.rand(
-        clean_labels.shape, generator=side_generator('label_state'))
+    uniform = torch.rand(clean_labels.shape, generator=side_generator('label_state'))
     state = label_scheduler.sample_ids(
-        label_scheduler.add_noise(clean_labels, t), uniform.to(device))
+        label_scheduler.add_noise(clean_labels, t), uniform.to(device)
+    )
     return NoisyProposals(boxes, t, state, clean_labels)

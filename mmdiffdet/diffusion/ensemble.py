@@ -1,4 +1,5 @@
 """Which steps' predictions become detections."""
+
 from typing import List
 
 from ..registry import TASK_UTILS

@@ -1,4 +1,5 @@
 """Guidance of boxes by the predicted quality."""
+
 from typing import Optional
 
 import torch
@@ -43,27 +44,30 @@ class QualityGuidance:
         ValueError: If a name is unknown or a number out of its range.
     """
 
-    def __init__(self,
-                 scale: float,
-                 topk: int = 50,
-                 score_weight: bool = True,
-                 grad_norm: str = 'proposal',
-                 mode: str = 'final',
-                 t_threshold: int = 0,
-                 langevin_steps: int = 1,
-                 noise_scale: float = 0.0,
-                 schedule: Optional[dict] = None,
-                 batch_mean: bool = False) -> None:
-        for name, value, valid in (('mode', mode, MODES),
-                                   ('grad_norm', grad_norm, GRAD_NORMS)):
+    def __init__(
+        self,
+        scale: float,
+        topk: int = 50,
+        score_weight: bool = True,
+        grad_norm: str = 'proposal',
+        mode: str = 'final',
+        t_threshold: int = 0,
+        langevin_steps: int = 1,
+        noise_scale: float = 0.0,
+        schedule: Optional[dict] = None,
+        batch_mean: bool = False,
+    ) -> None:
+        for name, value, valid in (('mode', mode, MODES), ('grad_norm', grad_norm, GRAD_NORMS)):
             if value not in valid:
-                raise ValueError(f'QualityGuidance: unknown {name} {value!r}; '
-                                 f'choose from {list(valid)}')
+                raise ValueError(
+                    f'QualityGuidance: unknown {name} {value!r}; choose from {list(valid)}'
+                )
         if scale < 0 or noise_scale < 0 or topk < 1 or langevin_steps < 1:
             raise ValueError(
                 'QualityGuidance: scale and noise_scale must be >= 0, topk '
                 f'and langevin_steps >= 1; got {scale}, {noise_scale}, {topk},'
-                f' {langevin_steps}')
+                f' {langevin_steps}'
+            )
         self.scale = scale
         self.topk = topk
         self.score_weight = score_weight
@@ -75,8 +79,14 @@ class QualityGuidance:
         self.schedule = TimeSchedule(**(schedule or {}))
         self.batch_mean = batch_mean
 
-    def __call__(self, prediction: Prediction, t: Tensor, is_last: bool,
-                 image_sizes: Tensor, noise: PerImageNoise) -> Tensor:
+    def __call__(
+        self,
+        prediction: Prediction,
+        t: Tensor,
+        is_last: bool,
+        image_sizes: Tensor,
+        noise: PerImageNoise,
+    ) -> Tensor:
         """Guided boxes, (B, N, 4) xyxy in pixels.
 
         Args:
@@ -90,12 +100,13 @@ class QualityGuidance:
             ValueError: If the prediction has no quality.
         """
         if prediction.quality_of is None:
-            raise ValueError('QualityGuidance needs a QualityHead among the '
-                             "stage's output_parts")
+            raise ValueError("QualityGuidance needs a QualityHead among the stage's output_parts")
         boxes = prediction.boxes
         active = (
-            self.mode == 'all' or (self.mode == 'final' and is_last)
-            or (self.mode == 'threshold' and int(t) <= self.t_threshold))
+            self.mode == 'all'
+            or (self.mode == 'final' and is_last)
+            or (self.mode == 'threshold' and int(t) <= self.t_threshold)
+        )
         if not active or self.scale == 0:
             return boxes
         step = self.scale * self.schedule(t.reshape(1)).to(boxes.device)
@@ -116,13 +127,11 @@ class QualityGuidance:
             boxes = _make_valid(boxes, image_sizes)
         return boxes
 
-    def _direction(self, prediction: Prediction, boxes: Tensor,
-                   weight: Tensor) -> Tensor:
+    def _direction(self, prediction: Prediction, boxes: Tensor, weight: Tensor) -> Tensor:
         with torch.enable_grad():
             boxes = boxes.detach().requires_grad_()
-            objective = (prediction.quality_of(boxes).float().sigmoid() *
-                         weight).sum()
-            grad, = torch.autograd.grad(objective, boxes)
+            objective = (prediction.quality_of(boxes).float().sigmoid() * weight).sum()
+            (grad,) = torch.autograd.grad(objective, boxes)
         dims = -1 if self.grad_norm == 'proposal' else (1, 2)
         norm = torch.linalg.vector_norm(grad, dim=dims, keepdim=True)
         return grad / (norm + 1e-6)
@@ -137,8 +146,6 @@ def _make_valid(boxes: Tensor, image_sizes: Tensor) -> Tensor:
     top = torch.minimum(y1, y2).clamp(zero, height)
     right = torch.maximum(x1, x2).clamp(zero, width)
     bottom = torch.maximum(y1, y2).clamp(zero, height)
-    return torch.stack([
-        left, top,
-        torch.maximum(right, left + 1e-6),
-        torch.maximum(bottom, top + 1e-6)
-    ], -1)
+    return torch.stack(
+        [left, top, torch.maximum(right, left + 1e-6), torch.maximum(bottom, top + 1e-6)], -1
+    )

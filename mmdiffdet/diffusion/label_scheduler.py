@@ -1,4 +1,5 @@
 """Discrete diffusion of labels (D3PM, arXiv 2107.03006) for proposals."""
+
 from dataclasses import dataclass
 from typing import Optional, Tuple, Union
 
@@ -12,8 +13,7 @@ from torch import Tensor
 from ..registry import LABEL_SCHEDULERS
 
 KERNELS = ('mask', 'uniform')
-KEEP_SCHEDULES = ('sqrt_alphas_cumprod', 'alphas_cumprod', 'linear',
-                  'constant')
+KEEP_SCHEDULES = ('sqrt_alphas_cumprod', 'alphas_cumprod', 'linear', 'constant')
 UPDATES = ('heuristic', 'posterior')
 
 
@@ -32,8 +32,7 @@ class D3PMSchedulerOutput(BaseOutput):
 
 def _choose(name: str, value: str, valid: Tuple[str, ...]) -> None:
     if value not in valid:
-        raise ValueError(f'D3PMScheduler: unknown {name} {value!r}; '
-                         f'choose from {list(valid)}')
+        raise ValueError(f'D3PMScheduler: unknown {name} {value!r}; choose from {list(valid)}')
 
 
 @LABEL_SCHEDULERS.register_module()
@@ -70,28 +69,27 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
     order = 1
 
     @register_to_config
-    def __init__(self,
-                 num_classes: int,
-                 kernel: str = 'mask',
-                 keep_schedule: str = 'sqrt_alphas_cumprod',
-                 keep_power: float = 1.0,
-                 keep_min: float = 0.0,
-                 keep_const: float = 1.0,
-                 update: str = 'heuristic',
-                 use_distribution: bool = True,
-                 num_train_timesteps: int = 1000,
-                 beta_schedule: str = 'squaredcos_cap_v2') -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        kernel: str = 'mask',
+        keep_schedule: str = 'sqrt_alphas_cumprod',
+        keep_power: float = 1.0,
+        keep_min: float = 0.0,
+        keep_const: float = 1.0,
+        update: str = 'heuristic',
+        use_distribution: bool = True,
+        num_train_timesteps: int = 1000,
+        beta_schedule: str = 'squaredcos_cap_v2',
+    ) -> None:
         _choose('kernel', kernel, KERNELS)
         _choose('keep_schedule', keep_schedule, KEEP_SCHEDULES)
         _choose('update', update, UPDATES)
-        for name, value in (('keep_min', keep_min), ('keep_const',
-                                                     keep_const)):
+        for name, value in (('keep_min', keep_min), ('keep_const', keep_const)):
             if not 0 <= value <= 1:
-                raise ValueError(f'D3PMScheduler: {name} must be in [0, 1], '
-                                 f'got {value}')
+                raise ValueError(f'D3PMScheduler: {name} must be in [0, 1], got {value}')
         if keep_power < 0:
-            raise ValueError('D3PMScheduler: keep_power must be >= 0, '
-                             f'got {keep_power}')
+            raise ValueError(f'D3PMScheduler: keep_power must be >= 0, got {keep_power}')
         t = torch.arange(num_train_timesteps)
         if keep_schedule == 'linear':
             keep = 1 - t / (num_train_timesteps - 1)
@@ -103,16 +101,15 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
             ).alphas_cumprod
             if keep_schedule == 'sqrt_alphas_cumprod':
                 keep = keep.sqrt()
-        self.keep = (keep.clamp(0, 1)**keep_power).clamp(min=keep_min)
+        self.keep = (keep.clamp(0, 1) ** keep_power).clamp(min=keep_min)
         self.timesteps = t.flip(0)
 
-    def set_timesteps(self,
-                      num_inference_steps: int,
-                      device: Union[str, torch.device, None] = None) -> None:
+    def set_timesteps(
+        self, num_inference_steps: int, device: Union[str, torch.device, None] = None
+    ) -> None:
         """Trailing timesteps, T - 1 first, like the box schedulers'."""
         total = self.config.num_train_timesteps
-        steps = torch.arange(
-            total, 0, -total / num_inference_steps, dtype=torch.float64)
+        steps = torch.arange(total, 0, -total / num_inference_steps, dtype=torch.float64)
         self.timesteps = (steps.round().long() - 1).to(device)
 
     def keep_prob(self, t: Tensor) -> Tensor:
@@ -120,13 +117,13 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         keep = self.keep.to(t.device)[t.clamp(min=0)]
         return torch.where(t < 0, torch.ones_like(keep), keep)
 
-    def prior(self, batch_size: int, num_proposals: int,
-              device: Union[str, torch.device] = 'cpu') -> Tensor:
+    def prior(
+        self, batch_size: int, num_proposals: int, device: Union[str, torch.device] = 'cpu'
+    ) -> Tensor:
         """(B, N, K + 1) state of pure noise: unknown, or uniform."""
         states = self.config.num_classes + 1
         if self.config.kernel == 'uniform':
-            return torch.full((batch_size, num_proposals, states), 1 / states,
-                              device=device)
+            return torch.full((batch_size, num_proposals, states), 1 / states, device=device)
         prior = torch.zeros(batch_size, num_proposals, states, device=device)
         prior[..., -1] = 1
         return prior
@@ -145,16 +142,16 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: If an id is not in 0..K.
         """
-        return self._forward(
-            self._distribution(original_samples), self.keep_prob(timesteps))
+        return self._forward(self._distribution(original_samples), self.keep_prob(timesteps))
 
-    def step(self,
-             model_output: Tensor,
-             timestep: Union[int, Tensor],
-             sample: Tensor,
-             prev_timestep: Optional[int] = None,
-             return_dict: bool = True
-             ) -> Union[D3PMSchedulerOutput, Tuple[Tensor, Tensor]]:
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Union[int, Tensor],
+        sample: Tensor,
+        prev_timestep: Optional[int] = None,
+        return_dict: bool = True,
+    ) -> Union[D3PMSchedulerOutput, Tuple[Tensor, Tensor]]:
         """The state's distribution at the next timestep.
 
         Args:
@@ -174,8 +171,7 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         t = torch.full(batch, int(timestep), device=model_output.device)
         keep_next = self.keep_prob(torch.full_like(t, prev_timestep))
         if self.config.update == 'posterior':
-            prev = self._posterior(p0, self._distribution(sample),
-                                   self.keep_prob(t), keep_next)
+            prev = self._posterior(p0, self._distribution(sample), self.keep_prob(t), keep_next)
         else:
             prev = self._forward(p0, keep_next)
         if not return_dict:
@@ -206,8 +202,7 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         """(1, 1, K + 1), what a state becomes that is not kept."""
         return self.prior(1, 1, like.device)
 
-    def _posterior(self, p0: Tensor, ct: Tensor, keep_t: Tensor,
-                   keep_next: Tensor) -> Tensor:
+    def _posterior(self, p0: Tensor, ct: Tensor, keep_t: Tensor, keep_next: Tensor) -> Tensor:
         """q(c_next | c_t, p0), (B, N, K + 1), averaged over ``ct``.
 
         For a known c_t it is the one-step transition from c_next to c_t
@@ -219,16 +214,12 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         ratio = ratio[:, None, None]
         noise = self._noise(p0)
         after = self._forward(p0, keep_next)
-        evidence = ratio * after + (1 - ratio) * noise * after.sum(
-            -1, keepdim=True)
+        evidence = ratio * after + (1 - ratio) * noise * after.sum(-1, keepdim=True)
         # denominators are made safe first: gradients pass through both sides
         # of torch.where
         possible = evidence > 0
-        weight = torch.where(
-            possible, ct / torch.where(possible, evidence, 1.0), 0.0)
-        prev = after * (
-            ratio * weight +
-            (1 - ratio) * (noise * weight).sum(-1, keepdim=True))
+        weight = torch.where(possible, ct / torch.where(possible, evidence, 1.0), 0.0)
+        prev = after * (ratio * weight + (1 - ratio) * (noise * weight).sum(-1, keepdim=True))
         total = prev.sum(-1, keepdim=True)
         # an observation that p0 says cannot be: nothing to learn from it
         known = total > 0
@@ -238,12 +229,12 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         if labels.is_floating_point():
             return labels
         states = self.config.num_classes + 1
-        if labels.numel() and not 0 <= int(labels.min()) <= int(
-                labels.max()) < states:
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < states:
             raise ValueError(
                 f'label out of range: found {int(labels.min())} to '
                 f'{int(labels.max())}, D3PMScheduler has num_classes='
-                f'{states - 1} and the unknown state {states - 1}')
+                f'{states - 1} and the unknown state {states - 1}'
+            )
         return F.one_hot(labels, states).float()
 
     def __len__(self) -> int:

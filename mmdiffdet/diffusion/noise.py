@@ -5,6 +5,7 @@ Testing draws from one generator an image, so that a result depends on
 generator; modules that can be switched on draw from :func:`side_generator`,
 so that switching them on moves nobody else's draws.
 """
+
 import hashlib
 from typing import Sequence
 
@@ -40,8 +41,7 @@ def side_generator(name: str) -> torch.Generator:
     return make_generator(name, peek)
 
 
-def hashed_uniform(seed: int, count: int,
-                   device: torch.device | str) -> Tensor:
+def hashed_uniform(seed: int, count: int, device: torch.device | str) -> Tensor:
     """(count,) numbers in (0, 1) that are the same on every device.
 
     They are made where they are needed, with nothing copied there: the
@@ -71,35 +71,36 @@ class PerImageNoise:
             the generators' device.
     """
 
-    def __init__(self,
-                 generators: Sequence[torch.Generator],
-                 device: torch.device | str = 'cpu') -> None:
+    def __init__(
+        self, generators: Sequence[torch.Generator], device: torch.device | str = 'cpu'
+    ) -> None:
         self.generators = list(generators)
         self.device = torch.device(device)
 
     @classmethod
-    def from_seed(cls,
-                  eval_seed: int,
-                  image_ids: Sequence[object],
-                  device: torch.device | str = 'cpu') -> 'PerImageNoise':
+    def from_seed(
+        cls, eval_seed: int, image_ids: Sequence[object], device: torch.device | str = 'cpu'
+    ) -> 'PerImageNoise':
         """One generator for each image id, seeded from (eval_seed, id)."""
         return cls([make_generator(eval_seed, i) for i in image_ids], device)
 
     def __call__(self, *shape: int) -> Tensor:
         """Draw (B, ``*shape``) float32, image i's row from its generator."""
-        return randn_tensor((len(self.generators), *shape),
-                            generator=self.generators,
-                            device=self.device,
-                            dtype=torch.float32)
+        return randn_tensor(
+            (len(self.generators), *shape),
+            generator=self.generators,
+            device=self.device,
+            dtype=torch.float32,
+        )
 
     def spawn(self, name: str) -> 'PerImageNoise':
         """Independent generators for ``name``; these do not advance."""
         return PerImageNoise(
-            [make_generator(name, g.initial_seed()) for g in self.generators],
-            self.device)
+            [make_generator(name, g.initial_seed()) for g in self.generators], self.device
+        )
 
     def rand(self, *shape: int) -> Tensor:
         """Draw (B, ``*shape``) uniform on [0, 1), one generator an image."""
-        return torch.stack([
-            torch.rand(shape, generator=g) for g in self.generators
-        ]).to(self.device)
+        return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(
+            self.device
+        )

@@ -1,4 +1,5 @@
 """What the network says at one step of the reverse process."""
+
 from dataclasses import dataclass
 from typing import Callable, Optional
 

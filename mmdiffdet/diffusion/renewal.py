@@ -1,4 +1,5 @@
 """Box renewal."""
+
 from torch import Tensor
 
 from ..registry import TASK_UTILS
@@ -18,8 +19,7 @@ class BoxRenewal:
 
     def __init__(self, score_thr: float = 0.5) -> None:
         if not 0 <= score_thr <= 1:
-            raise ValueError('BoxRenewal: score_thr must be in [0, 1], '
-                             f'got {score_thr}')
+            raise ValueError(f'BoxRenewal: score_thr must be in [0, 1], got {score_thr}')
         self.score_thr = score_thr
 
     def __call__(self, prediction: Prediction) -> Tensor:

@@ -1,4 +1,5 @@
 """The reverse process as a config describes it."""
+
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Callable, List, Optional, Sequence
@@ -40,30 +41,35 @@ class DiffusionSampler:
             makes those of another box.
     """
 
-    def __init__(self,
-                 scheduler: dict,
-                 sampling_timesteps: int = 1,
-                 eta: float = 1.0,
-                 renewal: Optional[dict] = None,
-                 ensemble: Optional[dict] = None,
-                 guidance: Optional[dict] = None,
-                 stages_per_step: Optional[Sequence[int]] = None) -> None:
+    def __init__(
+        self,
+        scheduler: dict,
+        sampling_timesteps: int = 1,
+        eta: float = 1.0,
+        renewal: Optional[dict] = None,
+        ensemble: Optional[dict] = None,
+        guidance: Optional[dict] = None,
+        stages_per_step: Optional[Sequence[int]] = None,
+    ) -> None:
         self.scheduler = build_box_scheduler(scheduler)
-        check_timesteps(sampling_timesteps,
-                        self.scheduler.config.num_train_timesteps)
+        check_timesteps(sampling_timesteps, self.scheduler.config.num_train_timesteps)
         if eta < 0:
             raise ValueError(f'sampler: eta must be >= 0, got {eta}')
         if stages_per_step is not None and not (
-                isinstance(stages_per_step, (list, tuple)) and stages_per_step
-                and all(type(n) is int and n > 0 for n in stages_per_step)):
+            isinstance(stages_per_step, (list, tuple))
+            and stages_per_step
+            and all(type(n) is int and n > 0 for n in stages_per_step)
+        ):
             raise ValueError(
                 'sampler: stages_per_step must be a list of numbers of stages '
-                f'from 1, e.g. [6, 2], got {stages_per_step!r}')
+                f'from 1, e.g. [6, 2], got {stages_per_step!r}'
+            )
         if renewal is not None and has_history(self.scheduler):
             raise ValueError(
                 f'{type(self.scheduler).__name__} is a multistep solver and '
                 'cannot be combined with box renewal: set '
-                'model.sampler.renewal=None')
+                'model.sampler.renewal=None'
+            )
         self.sampling_timesteps = sampling_timesteps
         self.eta = eta
         self.renewal = renewal and TASK_UTILS.build(renewal)
@@ -77,15 +83,16 @@ class DiffusionSampler:
         self.scheduler.set_timesteps(self.sampling_timesteps)
         return self.scheduler.timesteps
 
-    def __call__(self,
-                 denoise: Denoise,
-                 codec: BoxCodec,
-                 image_sizes: Tensor,
-                 num_proposals: int,
-                 noise: PerImageNoise,
-                 label_scheduler: Optional[D3PMScheduler] = None,
-                 callback: Optional[Callable[[SamplingStep], None]] = None
-                 ) -> List[Prediction]:
+    def __call__(
+        self,
+        denoise: Denoise,
+        codec: BoxCodec,
+        image_sizes: Tensor,
+        num_proposals: int,
+        noise: PerImageNoise,
+        label_scheduler: Optional[D3PMScheduler] = None,
+        callback: Optional[Callable[[SamplingStep], None]] = None,
+    ) -> List[Prediction]:
         """Predictions to merge, one or one a step.
 
         Args:
@@ -109,10 +116,10 @@ class DiffusionSampler:
 
         self.scheduler.set_timesteps(self.sampling_timesteps)
         stages = self.stages_per_step and chain(
-            self.stages_per_step, repeat(self.stages_per_step[-1]))
+            self.stages_per_step, repeat(self.stages_per_step[-1])
+        )
 
-        def staged(boxes: Tensor, label_state: Optional[Tensor],
-                   t: Tensor) -> Prediction:
+        def staged(boxes: Tensor, label_state: Optional[Tensor], t: Tensor) -> Prediction:
             return denoise(boxes, label_state, t, next(stages))
 
         last = sample(
@@ -126,7 +133,8 @@ class DiffusionSampler:
             label_scheduler=label_scheduler,
             guidance=self.guidance,
             renewal=self.renewal,
-            callback=collect)
+            callback=collect,
+        )
         return [last] if self.ensemble is None else self.ensemble(steps)
 
 

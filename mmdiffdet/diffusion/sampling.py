@@ -1,4 +1,5 @@
 """The reverse process: noise to boxes."""
+
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
@@ -36,19 +37,20 @@ class SamplingStep:
     renewed: Optional[Tensor] = None
 
 
-def sample(denoise: Denoise,
-           scheduler: diffusers.SchedulerMixin,
-           x: Tensor,
-           noise_sampler: PerImageNoise,
-           codec: BoxCodec,
-           image_sizes: Tensor,
-           eta: float = 1.0,
-           label_scheduler: Optional[D3PMScheduler] = None,
-           sample_labels: bool = False,
-           guidance: Optional[QualityGuidance] = None,
-           renewal: Optional[BoxRenewal] = None,
-           callback: Optional[Callable[[SamplingStep], None]] = None
-           ) -> Prediction:
+def sample(
+    denoise: Denoise,
+    scheduler: diffusers.SchedulerMixin,
+    x: Tensor,
+    noise_sampler: PerImageNoise,
+    codec: BoxCodec,
+    image_sizes: Tensor,
+    eta: float = 1.0,
+    label_scheduler: Optional[D3PMScheduler] = None,
+    sample_labels: bool = False,
+    guidance: Optional[QualityGuidance] = None,
+    renewal: Optional[BoxRenewal] = None,
+    callback: Optional[Callable[[SamplingStep], None]] = None,
+) -> Prediction:
     """Run the reverse process over the scheduler's timesteps.
 
     Args:
@@ -77,8 +79,7 @@ def sample(denoise: Denoise,
     if label_scheduler is not None:
         label_noise = noise_sampler.spawn('label_state')
         label_prior = label_scheduler.prior(*x.shape[:2], x.device)
-        label_state = _observed(label_scheduler, label_prior, label_noise,
-                                sample_labels)
+        label_state = _observed(label_scheduler, label_prior, label_noise, sample_labels)
     x = x * scheduler.init_noise_sigma
     timesteps = scheduler.timesteps.tolist()
     for index, t in enumerate(scheduler.timesteps):
@@ -87,9 +88,8 @@ def sample(denoise: Denoise,
         prediction = denoise(boxes, label_state, t)
         if guidance is not None:
             prediction = replace(
-                prediction,
-                boxes=guidance(prediction, t, is_last, image_sizes,
-                               guidance_noise))
+                prediction, boxes=guidance(prediction, t, is_last, image_sizes, guidance_noise)
+            )
         renewed = None
         if renewal is not None and not is_last:
             renewed = renewal(prediction)
@@ -101,27 +101,24 @@ def sample(denoise: Denoise,
         x = scheduler_step(scheduler, x0, t, x, noise_sampler, eta)
         if label_scheduler is not None:
             label_state = label_scheduler.step(
-                prediction.logits, t, label_state,
-                int(timesteps[index + 1])).prev_sample
+                prediction.logits, t, label_state, int(timesteps[index + 1])
+            ).prev_sample
         if renewed is not None:
             # noise in the units that x has at the next timestep
-            unit = scheduler.scale_model_input(
-                torch.ones_like(x), scheduler.timesteps[index + 1])
+            unit = scheduler.scale_model_input(torch.ones_like(x), scheduler.timesteps[index + 1])
             fresh = renewal_noise(*x.shape[1:]) / unit
             x = torch.where(renewed[..., None], fresh, x)
             if label_scheduler is not None:
-                label_state = torch.where(renewed[..., None], label_prior,
-                                          label_state)
+                label_state = torch.where(renewed[..., None], label_prior, label_state)
         if label_scheduler is not None:
-            label_state = _observed(label_scheduler, label_state, label_noise,
-                                    sample_labels)
+            label_state = _observed(label_scheduler, label_state, label_noise, sample_labels)
     raise ValueError('the scheduler has no timesteps; call set_timesteps')
 
 
-def _observed(scheduler: D3PMScheduler, distribution: Tensor,
-              noise: PerImageNoise, sample_labels: bool) -> Tensor:
+def _observed(
+    scheduler: D3PMScheduler, distribution: Tensor, noise: PerImageNoise, sample_labels: bool
+) -> Tensor:
     """The distribution itself, or ids drawn from it, (B, N)."""
     if scheduler.config.use_distribution and not sample_labels:
         return distribution
-    return scheduler.sample_ids(distribution.detach(),
-                                noise.rand(distribution.size(1)))
+    return scheduler.sample_ids(distribution.detach(), noise.rand(distribution.size(1)))

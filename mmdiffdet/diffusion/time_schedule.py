@@ -1,4 +1,5 @@
 """A weight that depends on the timestep."""
+
 import torch
 from torch import Tensor
 
@@ -19,14 +20,15 @@ class TimeSchedule:
         ValueError: If ``type`` is unknown or ``power`` is negative.
     """
 
-    def __init__(self,
-                 type: str = 'constant',
-                 power: float = 1.0,
-                 threshold: int = 0,
-                 num_train_timesteps: int = 1000) -> None:
+    def __init__(
+        self,
+        type: str = 'constant',
+        power: float = 1.0,
+        threshold: int = 0,
+        num_train_timesteps: int = 1000,
+    ) -> None:
         if type not in _TYPES:
-            raise ValueError(f'unknown time schedule {type!r}; '
-                             f'choose from {list(_TYPES)}')
+            raise ValueError(f'unknown time schedule {type!r}; choose from {list(_TYPES)}')
         if power < 0:
             raise ValueError(f'time schedule: power must be >= 0, got {power}')
         self.type = type
@@ -40,5 +42,5 @@ class TimeSchedule:
             return torch.ones_like(t, dtype=torch.float32)
         if self.type == 'linear':
             left = 1 - t.float() / (self.num_train_timesteps - 1)
-            return left.clamp(0, 1)**self.power
+            return left.clamp(0, 1) ** self.power
         return (t <= self.threshold).float()

@@ -1,4 +1,5 @@
 """Losses between a student and its teacher."""
+
 from typing import Any, Dict, List
 
 import torch
@@ -35,25 +36,27 @@ class Distiller:
 
     name = ''
 
-    def __init__(self,
-                 teacher: Teacher,
-                 box_weight: float = 1.0,
-                 cls_weight: float = 0.0,
-                 temperature: float = 1.0,
-                 topk: int = 0) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        box_weight: float = 1.0,
+        cls_weight: float = 0.0,
+        temperature: float = 1.0,
+        topk: int = 0,
+    ) -> None:
         if min(box_weight, cls_weight, topk) < 0 or temperature <= 0:
             raise ValueError(
                 f'{type(self).__name__}: box_weight, cls_weight and topk must '
                 f'be >= 0, temperature positive; got {box_weight}, '
-                f'{cls_weight}, {topk}, {temperature}')
+                f'{cls_weight}, {topk}, {temperature}'
+            )
         self.teacher = teacher
         self.box_weight = box_weight
         self.cls_weight = cls_weight
         self.temperature = temperature
         self.topk = topk
 
-    def __call__(self, student: DiffusionDet,
-                 step: TrainingStep) -> Dict[str, Tensor]:
+    def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
         """Losses by name, and the teacher's seconds.
 
         Args:
@@ -62,8 +65,9 @@ class Distiller:
         """
         raise NotImplementedError
 
-    def losses(self, student: Prediction, teacher: Prediction,
-               image_sizes: Tensor) -> Dict[str, Tensor]:
+    def losses(
+        self, student: Prediction, teacher: Prediction, image_sizes: Tensor
+    ) -> Dict[str, Tensor]:
         """Compare the last stage's boxes and logits.
 
         Args:
@@ -72,23 +76,24 @@ class Distiller:
             image_sizes (Tensor): (B, 2).
         """
         # tensors of inference mode cannot be part of a graph; copies can
-        boxes, logits = teacher.boxes.clone().float(), \
-            teacher.logits.clone().float()
+        boxes, logits = teacher.boxes.clone().float(), teacher.logits.clone().float()
         mine, my_logits = student.boxes.float(), student.logits.float()
         if self.topk and self.topk < boxes.size(1):
             best = logits.sigmoid().amax(-1).topk(self.topk, dim=1)[1]
             boxes, mine, logits, my_logits = (
                 x.gather(1, best[..., None].expand(-1, -1, x.size(-1)))
-                for x in (boxes, mine, logits, my_logits))
+                for x in (boxes, mine, logits, my_logits)
+            )
         losses = {}
         if self.box_weight > 0:
             scale = image_scale(image_sizes)
             losses[f'loss_{self.name}_box'] = self.box_weight * F.l1_loss(
-                mine / scale, boxes / scale)
+                mine / scale, boxes / scale
+            )
         if self.cls_weight > 0:
             losses[f'loss_{self.name}_cls'] = self.cls_weight * F.mse_loss(
-                (my_logits / self.temperature).sigmoid(),
-                (logits / self.temperature).sigmoid())
+                (my_logits / self.temperature).sigmoid(), (logits / self.temperature).sigmoid()
+            )
         return losses
 
 
@@ -111,13 +116,15 @@ class SamplerDistiller(Distiller):
 
     name = 'sampler_distill'
 
-    def __init__(self,
-                 teacher: Teacher,
-                 teacher_steps: int = 20,
-                 eta: float = 0.0,
-                 student_steps: int = 1,
-                 topk: int = 100,
-                 **kwargs: float) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        teacher_steps: int = 20,
+        eta: float = 0.0,
+        student_steps: int = 1,
+        topk: int = 100,
+        **kwargs: float,
+    ) -> None:
         super().__init__(teacher, topk=topk, **kwargs)
         total = teacher.model.sampler.scheduler.config.num_train_timesteps
         check_timesteps(teacher_steps, total)
@@ -128,33 +135,39 @@ class SamplerDistiller(Distiller):
         self.student_steps = student_steps
         self.eta = eta
 
-    def __call__(self, student: DiffusionDet,
-                 step: TrainingStep) -> Dict[str, Tensor]:
+    def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
         """See :class:`Distiller`."""
         generator = side_generator(self.name)
         batch, num = step.noisy.boxes.shape[:2]
-        x = torch.randn(batch, num, 4, generator=generator).to(
-            step.noisy.boxes)
-        seeds = torch.randint(
-            2**62, (batch, ), generator=generator).tolist()
+        x = torch.randn(batch, num, 4, generator=generator).to(step.noisy.boxes)
+        seeds = torch.randint(2**62, (batch,), generator=generator).tolist()
         watch = Stopwatch()
         with watch('teacher', 1):
             target = self.teacher(
-                step.batch_inputs, step.maps, lambda model, table: self._run(
-                    model, table, x, seeds, self.teacher_steps, step.
-                    image_sizes))
-        found = self._run(student, step.table, x, seeds, self.student_steps,
-                          step.image_sizes)
+                step.batch_inputs,
+                step.maps,
+                lambda model, table: self._run(
+                    model, table, x, seeds, self.teacher_steps, step.image_sizes
+                ),
+            )
+        found = self._run(student, step.table, x, seeds, self.student_steps, step.image_sizes)
         return dict(
             self.losses(found, target, step.image_sizes),
-            teacher_seconds=x.new_tensor(watch.per_image('teacher')))
+            teacher_seconds=x.new_tensor(watch.per_image('teacher')),
+        )
 
-    def _run(self, model: DiffusionDet, table: Any, x: Tensor,
-             seeds: List[int], steps: int, image_sizes: Tensor) -> Prediction:
+    def _run(
+        self,
+        model: DiffusionDet,
+        table: Any,
+        x: Tensor,
+        seeds: List[int],
+        steps: int,
+        image_sizes: Tensor,
+    ) -> Prediction:
         scheduler = model.sampler.scheduler
         scheduler.set_timesteps(steps)
-        noise = PerImageNoise([make_generator(self.name, s) for s in seeds],
-                              x.device)
+        noise = PerImageNoise([make_generator(self.name, s) for s in seeds], x.device)
         return sample(
             model.denoiser(table),
             scheduler,
@@ -164,7 +177,8 @@ class SamplerDistiller(Distiller):
             image_sizes,
             eta=self.eta,
             label_scheduler=model.label_scheduler,
-            sample_labels=model.training)
+            sample_labels=model.training,
+        )
 
 
 class ConsistencyDistiller(Distiller):
@@ -172,27 +186,33 @@ class ConsistencyDistiller(Distiller):
 
     name = 'consistency'
 
-    def __call__(self, student: DiffusionDet,
-                 step: TrainingStep) -> Dict[str, Tensor]:
+    def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
         """See :class:`Distiller`."""
         noisy = step.noisy
         if self.teacher.model.label_scheduler and noisy.label_state is None:
-            raise ValueError('ConsistencyDistiller: the teacher reads a label '
-                             'state, the student has no label_scheduler')
+            raise ValueError(
+                'ConsistencyDistiller: the teacher reads a label '
+                'state, the student has no label_scheduler'
+            )
         watch = Stopwatch()
         with watch('teacher', 1):
             target = self.teacher(
-                step.batch_inputs, step.maps, lambda model, table: _last(
+                step.batch_inputs,
+                step.maps,
+                lambda model, table: _last(
                     model.bbox_head(
                         table,
                         noisy.boxes,
                         noisy.t,
                         noisy.label_state if model.label_scheduler else None,
-                        all_stages=False)))
+                        all_stages=False,
+                    )
+                ),
+            )
         return dict(
             self.losses(_last(step.output), target, step.image_sizes),
-            teacher_seconds=noisy.boxes.new_tensor(
-                watch.per_image('teacher')))
+            teacher_seconds=noisy.boxes.new_tensor(watch.per_image('teacher')),
+        )
 
 
 def _last(output: HeadOutput) -> Prediction:

@@ -1,4 +1,5 @@
 """Attach a teacher to a training."""
+
 from pathlib import Path
 from typing import Any, Dict, Optional, Type
 
@@ -6,7 +7,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..engine.launch import require_checkpoint
+from ..engine.require_checkpoint import require_checkpoint
 from ..engine.unwrap import unwrap
 from ..ledger import sha256_of_file
 from ..registry import HOOKS
@@ -37,13 +38,15 @@ class _DistillHook(Hook):
         if unknown or 'checkpoint' not in teacher:
             raise ValueError(
                 f'{type(self).__name__}: teacher takes checkpoint, config and '
-                f'precision; unknown {unknown}' if unknown else
-                f'{type(self).__name__}: teacher needs a checkpoint')
+                f'precision; unknown {unknown}'
+                if unknown
+                else f'{type(self).__name__}: teacher needs a checkpoint'
+            )
         require_checkpoint(teacher['checkpoint'], 'teacher')
         if teacher.get('config') and not Path(teacher['config']).is_file():
             raise FileNotFoundError(
-                f'{type(self).__name__}: teacher.config {teacher["config"]} '
-                'does not exist')
+                f'{type(self).__name__}: teacher.config {teacher["config"]} does not exist'
+            )
         self.teacher_cfg = dict(teacher)
         self.options = kwargs
         self.teacher_sha256: Optional[str] = None
@@ -51,24 +54,25 @@ class _DistillHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Load the teacher and attach it."""
         student = unwrap(runner.model)
-        teacher = Teacher.load(
-            student_cfg=runner.cfg.model, **self.teacher_cfg)
+        teacher = Teacher.load(student_cfg=runner.cfg.model, **self.teacher_cfg)
         teacher.model.to(next(student.parameters()).device)
         teacher.compare(student)
         student.distiller = self.distiller(teacher, **self.options)
         self.teacher_sha256 = sha256_of_file(self.teacher_cfg['checkpoint'])
         runner.logger.info(
             f'teacher {self.teacher_cfg["checkpoint"]} '
-            f'({self.teacher_sha256[:8]}), backbone ' +
-            ('shared with the student: frozen and equal' if teacher.
-             shares_backbone else 'of its own'))
+            f'({self.teacher_sha256[:8]}), backbone '
+            + (
+                'shared with the student: frozen and equal'
+                if teacher.shares_backbone
+                else 'of its own'
+            )
+        )
 
     @master_only
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: Dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Record who taught."""
-        checkpoint['meta']['teacher'] = dict(
-            self.teacher_cfg, sha256=self.teacher_sha256)
+        checkpoint['meta']['teacher'] = dict(self.teacher_cfg, sha256=self.teacher_sha256)
 
     def after_train(self, runner: Runner) -> None:
         """Let the teacher go."""

@@ -1,4 +1,5 @@
 """A frozen detector to learn from."""
+
 import copy
 from typing import Any, Callable, Optional, Sequence, TypeVar
 
@@ -32,18 +33,21 @@ class Teacher:
 
     def __init__(self, model: DiffusionDet, precision: str = 'fp32') -> None:
         if precision not in PRECISIONS:
-            raise ValueError(f'teacher: unknown precision {precision!r}; '
-                             f'choose from {list(PRECISIONS)}')
+            raise ValueError(
+                f'teacher: unknown precision {precision!r}; choose from {list(PRECISIONS)}'
+            )
         self.model = model.requires_grad_(False).eval()
         self.precision = precision
         self.shares_backbone = False
 
     @classmethod
-    def load(cls,
-             checkpoint: str,
-             student_cfg: ConfigDict,
-             config: Optional[str] = None,
-             precision: str = 'fp32') -> 'Teacher':
+    def load(
+        cls,
+        checkpoint: str,
+        student_cfg: ConfigDict,
+        config: Optional[str] = None,
+        precision: str = 'fp32',
+    ) -> 'Teacher':
         """Build and load; no random draw is visible afterwards.
 
         Args:
@@ -65,7 +69,8 @@ class Teacher:
                 raise ValueError(
                     f'teacher: data_preprocessor.{key} is '
                     f'{cfg.data_preprocessor.get(key)}, the student has '
-                    f'{value}; they must see the same images')
+                    f'{value}; they must see the same images'
+                )
         with torch.random.fork_rng(devices=[]):
             model = MODELS.build(cfg)
         weights = load_checkpoint_file(checkpoint)
@@ -75,13 +80,15 @@ class Teacher:
         except RuntimeError as error:  # of another shape
             raise ValueError(
                 f'teacher {checkpoint} is of another model: {error}; name its '
-                'config in teacher.config') from error
+                'config in teacher.config'
+            ) from error
         if result.missing_keys or result.unexpected_keys:
             raise ValueError(
                 f'teacher {checkpoint} is of another model: missing '
                 f'{result.missing_keys[:5]}, left over '
                 f'{result.unexpected_keys[:5]}; name its config in '
-                'teacher.config')
+                'teacher.config'
+            )
         return cls(model, precision)
 
     def compare(self, student: DiffusionDet) -> None:
@@ -94,22 +101,29 @@ class Teacher:
             ValueError: If the two cannot be compared proposal by proposal.
         """
         for name, mine, yours in (
-            ('num_classes', self.model.bbox_head.num_classes,
-             student.bbox_head.num_classes),
-            ('box_codec.scale', self.model.box_codec.scale,
-             student.box_codec.scale),
-            ('box_codec.noise_sigma', self.model.box_codec.noise_sigma,
-             student.box_codec.noise_sigma)):
+            ('num_classes', self.model.bbox_head.num_classes, student.bbox_head.num_classes),
+            ('box_codec.scale', self.model.box_codec.scale, student.box_codec.scale),
+            (
+                'box_codec.noise_sigma',
+                self.model.box_codec.noise_sigma,
+                student.box_codec.noise_sigma,
+            ),
+        ):
             if mine != yours:
-                raise ValueError(f'teacher: {name} is {mine}, the student has '
-                                 f'{yours}; they must be the same')
+                raise ValueError(
+                    f'teacher: {name} is {mine}, the student has {yours}; they must be the same'
+                )
         frozen = not student.backbone.training and not any(
-            p.requires_grad for p in student.backbone.parameters())
-        self.shares_backbone = frozen and _equal(student.backbone,
-                                                 self.model.backbone)
+            p.requires_grad for p in student.backbone.parameters()
+        )
+        self.shares_backbone = frozen and _equal(student.backbone, self.model.backbone)
 
-    def __call__(self, batch_inputs: Tensor, student_maps: Sequence[Tensor],
-                 use: Callable[[DiffusionDet, Any], _Result]) -> _Result:
+    def __call__(
+        self,
+        batch_inputs: Tensor,
+        student_maps: Sequence[Tensor],
+        use: Callable[[DiffusionDet, Any], _Result],
+    ) -> _Result:
         """``use(model, table)`` without gradients, in the teacher's precision.
 
         Args:
@@ -119,9 +133,11 @@ class Teacher:
         """
         dtype = PRECISIONS[self.precision]
         model = self.model
-        with torch.inference_mode(), autocast(
-                enabled=dtype is not None,
-                dtype=dtype or torch.bfloat16), packed(model, dtype):
+        with (
+            torch.inference_mode(),
+            autocast(enabled=dtype is not None, dtype=dtype or torch.bfloat16),
+            packed(model, dtype),
+        ):
             # under AMP the student's maps may be less precise than wanted
             wanted = batch_inputs.dtype if dtype is None else dtype
             share = self.shares_backbone and student_maps[0].dtype == wanted
@@ -133,4 +149,6 @@ def _equal(a: nn.Module, b: nn.Module) -> bool:
     left, right = a.state_dict(), b.state_dict()
     return left.keys() == right.keys() and all(
         torch.equal(left[key], right[key].to(left[key].device))
-        for key in left if not key.endswith('num_batches_tracked'))
+        for key in left
+        if not key.endswith('num_batches_tracked')
+    )

@@ -1,4 +1,5 @@
 """What trains and tests: checkpoints, hooks, optimiser."""
+
 from ..utils import quiet_import
 
 with quiet_import():  # before anything else imports them
@@ -23,9 +24,19 @@ from .part_optim import (
 from .proposal_count_hook import ProposalCountHook
 
 __all__ = [
-    'CheckpointGuardHook', 'CompileHook', 'FederatedFrequencyHook',
-    'GeometryWarmupHook', 'IterationSeedHook', 'LedgerHook',
-    'MultiSeedTestLoop', 'OriginHook', 'PartAmpOptimWrapper',
-    'PartBf16OptimWrapper', 'PartOptimWrapper', 'PartOptimWrapperConstructor',
-    'ProposalCountHook', 'WholeFSDPStrategy', 'load_checkpoint_file'
+    'CheckpointGuardHook',
+    'CompileHook',
+    'FederatedFrequencyHook',
+    'GeometryWarmupHook',
+    'IterationSeedHook',
+    'LedgerHook',
+    'MultiSeedTestLoop',
+    'OriginHook',
+    'PartAmpOptimWrapper',
+    'PartBf16OptimWrapper',
+    'PartOptimWrapper',
+    'PartOptimWrapperConstructor',
+    'ProposalCountHook',
+    'WholeFSDPStrategy',
+    'load_checkpoint_file',
 ]

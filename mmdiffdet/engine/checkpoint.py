@@ -3,6 +3,7 @@
 Importing this module makes mmengine read local files and downloads through
 it: mmengine itself falls back to full unpickling.
 """
+
 import json
 import os
 import pickle
@@ -34,14 +35,13 @@ _SAFE_GLOBALS = [
     np.dtype,
     np._core.multiarray._reconstruct,
     np._core.multiarray.scalar,
-    *{type(np.dtype(t))
-      for t in (np.uint32, np.int64, np.float32, np.float64)},
+    *{type(np.dtype(t)) for t in (np.uint32, np.int64, np.float32, np.float64)},
 ]
 
 
-def load_checkpoint_file(filename: Union[str, os.PathLike],
-                         map_location: Optional[Any] = 'cpu'
-                         ) -> Dict[str, Any]:
+def load_checkpoint_file(
+    filename: Union[str, os.PathLike], map_location: Optional[Any] = 'cpu'
+) -> Dict[str, Any]:
     """Read a ``.pth`` or ``.safetensors`` file.
 
     The latter gives ``state_dict`` and ``meta``, like a checkpoint.
@@ -63,23 +63,22 @@ def load_checkpoint_file(filename: Union[str, os.PathLike],
             device = map_location if isinstance(map_location, str) else 'cpu'
             with safetensors.safe_open(path, 'pt', device) as file:
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))
-                return dict(
-                    meta=meta,
-                    state_dict={k: file.get_tensor(k) for k in file.keys()})
+                return dict(meta=meta, state_dict={k: file.get_tensor(k) for k in file.keys()})
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'checkpoint {path} holds more than weights and was not opened '
             f'({str(error).splitlines()[0]}). A file of Detectron2 goes '
-            'through tools/convert_checkpoint.py') from error
+            'through tools/convert_checkpoint.py'
+        ) from error
     except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
-        raise ValueError(f'checkpoint {path} cannot be read: it is damaged or '
-                         f'not a checkpoint ({error})') from error
+        raise ValueError(
+            f'checkpoint {path} cannot be read: it is damaged or not a checkpoint ({error})'
+        ) from error
 
 
-def _load_from_url(url: str, map_location: Optional[Any] = None
-                   ) -> Dict[str, Any]:
+def _load_from_url(url: str, map_location: Optional[Any] = None) -> Dict[str, Any]:
     """Download once a node, then read as weights only."""
     load = torch.hub.load_state_dict_from_url
     if get_dist_info()[0] == 0:
@@ -89,6 +88,4 @@ def _load_from_url(url: str, map_location: Optional[Any] = None
 
 
 CheckpointLoader.register_scheme('', load_checkpoint_file, force=True)
-CheckpointLoader.register_scheme(('http://', 'https://'),
-                                 _load_from_url,
-                                 force=True)
+CheckpointLoader.register_scheme(('http://', 'https://'), _load_from_url, force=True)

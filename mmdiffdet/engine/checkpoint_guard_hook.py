@@ -1,4 +1,5 @@
 """A checkpoint must be of the model that it is loaded into."""
+
 import re
 from typing import Any, Dict, List, Sequence
 
@@ -32,12 +33,10 @@ class CheckpointGuardHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self,
-                 may_start_fresh: Sequence[str] = (r'_parts\.', )) -> None:
+    def __init__(self, may_start_fresh: Sequence[str] = (r'_parts\.',)) -> None:
         self.may_start_fresh = tuple(may_start_fresh)
 
-    def after_load_checkpoint(self, runner: Runner,
-                              checkpoint: Dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Compare names and shapes, and classes.
 
         Raises:
@@ -48,13 +47,11 @@ class CheckpointGuardHook(Hook):
         expected = _weights_of(runner.model)
         # mmengine builds the train loop before it loads, the test loop alone
         # leaves its config
-        begins = isinstance(runner._train_loop,
-                            BaseLoop) and not runner._resume
+        begins = isinstance(runner._train_loop, BaseLoop) and not runner._resume
 
         problems: List[str] = []
         for name, value in expected.items():
-            fresh = begins and any(
-                re.search(pattern, name) for pattern in self.may_start_fresh)
+            fresh = begins and any(re.search(pattern, name) for pattern in self.may_start_fresh)
             if name not in weights:
                 if not fresh:
                     problems.append(f'missing {name}')
@@ -64,24 +61,25 @@ class CheckpointGuardHook(Hook):
                 else:
                     problems.append(
                         f'{name} is {tuple(weights[name].shape)}, the model '
-                        f'has {tuple(value.shape)}')
+                        f'has {tuple(value.shape)}'
+                    )
         for name in [k for k in weights if k not in expected]:
-            if begins and any(
-                    re.search(p, name) for p in self.may_start_fresh):
+            if begins and any(re.search(p, name) for p in self.may_start_fresh):
                 del weights[name]  # of a part that this model does without
             else:
                 problems.append(f'left over {name}')
         if problems:
-            source = runner._load_from or find_latest_checkpoint(
-                runner.work_dir)
+            source = runner._load_from or find_latest_checkpoint(runner.work_dir)
             shown = '\n  '.join(problems[:8])
             more = len(problems) - 8
             raise ValueError(
                 f'checkpoint {source} is of another model:\n  '
-                f'{shown}' + (f'\n  and {more} more' if more > 0 else '') +
-                '\nUse the config it was trained with. To start training '
+                f'{shown}'
+                + (f'\n  and {more} more' if more > 0 else '')
+                + '\nUse the config it was trained with. To start training '
                 'from part of it, list the names of the rest in '
-                'CheckpointGuardHook.may_start_fresh')
+                'CheckpointGuardHook.may_start_fresh'
+            )
         checkpoint['state_dict'] = weights
         if not begins:
             self._compare_classes(runner, checkpoint.get('meta') or {})
@@ -99,7 +97,8 @@ class CheckpointGuardHook(Hook):
                     f'the checkpoint was trained for the classes '
                     f'{_short(learnt)}, {type(dataset).__name__} has '
                     f'{_short(classes)}: give the data set the same ones in '
-                    'the same order (metainfo.classes)')
+                    'the same order (metainfo.classes)'
+                )
 
 
 def _weights_of(model: nn.Module) -> Dict[str, Tensor]:
@@ -107,7 +106,8 @@ def _weights_of(model: nn.Module) -> Dict[str, Tensor]:
     if not isinstance(model, FullyShardedDataParallel):
         return unwrap(model).state_dict()
     with FullyShardedDataParallel.state_dict_type(
-            model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
+        model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()
+    ):
         return model.state_dict()
 
 

@@ -1,8 +1,8 @@
 """A command of its own process, with its output kept."""
+
 import os
 import os.path as osp
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,10 +12,9 @@ from typing import Callable, Optional, Sequence
 Say = Callable[[str], None]
 
 
-def run(command: Sequence[str],
-        log: Path,
-        progress: Optional[Say] = None,
-        pattern: str = '.*') -> None:
+def run(
+    command: Sequence[str], log: Path, progress: Optional[Say] = None, pattern: str = '.*'
+) -> None:
     """Run a command; its output is added to a file.
 
     Args:
@@ -30,17 +29,17 @@ def run(command: Sequence[str],
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
-    # the same interpreter in shell scripts, and a port that nobody has
+    # the same interpreter in shell scripts
     environment['PATH'] = osp.pathsep.join(
-        [osp.dirname(sys.executable), environment.get('PATH', '')])
-    environment.setdefault('PORT', str(_free_port()))
+        [osp.dirname(sys.executable), environment.get('PATH', '')]
+    )
     with open(log, 'ab') as out, open(log, errors='replace') as lines:
         out.write(f'\n$ {" ".join(command)}\n'.encode())
         out.flush()
         lines.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            list(command), stdout=out, stderr=subprocess.STDOUT,
-            env=environment)
+            list(command), stdout=out, stderr=subprocess.STDOUT, env=environment
+        )
         try:
             while True:
                 ended = process.poll() is not None
@@ -59,9 +58,3 @@ def run(command: Sequence[str],
         text = log.read_text(errors='replace')
         end = ''.join(text.splitlines(True)[-12:])
         raise RuntimeError(f'{end}\nfailed; all output is in {log}')
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return found.getsockname()[1]

@@ -1,4 +1,5 @@
 """torch.compile for the parts of a detector that pay."""
+
 import fnmatch
 from typing import Any, Dict, List, Sequence
 
@@ -37,10 +38,9 @@ class CompileHook(Hook):
         kwargs: Of ``torch.compile``, e.g. ``mode``, ``backend``, ``dynamic``.
     """
 
-    def __init__(self,
-                 modules: Sequence[str] = ('backbone',
-                                           'bbox_head.head_series.*'),
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, modules: Sequence[str] = ('backbone', 'bbox_head.head_series.*'), **kwargs: Any
+    ) -> None:
         self.patterns = list(modules)
         self.options = kwargs
         self.compiled: Dict[str, nn.Module] = {}
@@ -55,14 +55,13 @@ class CompileHook(Hook):
         names = [name for name, _ in model.named_modules()]
         for pattern in self.patterns:
             depth = pattern.count('.')
-            found = [n for n in fnmatch.filter(names, pattern)
-                     if n.count('.') == depth]
+            found = [n for n in fnmatch.filter(names, pattern) if n.count('.') == depth]
             if not found:
                 raise ValueError(
                     f'CompileHook: {type(model).__name__} has no module '
-                    f'{pattern!r}; choose from {_children(names)} in modules')
-            self.compiled.update(
-                (name, model.get_submodule(name)) for name in found)
+                    f'{pattern!r}; choose from {_children(names)} in modules'
+                )
+            self.compiled.update((name, model.get_submodule(name)) for name in found)
         config = torch._dynamo.config
         config.recompile_limit = max(config.recompile_limit, _RECOMPILE_LIMIT)
         for name, module in self.compiled.items():
@@ -88,7 +87,8 @@ class CompileHook(Hook):
         reason = ' '.join(lines[:2]) or type(error).__name__
         MMLogger.get_current_instance().warning(
             f'torch.compile failed for {name}, the model runs without it: '
-            f'{type(error).__name__} {reason}')
+            f'{type(error).__name__} {reason}'
+        )
 
 
 def use_compile(cfg: Config) -> None:
@@ -101,8 +101,7 @@ def use_compile(cfg: Config) -> None:
     options = cfg.get('compile')
     if options:
         hook = {} if options is True else dict(options)
-        cfg.custom_hooks = [
-            *(cfg.get('custom_hooks') or []), dict(type='CompileHook', **hook)]
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='CompileHook', **hook)]
         cfg.compile = False
 
 

@@ -1,4 +1,5 @@
 """Weights and the optimiser's states divided among processes."""
+
 from typing import Any, Optional, Union
 
 import torch
@@ -26,19 +27,14 @@ class WholeFSDPStrategy(FSDPStrategy):
         kwargs: Of ``FSDPStrategy``, without ``state_dict_cfg``.
     """
 
-    def __init__(self,
-                 model_wrapper: Optional[dict] = None,
-                 **kwargs: Any) -> None:
-        wrapper = dict(
-            type='MMFullyShardedDataParallel', **(model_wrapper or {}))
-        super().__init__(
-            model_wrapper=wrapper, state_dict_cfg='full', **kwargs)
+    def __init__(self, model_wrapper: Optional[dict] = None, **kwargs: Any) -> None:
+        wrapper = dict(type='MMFullyShardedDataParallel', **(model_wrapper or {}))
+        super().__init__(model_wrapper=wrapper, state_dict_cfg='full', **kwargs)
         if not torch.cuda.is_available():
             wrapper.setdefault('device_id', 'cpu')
             # moving to the CPU what is there already crashes in torch
             self.state_dict_config = FullStateDictConfig(rank0_only=True)
-            self.optim_state_dict_config = FullOptimStateDictConfig(
-                rank0_only=True)
+            self.optim_state_dict_config = FullOptimStateDictConfig(rank0_only=True)
 
     def build_model(self, model: Union[nn.Module, dict]) -> nn.Module:
         """Build the model.
@@ -51,12 +47,13 @@ class WholeFSDPStrategy(FSDPStrategy):
         if scalars:
             raise ValueError(
                 f'FSDP cannot divide the scalar weights {scalars[:3]}: train '
-                'without these parts, or without strategy and runner_type')
+                'without these parts, or without strategy and runner_type'
+            )
         return model
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load the optimiser's state, of a whole checkpoint."""
         optimizer = self.optim_wrapper.optimizer
         self.optim_wrapper.load_state_dict(
-            FullyShardedDataParallel.optim_state_dict_to_load(
-                self.model, optimizer, state_dict))
+            FullyShardedDataParallel.optim_state_dict_to_load(self.model, optimizer, state_dict)
+        )

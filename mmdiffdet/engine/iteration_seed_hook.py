@@ -1,4 +1,5 @@
 """Draws of an iteration that do not depend on the ones before."""
+
 from typing import Optional
 
 import torch
@@ -21,9 +22,8 @@ class IterationSeedHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         """Seed all of torch's generators."""
         torch.manual_seed(stable_seed(runner.seed, get_rank(), runner.iter))

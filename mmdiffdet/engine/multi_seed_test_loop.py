@@ -1,4 +1,5 @@
 """One pass over the data for every way to sample."""
+
 import copy
 import logging
 import time
@@ -54,7 +55,8 @@ class TestCase(NamedTuple):
         return dict(
             sample_step=sampler.sampling_timesteps,
             scheduler=name,
-            eta=None if name in WITHOUT_ETA else float(sampler.eta))
+            eta=None if name in WITHOUT_ETA else float(sampler.eta),
+        )
 
 
 @LOOPS.register_module()
@@ -88,19 +90,22 @@ class MultiSeedTestLoop(TestLoop):
         ValueError: If ``precision`` is unknown, or a case stands twice.
     """
 
-    def __init__(self,
-                 runner: Runner,
-                 dataloader: Any,
-                 evaluator: Any,
-                 eval_seeds: Optional[Sequence[int]] = None,
-                 variants: Sequence[dict] = ({}, ),
-                 precision: str = 'fp32',
-                 warmup: int = 1,
-                 out: Optional[str] = None,
-                 tta: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: Any,
+        evaluator: Any,
+        eval_seeds: Optional[Sequence[int]] = None,
+        variants: Sequence[dict] = ({},),
+        precision: str = 'fp32',
+        warmup: int = 1,
+        out: Optional[str] = None,
+        tta: Optional[dict] = None,
+    ) -> None:
         if precision not in PRECISIONS:
-            raise ValueError(f'test_cfg.precision: unknown {precision!r}; '
-                             f'choose from {list(PRECISIONS)}')
+            raise ValueError(
+                f'test_cfg.precision: unknown {precision!r}; choose from {list(PRECISIONS)}'
+            )
         super().__init__(runner, dataloader, evaluator)
         self.precision = precision
         self.out = out
@@ -118,9 +123,11 @@ class MultiSeedTestLoop(TestLoop):
         """
         model = self.runner.model
         if isinstance(model, FullyShardedDataParallel):
-            raise ValueError('FSDP is for training: test by tools/test.py, '
-                             'or without runner_type and strategy; the '
-                             'checkpoint is a whole one')
+            raise ValueError(
+                'FSDP is for training: test by tools/test.py, '
+                'or without runner_type and strategy; the '
+                'checkpoint is a whole one'
+            )
         return unwrap(model)
 
     @cached_property
@@ -136,8 +143,11 @@ class MultiSeedTestLoop(TestLoop):
         eval_seeds, variants = self._ways
         if not hasattr(self.model, 'test_variants'):
             if len(variants) > 1 or len(eval_seeds or ()) > 1:
-                print_log(f'{type(self.model).__name__} does not sample: it '
-                          'is tested once', 'current', logging.WARNING)
+                print_log(
+                    f'{type(self.model).__name__} does not sample: it is tested once',
+                    'current',
+                    logging.WARNING,
+                )
             return [TestCase('seed0_step1', ConfigDict())]
         if eval_seeds is None:
             eval_seeds = [self.model.test_cfg['eval_seed']]
@@ -147,27 +157,26 @@ class MultiSeedTestLoop(TestLoop):
             sampler_change = dict(change)
             num_proposals = sampler_change.pop('num_proposals', None)
             if num_proposals is not None and num_proposals < 1:
-                raise ValueError('test_cfg.variants: num_proposals must be at '
-                                 f'least 1, got {num_proposals}')
+                raise ValueError(
+                    f'test_cfg.variants: num_proposals must be at least 1, got {num_proposals}'
+                )
             _merge(cfg, sampler_change)
             sampler = TASK_UTILS.build(cfg)
             for seed in eval_seeds:
                 name = f'seed{seed}_step{sampler.sampling_timesteps}'
                 if set(change) - {'sampling_timesteps'}:
                     name += f'_variant{number}'
-                cases.append(
-                    TestCase(name, cfg,
-                             SamplingVariant(sampler, seed, num_proposals)))
+                cases.append(TestCase(name, cfg, SamplingVariant(sampler, seed, num_proposals)))
         names = [case.name for case in cases]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f'test_cfg: {", ".join(twice)} stand twice; name '
-                             'each eval seed and variant once')
+            raise ValueError(
+                f'test_cfg: {", ".join(twice)} stand twice; name each eval seed and variant once'
+            )
         return cases
 
     def run(self) -> dict:
-        """Test; gives the metrics, with the case's name if there are several.
-        """
+        """Test; gives the metrics, with the case's name if there are several."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
@@ -176,18 +185,20 @@ class MultiSeedTestLoop(TestLoop):
         # workers begin outside: what they compute stays in float32
         batches = iter(self.dataloader if self.cases else ())
         # around all images: autocast keeps the weights that it has cast
-        with torch.no_grad(), autocast(
-                enabled=dtype is not None, dtype=dtype), packed(
-                    self.model, dtype):
+        with (
+            torch.no_grad(),
+            autocast(enabled=dtype is not None, dtype=dtype),
+            packed(self.model, dtype),
+        ):
             ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):
-                self.stopwatch.add('data', time.perf_counter() - ready,
-                                   self._num_images(data_batch))
+                self.stopwatch.add(
+                    'data', time.perf_counter() - ready, self._num_images(data_batch)
+                )
                 self.run_iter(idx, data_batch, evaluators)
                 ready = time.perf_counter()
         for case, evaluator in zip(self.cases, evaluators):
-            self.metrics[case.name] = evaluator.evaluate(
-                len(self.dataloader.dataset))
+            self.metrics[case.name] = evaluator.evaluate(len(self.dataloader.dataset))
         metrics = dict(next(iter(self.metrics.values()), {}))
         if len(self.metrics) > 1:
             metrics = {
@@ -199,11 +210,9 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('after_test')
         return metrics
 
-    def run_iter(self, idx: int, data_batch: dict,
-                 evaluators: Sequence[Evaluator]) -> None:
+    def run_iter(self, idx: int, data_batch: dict, evaluators: Sequence[Evaluator]) -> None:
         """Test a batch; hooks see the first case's detections."""
-        self.runner.call_hook(
-            'before_test_iter', batch_idx=idx, data_batch=data_batch)
+        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         if self.cases[0].variant is None:
             count = self._num_images(data_batch)
             with self.stopwatch('features', count):  # and all the rest
@@ -211,15 +220,13 @@ class MultiSeedTestLoop(TestLoop):
             self.stopwatch.add(0, 0.0, count)
         else:
             outputs = self.tester.test_variants(
-                data_batch, [case.variant for case in self.cases],
-                self.stopwatch)
+                data_batch, [case.variant for case in self.cases], self.stopwatch
+            )
         for evaluator, samples in zip(evaluators, outputs):
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(
-            'after_test_iter',
-            batch_idx=idx,
-            data_batch=data_batch,
-            outputs=outputs[0])
+            'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs[0]
+        )
 
     def _num_images(self, data_batch: dict) -> int:
         inputs = data_batch['inputs']  # with augmentation, by view

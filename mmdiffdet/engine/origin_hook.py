@@ -1,4 +1,5 @@
 """Where a training started from, kept in its checkpoints."""
+
 from typing import Any, Dict, Optional
 
 from mmengine.dist import master_only
@@ -21,8 +22,7 @@ class OriginHook(Hook):
     def __init__(self) -> None:
         self.origin: Optional[Dict[str, str]] = None
 
-    def after_load_checkpoint(self, runner: Runner,
-                              checkpoint: Dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Remember the origin.
 
         Raises:
@@ -32,19 +32,17 @@ class OriginHook(Hook):
             return  # a test
         meta = checkpoint.get('meta') or {}
         if not runner._resume:
-            self.origin = dict(
-                path=runner._load_from,
-                sha256=sha256_of_file(runner._load_from))
+            self.origin = dict(path=runner._load_from, sha256=sha256_of_file(runner._load_from))
             return
         self.origin = meta.get('origin')
         if meta.get('seed') not in (None, runner.seed):
             raise ValueError(
                 f'{runner.work_dir} holds a training with train seed '
                 f'{meta["seed"]}, this one has {runner.seed}: choose another '
-                '--work-dir, or give --train-seed')
+                '--work-dir, or give --train-seed'
+            )
 
     @master_only
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: Dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Hand it on."""
         checkpoint['meta']['origin'] = self.origin

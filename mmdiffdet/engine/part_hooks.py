@@ -1,4 +1,5 @@
 """Hooks that tell parts of the model what they cannot know."""
+
 from typing import Optional
 
 from mmengine.hooks import Hook
@@ -26,25 +27,21 @@ class GeometryWarmupHook(Hook):
 
     def __init__(self, start: int = 0, warmup: int = 0) -> None:
         if start < 0 or warmup < 0:
-            raise ValueError('GeometryWarmupHook: start and warmup must be '
-                             f'>= 0, got {start} and {warmup}')
+            raise ValueError(
+                f'GeometryWarmupHook: start and warmup must be >= 0, got {start} and {warmup}'
+            )
         self.start = start
         self.warmup = warmup
 
     def before_train(self, runner: Runner) -> None:
         """Find the parts."""
-        self.parts = [
-            m for m in runner.model.modules()
-            if isinstance(m, GeometryFeature)
-        ]
+        self.parts = [m for m in runner.model.modules() if isinstance(m, GeometryFeature)]
         if not self.parts:
-            raise ValueError('GeometryWarmupHook: the model has no '
-                             'GeometryFeature')
+            raise ValueError('GeometryWarmupHook: the model has no GeometryFeature')
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         """Set the factor of this iteration."""
         factor = self.factor(runner.iter)
         for part in self.parts:
@@ -69,13 +66,13 @@ class FederatedFrequencyHook(Hook):
         """Count, unless the config gave frequencies."""
         criterion = unwrap(runner.model).criterion
         if criterion.federated is None:
-            raise ValueError('FederatedFrequencyHook: set '
-                             "model.criterion.federated=dict(type="
-                             "'FederatedClasses')")
+            raise ValueError(
+                'FederatedFrequencyHook: set '
+                'model.criterion.federated=dict(type='
+                "'FederatedClasses')"
+            )
         if criterion.federated.class_frequency is not None:
             return
         dataset = runner.train_dataloader.dataset
-        criterion.federated.class_frequency = images_per_class(
-            dataset, criterion.num_classes)
-        print_log('federated loss: counted classes in '
-                  f'{len(dataset)} images', 'current')
+        criterion.federated.class_frequency = images_per_class(dataset, criterion.num_classes)
+        print_log(f'federated loss: counted classes in {len(dataset)} images', 'current')

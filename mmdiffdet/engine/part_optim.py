@@ -1,4 +1,5 @@
 """Learning rates and gradient clipping by part of the model."""
+
 from contextlib import contextmanager
 from functools import partial
 from typing import Dict, Iterator, List, Optional
@@ -35,8 +36,7 @@ def parts_of(model: nn.Module) -> Dict[str, str]:
     for prefix, module in model.named_modules():
         part = getattr(module, 'optim_part', None)
         if part is not None:
-            parts.update((f'{prefix}.{name}', part)
-                         for name, _ in module.named_parameters())
+            parts.update((f'{prefix}.{name}', part) for name, _ in module.named_parameters())
     return parts
 
 
@@ -58,29 +58,24 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ValueError: If a multiplier is negative or an option unknown.
     """
 
-    def __init__(self,
-                 optim_wrapper_cfg: dict,
-                 paramwise_cfg: Optional[dict] = None) -> None:
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
         unknown = sorted(set(paramwise_cfg or ()) - set(_OPTIONS))
         if unknown:
             raise ValueError(
                 f'optim_wrapper.paramwise_cfg: unknown {unknown}, this '
                 f"constructor takes {list(_OPTIONS)}; MMEngine's options need "
-                "optim_wrapper.constructor='DefaultOptimWrapperConstructor'")
+                "optim_wrapper.constructor='DefaultOptimWrapperConstructor'"
+            )
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         for option, value in self.paramwise_cfg.items():
             if value < 0:
-                raise ValueError(f'optim_wrapper.paramwise_cfg: {option} must '
-                                 f'be >= 0, got {value}')
+                raise ValueError(f'optim_wrapper.paramwise_cfg: {option} must be >= 0, got {value}')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser and its wrapper."""
         bare = unwrap(model)
         sharded = isinstance(model, FullyShardedDataParallel)
-        frozen = [
-            part for part in _PARTS
-            if self.paramwise_cfg.get(f'{part}_lr_mult', 1.0) == 0
-        ]
+        frozen = [part for part in _PARTS if self.paramwise_cfg.get(f'{part}_lr_mult', 1.0) == 0]
         parts = parts_of(bare)
         for name, parameter in bare.named_parameters():
             if parts[name] in frozen:
@@ -88,13 +83,15 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if 'backbone' in frozen:
             bare.freeze_backbone()
         if frozen and sharded:
-            raise ValueError(f'{frozen} frozen by a multiplier of 0: this is '
-                             'not supported with FSDP')
+            raise ValueError(
+                f'{frozen} frozen by a multiplier of 0: this is not supported with FSDP'
+            )
         if frozen and not getattr(model, 'find_unused_parameters', True):
             # the wrapper was made before and waits for all gradients
             raise ValueError(
                 f'{frozen} frozen by a multiplier of 0 in several processes: '
-                'set find_unused_parameters=True in the config')
+                'set find_unused_parameters=True in the config'
+            )
 
         groups: Dict[str, dict] = {}
         for name, parameter in bare.named_parameters():
@@ -106,16 +103,13 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if self.base_lr is not None:
                 group['lr'] = self.base_lr * mult
             group['params'].append(parameter)
-        optimizer = OPTIMIZERS.build(
-            dict(self.optimizer_cfg, params=list(groups.values())))
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=list(groups.values())))
         wrapper_cfg = dict(self.optim_wrapper_cfg)
         wrapper_cfg.setdefault('type', 'PartOptimWrapper')
         if sharded and wrapper_cfg['type'] == 'PartAmpOptimWrapper':
             wrapper_cfg.setdefault('use_fsdp', True)
-        wrapper = OPTIM_WRAPPERS.build(
-            wrapper_cfg, default_args=dict(optimizer=optimizer))
-        if sharded and \
-                model.sharding_strategy is not ShardingStrategy.NO_SHARD:
+        wrapper = OPTIM_WRAPPERS.build(wrapper_cfg, default_args=dict(optimizer=optimizer))
+        if sharded and model.sharding_strategy is not ShardingStrategy.NO_SHARD:
             wrapper.shard_group = model.process_group
         return wrapper
 
@@ -136,8 +130,7 @@ class _ClipByPart:
         for group in self.optimizer.param_groups:
             part = group.get('part', 'base')
             name = part if part in ('geometry', 'quality') else ''
-            clipped.setdefault(name, []).extend(
-                p for p in group['params'] if p.grad is not None)
+            clipped.setdefault(name, []).extend(p for p in group['params'] if p.grad is not None)
         clip = self.clip_func
         if self.shard_group is not None and clip is clip_grad_norm_:
             clip = partial(_clip_shards, self.shard_group)
@@ -150,18 +143,20 @@ class _ClipByPart:
                 self.message_hub.update_scalar(key, float(norm))
 
 
-def _clip_shards(group: dist.ProcessGroup,
-                 parameters: List[nn.Parameter],
-                 max_norm: float,
-                 norm_type: float = 2.0) -> Tensor:
+def _clip_shards(
+    group: dist.ProcessGroup,
+    parameters: List[nn.Parameter],
+    max_norm: float,
+    norm_type: float = 2.0,
+) -> Tensor:
     """``clip_grad_norm_`` of gradients of which each process has a part."""
     grads = [p.grad for p in parameters]
-    total = sum((g.float().abs()**norm_type).sum() for g in grads)
+    total = sum((g.float().abs() ** norm_type).sum() for g in grads)
     total = torch.as_tensor(
-        total, dtype=torch.float32, device=grads[0].device if grads else
-        get_device())
+        total, dtype=torch.float32, device=grads[0].device if grads else get_device()
+    )
     dist.all_reduce(total, group=group)
-    norm = total**(1 / norm_type)
+    norm = total ** (1 / norm_type)
     scale = (max_norm / (norm + 1e-6)).clamp(max=1)
     for grad in grads:
         grad.mul_(scale.to(grad.dtype))

@@ -1,4 +1,5 @@
 """Tell of images with more objects than the model has proposals."""
+
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -32,4 +33,5 @@ class ProposalCountHook(Hook):
                 f'objects than the model has proposals ({num_proposals}), at '
                 f'most {max(crowded)}; objects beyond that are not learnt '
                 'from. Raise model.train_cfg.num_proposals (and '
-                'model.test_cfg.num_proposals)')
+                'model.test_cfg.num_proposals)'
+            )

@@ -1,4 +1,5 @@
 """Whether the checkpoints of a work directory are those of its config."""
+
 import ast
 import json
 import os.path as osp
@@ -18,8 +19,11 @@ def finished(checkpoint: str) -> bool:
     mmengine names a checkpoint in ``last_checkpoint`` after it was written.
     """
     mark = Path(checkpoint).with_name('last_checkpoint')
-    return osp.isfile(checkpoint) and mark.is_file() and \
-        osp.basename(mark.read_text().strip()) == osp.basename(checkpoint)
+    return (
+        osp.isfile(checkpoint)
+        and mark.is_file()
+        and osp.basename(mark.read_text().strip()) == osp.basename(checkpoint)
+    )
 
 
 def check_origin(cfg: Config, seed: int) -> None:
@@ -46,18 +50,17 @@ def check_origin(cfg: Config, seed: int) -> None:
     if meta.get('seed', seed) != seed:
         differs.append(f'its train seed is {meta["seed"]}')
     start, origin = cfg.get('load_from'), meta.get('origin')
-    if start and origin and osp.isfile(start) and \
-            sha256_of_file(start) != origin['sha256']:
+    if start and origin and osp.isfile(start) and sha256_of_file(start) != origin['sha256']:
         differs.append(f'it was started from another {start}')
     then = _read(meta.get('cfg', ''))
     if then is not None:
         mine, theirs = _essence(cfg.to_dict()), _essence(then)
-        differs += [f'{key} is another' for key in mine
-                    if mine[key] != theirs[key]]
+        differs += [f'{key} is another' for key in mine if mine[key] != theirs[key]]
     if differs:
         raise RuntimeError(
             f'{latest} is not of this config: {"; ".join(differs)}. Remove '
-            f'{cfg.work_dir} to train it anew')
+            f'{cfg.work_dir} to train it anew'
+        )
 
 
 def _essence(cfg: Dict[str, Any]) -> Dict[str, str]:
@@ -65,9 +68,9 @@ def _essence(cfg: Dict[str, Any]) -> Dict[str, str]:
     wrapper = cfg.get('optim_wrapper', {})
     # how a hook's teacher computes is not what it teaches
     hooks = [
-        dict(hook, teacher={k: v for k, v in hook['teacher'].items()
-                            if k != 'precision'})
-        for hook in cfg.get('custom_hooks') or [] if 'teacher' in hook
+        dict(hook, teacher={k: v for k, v in hook['teacher'].items() if k != 'precision'})
+        for hook in cfg.get('custom_hooks') or []
+        if 'teacher' in hook
     ]
     parts = dict(
         model=cfg.get('model'),
@@ -75,17 +78,15 @@ def _essence(cfg: Dict[str, Any]) -> Dict[str, str]:
         paramwise_cfg=wrapper.get('paramwise_cfg'),
         param_scheduler=cfg.get('param_scheduler'),
         max_iters=cfg.get('train_cfg', {}).get('max_iters'),
-        distillation=hooks)
+        distillation=hooks,
+    )
     return {k: json.dumps(v, sort_keys=True) for k, v in parts.items()}
 
 
 def _read(text: str) -> Optional[Dict[str, Any]]:
     """A dumped config as data; unlike mmengine, without executing it."""
     try:
-        return {
-            node.targets[0].id: _value(node.value)
-            for node in ast.parse(text).body
-        } or None
+        return {node.targets[0].id: _value(node.value) for node in ast.parse(text).body} or None
     except (SyntaxError, AttributeError, ValueError):
         return None
 
@@ -97,12 +98,10 @@ def _value(node: ast.AST) -> Any:
         found: Dict[str, Any] = {}
         for keyword in node.keywords:
             value = _value(keyword.value)
-            found.update(value if keyword.arg is None else
-                         {keyword.arg: value})
+            found.update(value if keyword.arg is None else {keyword.arg: value})
         return found
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Dict):
-        return {ast.literal_eval(k): _value(v)
-                for k, v in zip(node.keys, node.values)}
+        return {ast.literal_eval(k): _value(v) for k, v in zip(node.keys, node.values)}
     return ast.literal_eval(node)

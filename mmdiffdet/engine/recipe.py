@@ -3,6 +3,7 @@
 A recipe names configs; each names in ``load_from`` the checkpoint that the one
 before leaves behind. Train seeds are independent of each other.
 """
+
 import os.path as osp
 import sys
 import time
@@ -13,35 +14,40 @@ from typing import Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 
+from ..paths import CONFIGS, TOOLS
 from .command import Say, run
-from .launch import read_config
+from .config_file import read_config
 from .provenance import check_origin, finished
 
-ROOT = Path(__file__).parents[2]
 STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1', 'geo_feat')
 _RECIPES = {
-    'repro10k':
-    dict(
+    'repro10k': dict(
         baseline='baseline/repro10k',
         warmstart='warmstart/warmstart',
         no_teacher='distill/no_teacher',
         **{'20to1': 'distill/20to1'},
-        geo_feat='geo_feat/geo_feat'),
+        geo_feat='geo_feat/geo_feat',
+    ),
     # trainings from scratch, next to each other
-    'repro10k_models':
-    dict(
+    'repro10k_models': dict(
         diffusiondet='repro10k/diffusiondet_r50_fpn_500-proposals_10k',
         d3pm_quality='repro10k/d3pm_quality_10k',
-        detr='detr/detr_r50_repro10k'),
-    'demo_models':
-    dict(
-        diffusiondet='demo/demo',
-        d3pm_quality='parts/d3pm_quality',
-        detr='detr/detr_demo'),
+        detr='detr/detr_r50_repro10k',
+    ),
+    'demo_models': dict(
+        diffusiondet='demo/demo', d3pm_quality='parts/d3pm_quality', detr='detr/detr_demo'
+    ),
 }
 # of tools/train.py, but they would lead away from where a chain looks
-_RESERVED = ('--work-dir', '--train-seed', '--resume', 'work_dir', 'load_from',
-             'train_cfg.max_iters', 'randomness')
+_RESERVED = (
+    '--work-dir',
+    '--train-seed',
+    '--resume',
+    'work_dir',
+    'load_from',
+    'train_cfg.max_iters',
+    'randomness',
+)
 
 
 def _print(line: str) -> None:
@@ -83,13 +89,10 @@ class Stage:
     @property
     def checkpoint(self) -> str:
         """What the training leaves behind."""
-        return osp.join(self.work_dir,
-                        f'iter_{self.cfg.train_cfg.max_iters}.pth')
+        return osp.join(self.work_dir, f'iter_{self.cfg.train_cfg.max_iters}.pth')
 
 
-def recipe(name: str,
-           seed: int,
-           stages: Optional[Sequence[str]] = None) -> List[Stage]:
+def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List[Stage]:
     """The chain of a data set.
 
     Args:
@@ -107,26 +110,27 @@ def recipe(name: str,
             there are.
         FileNotFoundError: If a stage has no file for this seed.
     """
-    configs = ROOT / 'configs'
+    configs = CONFIGS
     if name in _RECIPES:
         stems = {k: configs / v for k, v in _RECIPES[name].items()}
     else:
         folder = configs / name
         if not any(folder.glob('*_20to1*.py')):
             folder = Path(name)
-        stems = {stage: folder / (folder.name + ('' if stage == 'baseline' else
-                                                 f'_{stage}'))
-                 for stage in STAGES}
+        stems = {
+            stage: folder / (folder.name + ('' if stage == 'baseline' else f'_{stage}'))
+            for stage in STAGES
+        }
         if not any(folder.glob(f'{folder.name}*.py')):
             known = {p.parent.name for p in configs.glob('*/*_20to1.py')}
             raise ValueError(
                 f'there is no recipe {name!r}; choose from '
                 f'{sorted(known | set(_RECIPES))}, or give a folder of '
-                'configs')
+                'configs'
+            )
     unknown = sorted(set(stages or ()) - set(stems))
     if unknown:
-        raise ValueError(f'recipe {name} has no stages {unknown}; it has '
-                         f'{list(stems)}')
+        raise ValueError(f'recipe {name} has no stages {unknown}; it has {list(stems)}')
     found = []
     for stage, stem in stems.items():
         own = stem.with_name(f'{stem.name}_seed{seed}.py')
@@ -137,7 +141,8 @@ def recipe(name: str,
         elif stages is None or stage in stages:
             raise FileNotFoundError(
                 f'recipe {name}, train seed {seed}, stage {stage}: '
-                f'{osp.relpath(own if seeded else file)} does not exist')
+                f'{osp.relpath(own if seeded else file)} does not exist'
+            )
     return found
 
 
@@ -149,14 +154,17 @@ def check_train_arguments(arguments: Sequence[str]) -> None:
             if name == reserved or name.startswith(f'{reserved}.'):
                 raise ValueError(
                     f'{name} cannot be given to a chain, which would not find '
-                    'its checkpoints: change the config')
+                    'its checkpoints: change the config'
+                )
 
 
-def train(stage: Stage,
-          arguments: Sequence[str] = (),
-          processes: int = 1,
-          say: Say = _print,
-          progress: Optional[Say] = None) -> None:
+def train(
+    stage: Stage,
+    arguments: Sequence[str] = (),
+    processes: int = 1,
+    say: Say = _print,
+    progress: Optional[Say] = None,
+) -> None:
     """Train a stage unless that is done; go on where a killed one stopped.
 
     Args:
@@ -178,22 +186,21 @@ def train(stage: Stage,
         say(f'{label}  is there: {done}')
         return
     started = time.time()
-    command = [sys.executable, str(ROOT / 'tools/train.py'), stage.config]
+    command = [sys.executable, str(TOOLS / 'train.py'), stage.config]
     if processes > 1:
-        command = ['bash', str(ROOT / 'tools/dist_train.sh'), stage.config,
-                   str(processes)]
-    run([*command, *stage.seed_arguments, '--resume', *arguments],
-        Path(stage.work_dir) / 'train.log', progress,
-        r'Iter\(train\) \[ *\d+/\d+\].*')
+        command = ['bash', str(TOOLS / 'dist_train.sh'), stage.config, str(processes)]
+    run(
+        [*command, *stage.seed_arguments, '--resume', *arguments],
+        Path(stage.work_dir) / 'train.log',
+        progress,
+        r'Iter\(train\) \[ *\d+/\d+\].*',
+    )
     if not finished(done):
-        raise RuntimeError(f'{stage.config} was trained, but {done} is not '
-                           'there')
+        raise RuntimeError(f'{stage.config} was trained, but {done} is not there')
     say(f'{label}  trained in {(time.time() - started) / 60:.1f} min: {done}')
 
 
-def test(stage: Stage,
-         arguments: Sequence[str],
-         say: Say = _print) -> None:
+def test(stage: Stage, arguments: Sequence[str], say: Say = _print) -> None:
     """Test a stage's checkpoint; rows that its ledger has are not repeated.
 
     Args:
@@ -206,20 +213,32 @@ def test(stage: Stage,
     """
     started = time.time()
     folder = Path(stage.work_dir)
-    run([sys.executable, str(ROOT / 'tools/test.py'), stage.config,
-         stage.checkpoint, *stage.seed_arguments, '--work-dir',
-         str(folder / 'test'), *arguments], folder / 'test.log')
+    run(
+        [
+            sys.executable,
+            str(TOOLS / 'test.py'),
+            stage.config,
+            stage.checkpoint,
+            *stage.seed_arguments,
+            '--work-dir',
+            str(folder / 'test'),
+            *arguments,
+        ],
+        folder / 'test.log',
+    )
     minutes = (time.time() - started) / 60
     say(f'seed {stage.seed}  {stage.name:10}  tested in {minutes:.1f} min')
 
 
-def run_chain(name: str,
-              seed: int,
-              stages: Optional[Sequence[str]] = None,
-              train_arguments: Sequence[str] = (),
-              test_arguments: Optional[Sequence[str]] = None,
-              processes: int = 1,
-              say: Say = _print) -> Dict[str, str]:
+def run_chain(
+    name: str,
+    seed: int,
+    stages: Optional[Sequence[str]] = None,
+    train_arguments: Sequence[str] = (),
+    test_arguments: Optional[Sequence[str]] = None,
+    processes: int = 1,
+    say: Say = _print,
+) -> Dict[str, str]:
     """Train, and perhaps test, the stages of a recipe for one train seed.
 
     Args:

@@ -1,4 +1,5 @@
 """Honest times of the parts of a test."""
+
 import platform
 import time
 from collections import defaultdict
@@ -21,8 +22,7 @@ class Stopwatch:
 
     def __init__(self, warmup: int = 1) -> None:
         self.warmup = warmup
-        self._measured: Dict[Hashable, List[Tuple[float, int]]] = defaultdict(
-            list)
+        self._measured: Dict[Hashable, List[Tuple[float, int]]] = defaultdict(list)
 
     @contextmanager
     def __call__(self, name: Hashable, num_images: int) -> Iterator[None]:
@@ -46,7 +46,7 @@ class Stopwatch:
         if name not in self._measured:
             raise KeyError(name)
         measured = self._measured[name]
-        counted = measured[self.warmup:] or measured
+        counted = measured[self.warmup :] or measured
         return sum(s for s, _ in counted) / sum(n for _, n in counted)
 
 

@@ -1,4 +1,5 @@
 """Test-time augmentation of a config that was written for plain tests."""
+
 import copy
 from typing import List
 
@@ -27,35 +28,30 @@ def use_tta(cfg: Config) -> None:
     """
     cfg.test_cfg.tta = copy.deepcopy(cfg.get('tta_model')) or ConfigDict(
         type='DiffusionDetTTA',
-        tta_cfg=dict(
-            nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+        tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+    )
     for dataset in leaf_datasets(cfg.test_dataloader.dataset):
         if not any(t['type'] == 'TestTimeAug' for t in dataset.pipeline):
-            dataset.pipeline = copy.deepcopy(
-                cfg.get('tta_pipeline')) or _views(dataset.pipeline)
+            dataset.pipeline = copy.deepcopy(cfg.get('tta_pipeline')) or _views(dataset.pipeline)
 
 
 def _views(pipeline: List[dict]) -> List[dict]:
     """The pipeline with views; the plain one comes first."""
     plain = copy.deepcopy(pipeline)
-    place = next((i for i, t in enumerate(plain)
-                  if t['type'] == 'Resize' and 'scale' in t), None)
+    place = next((i for i, t in enumerate(plain) if t['type'] == 'Resize' and 'scale' in t), None)
     if place is None or plain[-1]['type'] != 'PackDetInputs':
         raise ValueError(
             '--tta: the test pipeline '
             f'{[t["type"] for t in plain]} has no Resize with a scale, or '
-            'does not end in PackDetInputs; write tta_pipeline in the config')
+            'does not end in PackDetInputs; write tta_pipeline in the config'
+        )
     resize, *rest = plain[place:]
-    keys = rest[-1].setdefault('meta_keys', (
-        'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+    keys = rest[-1].setdefault(
+        'meta_keys', ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+    )
     rest[-1]['meta_keys'] = (*keys, *(k for k in _FLIP_KEYS if k not in keys))
-    sizes = [
-        dict(resize, scale=tuple(round(side * s) for side in resize['scale']))
-        for s in SCALES
-    ]
+    sizes = [dict(resize, scale=tuple(round(side * s) for side in resize['scale'])) for s in SCALES]
     flips = [dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)]
     return plain[:place] + [
-        dict(
-            type='TestTimeAug',
-            transforms=[sizes, flips, *([t] for t in rest)])
+        dict(type='TestTimeAug', transforms=[sizes, flips, *([t] for t in rest)])
     ]

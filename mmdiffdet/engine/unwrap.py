@@ -1,4 +1,5 @@
 """The detector within MMEngine's model wrappers."""
+
 from typing import Any
 
 from mmengine.model import is_model_wrapper

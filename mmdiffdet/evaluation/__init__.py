@@ -1,4 +1,5 @@
 """Metrics, not rounded."""
+
 from .coco_metric import CocoMetric
 from .lvis_metric import LVISMetric
 

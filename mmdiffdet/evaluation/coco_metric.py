@@ -1,4 +1,5 @@
 """COCO's box metrics as numbers that can be compared."""
+
 import contextlib
 import io
 import os.path as osp
@@ -55,18 +56,17 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             evaluation.accumulate()
             evaluation.summarize()
         logger.info('\n' + printed.getvalue())
-        values = OrderedDict((f'bbox_{name}', float(value))
-                             for name, value in zip(STATS, evaluation.stats))
+        values = OrderedDict(
+            (f'bbox_{name}', float(value)) for name, value in zip(STATS, evaluation.stats)
+        )
         if self.classwise:
             precision = evaluation.eval['precision'][..., 0, -1]
             # evaluate() has sorted the categories
             order = list(evaluation.params.catIds)
-            for name, category in zip(self.dataset_meta['classes'],
-                                      self.cat_ids):
+            for name, category in zip(self.dataset_meta['classes'], self.cat_ids):
                 i = order.index(category)
                 known = precision[..., i][precision[..., i] > -1]
-                values[f'{name}_precision'] = float(
-                    np.mean(known)) if len(known) else -1.0
+                values[f'{name}_precision'] = float(np.mean(known)) if len(known) else -1.0
         return values
 
     def _prepare(self, truths: List[dict], prefix: str) -> None:
@@ -77,8 +77,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         """
         if self._coco_api is None:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._coco_api = COCO(
-                    self.gt_to_coco_json(truths, outfile_prefix=prefix))
+                self._coco_api = COCO(self.gt_to_coco_json(truths, outfile_prefix=prefix))
         api = self._coco_api
         for annotation in api.dataset['annotations']:
             annotation.setdefault('iscrowd', 0)  # as in training
@@ -93,7 +92,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 'CocoMetric: its annotation file is not that of the data set: '
                 f'it lacks categories {absent} and image ids {other[:3]}. Set '
                 'ann_file of val_evaluator and test_evaluator to the file of '
-                'val_dataloader and test_dataloader')
+                'val_dataloader and test_dataloader'
+            )
         self.cat_ids = [by_name[name] for name in classes]
 
     def _as_coco(self, found: List[dict]) -> COCO:
@@ -103,6 +103,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         empty.dataset = dict(
             images=self._coco_api.dataset['images'],
             categories=self._coco_api.dataset['categories'],
-            annotations=[])
+            annotations=[],
+        )
         empty.createIndex()
         return empty

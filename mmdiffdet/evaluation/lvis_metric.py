@@ -1,4 +1,5 @@
 """LVIS's box metrics as numbers that can be compared."""
+
 import os.path as osp
 import tempfile
 from collections import OrderedDict
@@ -28,6 +29,7 @@ class LVISMetric(mmdet.evaluation.LVISMetric):
             results (list): (ground truth, prediction) of each image.
         """
         from lvis import LVISEval, LVISResults
+
         truths, predictions = zip(*results)
         self.cat_ids = self._lvis_api.get_cat_ids()
         self.img_ids = [truth['img_id'] for truth in truths]
@@ -38,12 +40,10 @@ class LVISMetric(mmdet.evaluation.LVISMetric):
             return OrderedDict()
         # the package still says np.float, which numpy has dropped
         with patch.object(np, 'float', float, create=True):
-            evaluation = LVISEval(
-                self._lvis_api, LVISResults(self._lvis_api, found), 'bbox')
+            evaluation = LVISEval(self._lvis_api, LVISResults(self._lvis_api, found), 'bbox')
             evaluation.params.img_ids = self.img_ids
             evaluation.run()
         values = evaluation.get_results()
         text = ', '.join(f'{k} {v:.4f}' for k, v in values.items())
         MMLogger.get_current_instance().info(f'LVIS: {text}')
-        return OrderedDict(
-            (f'bbox_{k}', float(v)) for k, v in values.items())
+        return OrderedDict((f'bbox_{k}', float(v)) for k, v in values.items())

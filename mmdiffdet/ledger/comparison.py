@@ -1,4 +1,5 @@
 """Whether one experiment is better than another."""
+
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
@@ -73,11 +74,13 @@ class Comparison:
     notes: List[str]
 
 
-def compare(a: Experiment,
-            b: Experiment,
-            metric: str = 'AP',
-            across: Optional[str] = None,
-            resamples: int = 10000) -> Comparison:
+def compare(
+    a: Experiment,
+    b: Experiment,
+    metric: str = 'AP',
+    across: Optional[str] = None,
+    resamples: int = 10000,
+) -> Comparison:
     """Compare B with A.
 
     Runs are paired by (train seed, eval seed), so that what the two
@@ -115,8 +118,7 @@ def compare(a: Experiment,
         boot = bootstrap_means(sides[0], resamples, rng)
         difference = float(np.mean([g.mean() for g in sides[0]]))
     else:
-        boot = (bootstrap_means(sides[1], resamples, rng) -
-                bootstrap_means(sides[0], resamples, rng))
+        boot = bootstrap_means(sides[1], resamples, rng) - bootstrap_means(sides[0], resamples, rng)
         means = [np.mean([g.mean() for g in side]) for side in sides]
         difference = float(means[1] - means[0])
     if all(len(side) > 1 for side in sides):
@@ -127,8 +129,10 @@ def compare(a: Experiment,
         units = [side[0] for side in sides]
         if any(len(side) > 1 for side in sides):
             unit = 'none'
-            notes.append('one side has one train seed, so how much its '
-                         'training varies is unknown and nothing is tested')
+            notes.append(
+                'one side has one train seed, so how much its '
+                'training varies is unknown and nothing is tested'
+            )
         elif any(len(values) < 2 for values in units):
             unit = 'none'
             notes.append('one run cannot show how much runs vary')
@@ -145,26 +149,42 @@ def compare(a: Experiment,
     spread = spread_of(sides)
     notes += _limits(unit, min(counts), tests, decisive, low, high, verdict)
     return Comparison(
-        a, b, metric, (summarise(a.runs, metric), summarise(b.runs, metric)),
-        pairing, used, unit, counts, difference, low, high, tests, decisive,
-        spread, verdict, _scope(unit, counts),
-        'none needed' if verdict != 'not distinguishable' else more_runs(
-            unit, sides, difference, spread, ALPHA), notes)
+        a,
+        b,
+        metric,
+        (summarise(a.runs, metric), summarise(b.runs, metric)),
+        pairing,
+        used,
+        unit,
+        counts,
+        difference,
+        low,
+        high,
+        tests,
+        decisive,
+        spread,
+        verdict,
+        _scope(unit, counts),
+        'none needed'
+        if verdict != 'not distinguishable'
+        else more_runs(unit, sides, difference, spread, ALPHA),
+        notes,
+    )
 
 
-def check_protocols(a: Experiment, b: Experiment,
-                    across: Optional[str]) -> List[str]:
+def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
     """Refuse what must not be compared; notes on what is not known."""
     for experiment in (a, b):
         for problem in contradicts_itself(experiment):
             raise ValueError(f'cannot compare: {problem}')
     if across is not None and across not in PROTOCOL_FIELDS:
-        raise ValueError(f'--across {across}: not a field of the protocol; '
-                         f'choose from {", ".join(PROTOCOL_FIELDS)}')
+        raise ValueError(
+            f'--across {across}: not a field of the protocol; '
+            f'choose from {", ".join(PROTOCOL_FIELDS)}'
+        )
     differs = a.protocol.differs(b.protocol)
     if across is not None and across not in differs:
-        raise ValueError(f'--across {across}: {a.label} and {b.label} do not '
-                         'differ in it')
+        raise ValueError(f'--across {across}: {a.label} and {b.label} do not differ in it')
     studied = {across}
     if across == 'scheduler' and None in differs.get('eta', ()):
         studied.add('eta')  # which not every scheduler has
@@ -176,23 +196,27 @@ def check_protocols(a: Experiment, b: Experiment,
             f'{a.label} and {b.label} were tested by different protocols: '
             f'{describe(refused)}. Test them alike, or name the one field '
             f'that is being studied by --across\n  A: {a.protocol}\n  '
-            f'B: {b.protocol}')
+            f'B: {b.protocol}'
+        )
     notes = []
     unknown = [k for k in a.protocol.unrecorded if k not in differs]
     if unknown:
-        notes.append(f'not recorded on either side: {", ".join(unknown)}; '
-                     'that they are equal is not checked')
+        notes.append(
+            f'not recorded on either side: {", ".join(unknown)}; that they are equal is not checked'
+        )
     for side, experiment in (('A', a), ('B', b)):
         if len(experiment.recipes) > 1:
             notes.append(
                 f'{side} mixes {len(experiment.recipes)} recipes: if they '
                 'were chosen by these same results, it looks better than it '
-                'is')
+                'is'
+            )
     return notes
 
 
-def _verdict(difference: float, low: Optional[float], high: Optional[float],
-             decisive: Optional[Test]) -> str:
+def _verdict(
+    difference: float, low: Optional[float], high: Optional[float], decisive: Optional[Test]
+) -> str:
     if decisive is not None and decisive.p <= ALPHA:
         if difference > 0 and low > 0:
             return 'better'
@@ -203,32 +227,47 @@ def _verdict(difference: float, low: Optional[float], high: Optional[float],
 
 def _scope(unit: str, counts: Tuple[int, int]) -> str:
     if unit == 'train seed':
-        return ('training with any seed, judged by ' +
-                (f'{counts[0]}' if counts[0] == counts[1] else
-                 f'{counts[0]} and {counts[1]}') + ' train seeds of each')
+        return (
+            'training with any seed, judged by '
+            + (f'{counts[0]}' if counts[0] == counts[1] else f'{counts[0]} and {counts[1]}')
+            + ' train seeds of each'
+        )
     if unit == 'eval seed':
-        return ('these two checkpoints only: from one train seed, how much '
-                'training varies is unknown')
+        return (
+            'these two checkpoints only: from one train seed, how much training varies is unknown'
+        )
     return 'these runs only'
 
 
-def _limits(unit: str, count: int, tests: List[Test],
-            decisive: Optional[Test], low: Optional[float],
-            high: Optional[float], verdict: str) -> List[str]:
+def _limits(
+    unit: str,
+    count: int,
+    tests: List[Test],
+    decisive: Optional[Test],
+    low: Optional[float],
+    high: Optional[float],
+    verdict: str,
+) -> List[str]:
     notes: List[str] = []
     if unit == 'none':
         return notes
     if count < FEW:
         notes.append(
             f'a bootstrap over {count} {unit}s gives too narrow an interval '
-            f'(about {np.sqrt((count - 1) / count):.0%} of its width)')
+            f'(about {np.sqrt((count - 1) / count):.0%} of its width)'
+        )
     if ALPHA < tests[0].smallest < 1:
         notes.append(
             f'{tests[0].name} cannot give p below {tests[0].smallest:.2g} '
-            f'with {count} {unit}s, so ' +
-            ('nothing is decided' if decisive is None else
-             f'{decisive.name} decides, which takes their means as normal'))
+            f'with {count} {unit}s, so '
+            + (
+                'nothing is decided'
+                if decisive is None
+                else f'{decisive.name} decides, which takes their means as normal'
+            )
+        )
     if verdict == 'not distinguishable' and low * high > 0:
-        notes.append('the interval leaves out zero, but no test that allows '
-                     'for few seeds confirms it')
+        notes.append(
+            'the interval leaves out zero, but no test that allows for few seeds confirms it'
+        )
     return notes

@@ -1,4 +1,5 @@
 """Runs that may be averaged, by name; pools that the user names."""
+
 import re
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -38,9 +39,10 @@ class Experiment:
         """The different names in it, apart from seeds and steps."""
         return list(
             dict.fromkeys(
-                re.sub(r'(?<=seed)\d+|_step\d+(?=_|$)', '',
-                       r.exp_name or r.experiment)
-                for r in self.runs))
+                re.sub(r'(?<=seed)\d+|_step\d+(?=_|$)', '', r.exp_name or r.experiment)
+                for r in self.runs
+            )
+        )
 
 
 @dataclass
@@ -51,8 +53,7 @@ class _Groups:
         # a ledger is one whole with other ledgers; any other table stands
         # for itself, as its exp_name is rarely more than a file name
         source = None if run.row else run.source
-        key = (run.experiment, run.variant, run.protocol,
-               run.config_sha256 or run.config, source)
+        key = (run.experiment, run.variant, run.protocol, run.config_sha256 or run.config, source)
         self.members.setdefault(key, []).append(run)
 
 
@@ -70,16 +71,14 @@ def group(runs: Iterable[Run]) -> List[Experiment]:
     for run in runs:
         groups.add(run)
     experiments = []
-    for (name, variant, protocol, config, source), members in \
-            groups.members.items():
+    for (name, variant, protocol, config, source), members in groups.members.items():
         selectors = {
             **dict(variant),
             **{k: str(v) for k, v in asdict(protocol).items()},
             'config': str(config),
             'source': str(source or 'ledger'),
         }
-        experiments.append(
-            Experiment(name, protocol, _once(members), selectors))
+        experiments.append(Experiment(name, protocol, _once(members), selectors))
     _label(experiments)
     return experiments
 
@@ -97,29 +96,28 @@ def select(experiments: Sequence[Experiment], text: str) -> Experiment:
     """
     exact = [e for e in experiments if e.label == text]
     # names may have an @ themselves: baseline@iter_500
-    name = max((e.name for e in experiments
-                if text == e.name or text.startswith(f'{e.name}@')),
-               key=len, default=text.partition('@')[0])
-    wanted = text[len(name) + 1:]
-    found = exact or [
-        e for e in experiments
-        if e.name == name and _matches(e.selectors, wanted)
-    ]
+    name = max(
+        (e.name for e in experiments if text == e.name or text.startswith(f'{e.name}@')),
+        key=len,
+        default=text.partition('@')[0],
+    )
+    wanted = text[len(name) + 1 :]
+    found = exact or [e for e in experiments if e.name == name and _matches(e.selectors, wanted)]
     if len(found) == 1:
         return found[0]
     if found:
         raise ValueError(
-            f'{text!r} means {len(found)} experiments; choose one of: ' +
-            ', '.join(e.label for e in found))
+            f'{text!r} means {len(found)} experiments; choose one of: '
+            + ', '.join(e.label for e in found)
+        )
     near = [e.label for e in experiments if name in e.name]
     raise ValueError(
-        f'no experiment {text!r}; there ' +
-        (f'is: {", ".join(near)}' if near else 'is none with a name like it'))
+        f'no experiment {text!r}; there '
+        + (f'is: {", ".join(near)}' if near else 'is none with a name like it')
+    )
 
 
-def pool(experiments: Sequence[Experiment],
-         name: str,
-         patterns: Sequence[str] = ()) -> Experiment:
+def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] = ()) -> Experiment:
     """One experiment out of several, because the user says so.
 
     Args:
@@ -136,8 +134,7 @@ def pool(experiments: Sequence[Experiment],
     for pattern in patterns or ['*']:
         found = [e for e in experiments if fnmatchcase(e.label, pattern)]
         if not found:
-            raise ValueError(f'pool {name}: no experiment matches '
-                             f'{pattern!r}')
+            raise ValueError(f'pool {name}: no experiment matches {pattern!r}')
         chosen += [e for e in found if e not in chosen]
     if any(e.name == name for e in experiments):
         raise ValueError(f'pool {name}: an experiment has that name already')
@@ -149,17 +146,20 @@ def pool(experiments: Sequence[Experiment],
             raise ValueError(
                 f'pool {name}: {first.label} and {member.label} have '
                 f'different protocols: {describe(differs)}\n'
-                f'  {first.protocol}\n  {member.protocol}')
+                f'  {first.protocol}\n  {member.protocol}'
+            )
         for run in member.runs:
             seed = run.train_seed, run.eval_seed
             if run.train_seed is None:
-                raise ValueError(f'pool {name}: {run.where} has no '
-                                 'train_seed, so it may count twice')
+                raise ValueError(
+                    f'pool {name}: {run.where} has no train_seed, so it may count twice'
+                )
             if seed in seeds:
                 raise ValueError(
                     f'pool {name}: train seed {seed[0]}, eval seed {seed[1]} '
                     f'is in {seeds[seed].where} and in {run.where}; choose '
-                    'one of the two by patterns after the name')
+                    'one of the two by patterns after the name'
+                )
             seeds[seed] = run
     selectors = {k: str(v) for k, v in asdict(first.protocol).items()}
     return replace(
@@ -168,23 +168,23 @@ def pool(experiments: Sequence[Experiment],
         label=name,
         runs=[r for e in chosen for r in e.runs],
         selectors=selectors,
-        members=tuple(e.label for e in chosen))
+        members=tuple(e.label for e in chosen),
+    )
 
 
 def describe(differs: Dict[str, tuple]) -> str:
     """Fields that differ, as text."""
     return ', '.join(
-        f'{name} ' + ' against '.join('not recorded' if v is None else str(v)
-                                      for v in values)
-        for name, values in differs.items())
+        f'{name} ' + ' against '.join('not recorded' if v is None else str(v) for v in values)
+        for name, values in differs.items()
+    )
 
 
 def _once(runs: Sequence[Run]) -> List[Run]:
     kept = {}
     for run in runs:
         checkpoint = run.checkpoint_sha256 or run.checkpoint
-        key = (checkpoint, run.train_seed, run.eval_seed,
-               tuple(run.metrics.values()))
+        key = (checkpoint, run.train_seed, run.eval_seed, tuple(run.metrics.values()))
         kept.setdefault(key, run)
     return list(kept.values())
 
@@ -193,8 +193,7 @@ def _matches(selectors: Dict[str, str], wanted: str) -> bool:
     for part in filter(None, wanted.split(',')):
         key, _, value = part.partition('=')
         if value != selectors.get(key):
-            if not (_hashed(key) and value and
-                    selectors.get(key, '').startswith(value)):
+            if not (_hashed(key) and value and selectors.get(key, '').startswith(value)):
                 return False
     return True
 
@@ -212,15 +211,15 @@ def _label(experiments: Sequence[Experiment]) -> None:
     for same in by_name.values():
         keys = list(dict.fromkeys(k for e in same for k in e.selectors))
 
-        def text(e: Experiment, keys: Sequence[str],
-                 short: bool = False) -> str:
+        def text(e: Experiment, keys: Sequence[str], short: bool = False) -> str:
             return ','.join(
-                f'{k}={e.selectors[k][:8 if short and _hashed(k) else None]}'
-                for k in keys if k in e.selectors)
+                f'{k}={e.selectors[k][: 8 if short and _hashed(k) else None]}'
+                for k in keys
+                if k in e.selectors
+            )
 
         # the longest ones go first, e.g. a path that repeats a number
-        for key in sorted(keys, key=lambda k: -max(
-                len(e.selectors.get(k, '')) for e in same)):
+        for key in sorted(keys, key=lambda k: -max(len(e.selectors.get(k, '')) for e in same)):
             rest = [k for k in keys if k != key]
             if len({text(e, rest) for e in same}) == len(same):
                 keys = rest

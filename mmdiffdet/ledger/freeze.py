@@ -1,4 +1,5 @@
 """Make a folder that says what a result rests on."""
+
 import json
 import platform
 import shutil
@@ -19,9 +20,19 @@ RUNS = 'runs.tsv'
 MANIFEST = 'manifest.tsv'
 ENVIRONMENT = 'environment.json'
 SUMS = 'SHA256SUMS'
-MANIFEST_COLUMNS = ('exp_name', 'train_seed', 'eval_seeds', 'n', 'AP_mean',
-                    'AP_std', 'checkpoint', 'checkpoint_sha256', 'config',
-                    'config_sha256', *PROTOCOL_FIELDS)
+MANIFEST_COLUMNS = (
+    'exp_name',
+    'train_seed',
+    'eval_seeds',
+    'n',
+    'AP_mean',
+    'AP_std',
+    'checkpoint',
+    'checkpoint_sha256',
+    'config',
+    'config_sha256',
+    *PROTOCOL_FIELDS,
+)
 VERSIONS = ('torch', 'mmdet', 'diffusers', 'mmdiffdet')
 
 Models = Dict[Tuple, List[Row]]
@@ -51,13 +62,13 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
             checkpoint is not the one that was tested.
     """
     if folder.exists():
-        raise FileExistsError(f'{folder} exists; a deliverable is never '
-                              'changed, choose another name')
+        raise FileExistsError(
+            f'{folder} exists; a deliverable is never changed, choose another name'
+        )
     models = group_models(_rows(experiments))
     _check_files(models)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(
-        tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}-'))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}-'))
     try:
         _write(models, temporary)
         temporary.chmod(0o755)
@@ -84,8 +95,7 @@ def group_models(rows: Sequence[Row]) -> Models:
     """
     models: Models = {}
     for row in rows:
-        key = (row.exp_name, row.train_seed, row.checkpoint_sha256,
-               row.config_sha256, row.protocol)
+        key = (row.exp_name, row.train_seed, row.checkpoint_sha256, row.config_sha256, row.protocol)
         models.setdefault(key, []).append(row)
     return models
 
@@ -121,7 +131,8 @@ def _rows(experiments: Sequence[Experiment]) -> List[Row]:
                 raise ValueError(
                     f'cannot freeze {run.where}: it is no row of a ledger of '
                     'ours, so it does not say what it rests on; test the '
-                    'checkpoint again with tools/test.py')
+                    'checkpoint again with tools/test.py'
+                )
             rows.setdefault(run.row.key, run.row)
     if not rows:
         raise ValueError('cannot freeze: there are no rows')
@@ -137,13 +148,15 @@ def _check_files(models: Models) -> None:
         elif sha256_of_file(checkpoint) != rows[0].checkpoint_sha256:
             raise ValueError(
                 f'cannot freeze: {checkpoint} is not the file that was '
-                f'tested; its SHA-256 is not {rows[0].checkpoint_sha256}')
+                f'tested; its SHA-256 is not {rows[0].checkpoint_sha256}'
+            )
         config = _resolved_config(rows)
         if not config.is_file():
             missing.append(str(config))
     if missing:
-        raise FileNotFoundError('cannot freeze, these files are missing: ' +
-                                ', '.join(dict.fromkeys(missing)))
+        raise FileNotFoundError(
+            'cannot freeze, these files are missing: ' + ', '.join(dict.fromkeys(missing))
+        )
 
 
 def _resolved_config(rows: Sequence[Row]) -> Path:
@@ -166,11 +179,10 @@ def _write(models: Models, folder: Path) -> None:
     environment = dict(
         devices=sorted({row.device for row in every}),
         **{k: sorted({getattr(row, k) for row in every}) for k in VERSIONS},
-        frozen_with=dict(
-            python=platform.python_version(), platform=platform.platform()))
-    (folder / ENVIRONMENT).write_text(
-        json.dumps(environment, indent=2) + '\n')
+        frozen_with=dict(python=platform.python_version(), platform=platform.platform()),
+    )
+    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + '\n')
     files = sorted(p for p in folder.rglob('*') if p.is_file())
-    (folder / SUMS).write_text(''.join(
-        f'{sha256_of_file(p)}  {p.relative_to(folder).as_posix()}\n'
-        for p in files))
+    (folder / SUMS).write_text(
+        ''.join(f'{sha256_of_file(p)}  {p.relative_to(folder).as_posix()}\n' for p in files)
+    )

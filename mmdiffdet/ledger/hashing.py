@@ -1,4 +1,5 @@
 """Hashes that make a result traceable."""
+
 import hashlib
 import json
 import os
@@ -34,8 +35,7 @@ def sha256_of_config(config: Mapping[str, Any]) -> str:
     Raises:
         TypeError: If a value is of another type.
     """
-    text = json.dumps(config, sort_keys=True, separators=(',', ':'),
-                      default=_plain)
+    text = json.dumps(config, sort_keys=True, separators=(',', ':'), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -45,4 +45,5 @@ def _plain(value: Any) -> Any:
     raise TypeError(
         f'sha256_of_config: {value!r} is of type {type(value).__name__}; a '
         'resolved config holds only mappings, sequences, strings, numbers, '
-        'booleans and None')
+        'booleans and None'
+    )

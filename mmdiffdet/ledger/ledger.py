@@ -1,9 +1,11 @@
 """The file that every test appends to."""
-import fcntl
+
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Union
+
+from filelock import FileLock
 
 from ..utils import atomic_path
 from .row import COLUMNS, Row, RunKey
@@ -44,7 +46,8 @@ class Ledger:
         if not is_ledger(lines[0]):
             raise ValueError(
                 f'{self.path}:1: not a ledger of this version; its columns '
-                f'must be {" ".join(COLUMNS)}. Append to another file')
+                f'must be {" ".join(COLUMNS)}. Append to another file'
+            )
         rows = []
         for number, line in enumerate(lines[1:], 2):
             try:
@@ -93,15 +96,13 @@ class Ledger:
                     table[row.key] = [row]
                     done.written.append(row)
             if done.written:
-                write_rows(self.path,
-                           [row for same in table.values() for row in same])
+                write_rows(self.path, [row for same in table.values() for row in same])
         return done
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(f'{self.path}.lock', 'w') as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(f'{self.path}.lock'):
             yield
 
 
@@ -112,8 +113,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         path (Path): The file; its folder must exist.
         rows (Iterable[Row]): All of its rows.
     """
-    with atomic_path(path) as temporary, open(
-            temporary, 'w', encoding='utf-8') as file:
+    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         file.write('\t'.join(COLUMNS) + '\n')
         for row in rows:
             file.write('\t'.join(row.cells()) + '\n')

@@ -1,4 +1,5 @@
 """What of two experiments is compared with what."""
+
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
@@ -9,8 +10,9 @@ from .resampling import Components, components
 Values = Dict[Tuple[Optional[int], int], float]
 
 
-def sides_of(a: Experiment, b: Experiment, metric: str,
-             notes: List[str]) -> Tuple[List[List[np.ndarray]], str]:
+def sides_of(
+    a: Experiment, b: Experiment, metric: str, notes: List[str]
+) -> Tuple[List[List[np.ndarray]], str]:
     """Paired differences B - A, or the values of A and of B.
 
     Args:
@@ -30,8 +32,10 @@ def sides_of(a: Experiment, b: Experiment, metric: str,
             values_a = for_each_eval_seed(values_a, values_b)
         else:
             values_b = for_each_eval_seed(values_b, values_a)
-        notes.append(f'{"B" if a.protocol.samples else "A"} does not sample: '
-                     'its result is compared with each eval seed of the other')
+        notes.append(
+            f'{"B" if a.protocol.samples else "A"} does not sample: '
+            'its result is compared with each eval seed of the other'
+        )
     paired, pairing = pair(values_a, values_b)
     if paired is not None:
         return [paired], pairing
@@ -44,8 +48,11 @@ def values_of(experiment: Experiment, metric: str) -> Values:
     Raises:
         ValueError: If no run has it.
     """
-    values = {(r.train_seed, r.eval_seed): r.metrics[metric]
-              for r in experiment.runs if r.metrics[metric] is not None}
+    values = {
+        (r.train_seed, r.eval_seed): r.metrics[metric]
+        for r in experiment.runs
+        if r.metrics[metric] is not None
+    }
     if not values:
         raise ValueError(f'{experiment.label} has no {metric}')
     return values
@@ -90,18 +97,17 @@ def pair(a: Values, b: Values) -> Tuple[Optional[List[np.ndarray]], str]:
     if not common:
         return None, f'unpaired: no {by} in common'
     if left < 2 <= min(map(len, trained)):
-        return None, (f'unpaired: one train seed in common of '
-                      f'{len(trained[0])} and {len(trained[1])}')
+        return None, (
+            f'unpaired: one train seed in common of {len(trained[0])} and {len(trained[1])}'
+        )
     pairing = f'{len(common)} pairs by {by}'
     unused = len(a) - len(common), len(b) - len(common)
     if any(unused):
-        pairing += (f'; without a partner and not used: {unused[0]} runs of '
-                    f'A, {unused[1]} of B')
+        pairing += f'; without a partner and not used: {unused[0]} runs of A, {unused[1]} of B'
     return groups_of(common), pairing
 
 
 def spread_of(sides: List[List[np.ndarray]]) -> Components:
     """Variances of a difference between single runs of the two sides."""
     parts = [components(side) for side in sides]
-    return Components(*(None if None in values else sum(values)
-                        for values in zip(*parts)))
+    return Components(*(None if None in values else sum(values) for values in zip(*parts)))

@@ -1,4 +1,5 @@
 """How many runs would settle a comparison, and what a few could show."""
+
 import math
 from bisect import bisect_left
 from typing import Callable, Dict, Optional, Sequence
@@ -14,8 +15,9 @@ POWER = 0.8
 PLANNED_SEEDS = (3, 4, 5, 6, 8, 10, 15, 20)
 
 
-def more_runs(unit: str, sides: Sequence[Groups], difference: float,
-              spread: Components, alpha: float) -> str:
+def more_runs(
+    unit: str, sides: Sequence[Groups], difference: float, spread: Components, alpha: float
+) -> str:
     """About how many more runs would settle a comparison.
 
     From the two variance components: more train seeds against more eval
@@ -29,9 +31,11 @@ def more_runs(unit: str, sides: Sequence[Groups], difference: float,
         alpha (float): Level of the test.
     """
     if unit == 'none':
-        return (f'at least {MIN_UNITS} train seeds (for a claim on training) '
-                f'or {MIN_UNITS} eval seeds (on these checkpoints) on each '
-                'side')
+        return (
+            f'at least {MIN_UNITS} train seeds (for a claim on training) '
+            f'or {MIN_UNITS} eval seeds (on these checkpoints) on each '
+            'side'
+        )
     if difference == 0:
         return 'no number would settle a difference of zero'
     trains = min(len(side) for side in sides)
@@ -42,20 +46,25 @@ def more_runs(unit: str, sides: Sequence[Groups], difference: float,
         return len(sides) * (count - 1)
 
     if unit == 'eval seed':
-        needed = seeds_needed(difference, lambda n: inner / n, freedom, evals,
-                              alpha)
-        return (_count(needed, evals, 'eval seed') +
-                ' of these checkpoints; a claim on training needs more train '
-                'seeds')
+        needed = seeds_needed(difference, lambda n: inner / n, freedom, evals, alpha)
+        return (
+            _count(needed, evals, 'eval seed')
+            + ' of these checkpoints; a claim on training needs more train '
+            'seeds'
+        )
     of_train = seeds_needed(
-        difference, lambda n: (spread.train + inner / evals) / n, freedom,
-        trains, alpha)
+        difference, lambda n: (spread.train + inner / evals) / n, freedom, trains, alpha
+    )
     text = f'{_count(of_train, trains, "train seed")} (x {evals} eval seeds)'
     if spread.evaluation is None:
         return text + '; the share of the eval seeds is unknown'
     of_eval = seeds_needed(
-        difference, lambda n: (spread.train + inner / n) / trains,
-        lambda n: freedom(trains), evals, alpha)
+        difference,
+        lambda n: (spread.train + inner / n) / trains,
+        lambda n: freedom(trains),
+        evals,
+        alpha,
+    )
     if of_eval is None or trains < MIN_UNITS:
         return text + '; more eval seeds alone would not settle it'
     return f'{text}, or {_count(of_eval, evals, "eval seed")} of each model'
@@ -68,9 +77,13 @@ def _count(needed: Optional[int], there: int, what: str) -> str:
     return f'about {more} more {what}{"s" if more > 1 else ""}'
 
 
-def seeds_needed(difference: float, variance: Callable[[int], float],
-                 freedom: Callable[[int], float], start: int,
-                 alpha: float) -> Optional[int]:
+def seeds_needed(
+    difference: float,
+    variance: Callable[[int], float],
+    freedom: Callable[[int], float],
+    start: int,
+    alpha: float,
+) -> Optional[int]:
     """The number of seeds with which a t-test would settle it.
 
     Args:
@@ -85,6 +98,7 @@ def seeds_needed(difference: float, variance: Callable[[int], float],
         int | None: The smallest number with 80 % power; None if even 1000
         are too few.
     """
+
     def settles(count: int) -> bool:
         spread = math.sqrt(variance(count))
         if spread == 0:
@@ -99,8 +113,7 @@ def seeds_needed(difference: float, variance: Callable[[int], float],
     return counts[found] if found < len(counts) else None
 
 
-def smallest_difference(variance: float, freedom: int,
-                        alpha: float = 0.05) -> float:
+def smallest_difference(variance: float, freedom: int, alpha: float = 0.05) -> float:
     """The true difference that a t-test would find with 80 % power.
 
     Args:
@@ -116,10 +129,9 @@ def smallest_difference(variance: float, freedom: int,
     return math.sqrt(variance) * optimize.brentq(lacking, 0, 3 * limit + 10)
 
 
-def detectable(sides: Sequence[Groups],
-               spread: Components,
-               alpha: float,
-               counts: Sequence[int] = PLANNED_SEEDS) -> Dict[int, float]:
+def detectable(
+    sides: Sequence[Groups], spread: Components, alpha: float, counts: Sequence[int] = PLANNED_SEEDS
+) -> Dict[int, float]:
     """The smallest difference that numbers of train seeds could show.
 
     Args:
@@ -136,7 +148,6 @@ def detectable(sides: Sequence[Groups],
     evals = min(len(g) for side in sides for g in side)
     variance = spread.train + (spread.evaluation or 0.0) / evals
     return {
-        count: smallest_difference(variance / count,
-                                   len(sides) * (count - 1), alpha)
+        count: smallest_difference(variance / count, len(sides) * (count - 1), alpha)
         for count in counts
     }

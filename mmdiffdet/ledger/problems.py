@@ -1,4 +1,5 @@
 """Rows that repeat or contradict each other."""
+
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 from .experiments import Experiment, group
@@ -16,25 +17,32 @@ def find_problems(results: Results) -> List[str]:
     names = {r.where: r.experiment for r in results.runs}
     names.update((r.where, e.label) for e in experiments for r in e.runs)
     return [
-        *_same_test(results.runs, names), *_same_numbers(results.runs, names),
-        *_checkpoints(experiments), *_train_seeds(results.runs),
-        *_stated(results.stated, results.runs)
+        *_same_test(results.runs, names),
+        *_same_numbers(results.runs, names),
+        *_checkpoints(experiments),
+        *_train_seeds(results.runs),
+        *_stated(results.stated, results.runs),
     ]
 
 
 def contradicts_itself(experiment: Experiment) -> List[str]:
     """Why an experiment's mean means nothing; empty if it does."""
     problems = list(_checkpoints([experiment]))
-    if not problems and len({(r.train_seed, r.eval_seed)
-                             for r in experiment.runs}) < len(experiment.runs):
-        problems.append(f'{experiment.label}: a (train seed, eval seed) has '
-                        'several results')
+    if not problems and len({(r.train_seed, r.eval_seed) for r in experiment.runs}) < len(
+        experiment.runs
+    ):
+        problems.append(f'{experiment.label}: a (train seed, eval seed) has several results')
     return problems
 
 
 def _test(run: Run) -> tuple:
-    return (run.checkpoint_sha256, run.config_sha256 or run.config,
-            run.variant, run.protocol, run.eval_seed)
+    return (
+        run.checkpoint_sha256,
+        run.config_sha256 or run.config,
+        run.variant,
+        run.protocol,
+        run.eval_seed,
+    )
 
 
 def _same_test(runs: Iterable[Run], names: Dict[str, str]) -> Iterable[str]:
@@ -49,24 +57,22 @@ def _same_test(runs: Iterable[Run], names: Dict[str, str]) -> Iterable[str]:
             differ = len({tuple(r.metrics.values()) for r in same}) > 1
             where = tuple(dict.fromkeys(names[r.where] for r in same))
             found.setdefault((differ, key[0], where), []).append(same)
-    for (differ, sha, where), tests_of in sorted(
-            found.items(), key=lambda item: not item[0][0]):
+    for (differ, sha, where), tests_of in sorted(found.items(), key=lambda item: not item[0][0]):
         seeds = _list(same[0].eval_seed for same in tests_of)
-        about = (f'checkpoint {sha[:8]}, eval seed {seeds}, in '
-                 f'{" and ".join(where)}')
+        about = f'checkpoint {sha[:8]}, eval seed {seeds}, in {" and ".join(where)}'
         if differ:
-            values = ' against '.join(
-                f'{r.metrics["AP"]} ({r.where})' for r in tests_of[0])
-            yield (f'contradiction: same checkpoint, protocol and seed, '
-                   f'different results: {about}; e.g. AP {values}. What set '
-                   'them apart was not recorded, or the test does not repeat')
+            values = ' against '.join(f'{r.metrics["AP"]} ({r.where})' for r in tests_of[0])
+            yield (
+                f'contradiction: same checkpoint, protocol and seed, '
+                f'different results: {about}; e.g. AP {values}. What set '
+                'them apart was not recorded, or the test does not repeat'
+            )
         else:
             places = ' and '.join(r.where for r in tests_of[0])
             yield f'duplicate: {about}; e.g. {places}'
 
 
-def _same_numbers(runs: Iterable[Run],
-                  names: Dict[str, str]) -> Iterable[str]:
+def _same_numbers(runs: Iterable[Run], names: Dict[str, str]) -> Iterable[str]:
     """Equal in all metrics, though not known to be one test."""
     tests: Dict[tuple, List[Run]] = {}
     for run in runs:
@@ -81,9 +87,11 @@ def _same_numbers(runs: Iterable[Run],
             where = tuple(dict.fromkeys(names[r.where] for r in same))
             found.setdefault(where, []).append(same[0].eval_seed)
     for where, seeds in found.items():
-        yield (f'same numbers to the last digit: eval seed {_list(seeds)} in '
-               f'{" and ".join(where)}; either one is a copy, or what sets '
-               'them apart had no effect')
+        yield (
+            f'same numbers to the last digit: eval seed {_list(seeds)} in '
+            f'{" and ".join(where)}; either one is a copy, or what sets '
+            'them apart had no effect'
+        )
 
 
 def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
@@ -91,27 +99,28 @@ def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
         seeds: Dict[object, set] = {}
         for run in experiment.runs:
             if None not in (run.train_seed, run.checkpoint_sha256):
-                seeds.setdefault(run.train_seed,
-                                 set()).add(run.checkpoint_sha256)
+                seeds.setdefault(run.train_seed, set()).add(run.checkpoint_sha256)
         for seed, shas in seeds.items():
             if len(shas) > 1:
-                yield (f'{experiment.label}: train seed {seed} has '
-                       f'{len(shas)} checkpoints '
-                       f'({", ".join(sorted(s[:8] for s in shas))}); they are '
-                       'no replicates, give each an exp_name of its own')
+                yield (
+                    f'{experiment.label}: train seed {seed} has '
+                    f'{len(shas)} checkpoints '
+                    f'({", ".join(sorted(s[:8] for s in shas))}); they are '
+                    'no replicates, give each an exp_name of its own'
+                )
 
 
 def _train_seeds(runs: Iterable[Run]) -> Iterable[str]:
     seeds: Dict[str, Dict[int, Run]] = {}
     for run in runs:
         if None not in (run.train_seed, run.checkpoint_sha256):
-            seeds.setdefault(run.checkpoint_sha256,
-                             {}).setdefault(run.train_seed, run)
+            seeds.setdefault(run.checkpoint_sha256, {}).setdefault(run.train_seed, run)
     for sha, of_seed in seeds.items():
         if len(of_seed) > 1:
-            yield (f'contradiction: checkpoint {sha[:8]} has several train '
-                   'seeds: ' + ', '.join(f'{s} ({r.where})'
-                                         for s, r in of_seed.items()))
+            yield (
+                f'contradiction: checkpoint {sha[:8]} has several train '
+                'seeds: ' + ', '.join(f'{s} ({r.where})' for s, r in of_seed.items())
+            )
 
 
 def _stated(stated: Sequence[Stated], runs: Sequence[Run]) -> Iterable[str]:
@@ -121,16 +130,21 @@ def _stated(stated: Sequence[Stated], runs: Sequence[Run]) -> Iterable[str]:
         of_file = [r for r in runs if r.source.resolve() == path.resolve()]
         where = f'{item.source}:{item.line}'
         if not of_file:
-            yield (f'{where}: states {item.mean} / {item.std} of '
-                   f'{item.runs_file}, which was not read')
+            yield (
+                f'{where}: states {item.mean} / {item.std} of {item.runs_file}, which was not read'
+            )
             continue
         found = summarise(of_file)
         # half a unit of the fifth decimal, as the statement has five
-        if any(a is None or abs(a - b) > 5.1e-6
-               for a, b in ((found.mean, item.mean), (found.std, item.std))):
-            yield (f'contradiction: {where} states {item.mean} / {item.std}, '
-                   f'the runs of {item.runs_file} give {found.mean:.5f} / '
-                   f'{_round(found.std)}')
+        if any(
+            a is None or abs(a - b) > 5.1e-6
+            for a, b in ((found.mean, item.mean), (found.std, item.std))
+        ):
+            yield (
+                f'contradiction: {where} states {item.mean} / {item.std}, '
+                f'the runs of {item.runs_file} give {found.mean:.5f} / '
+                f'{_round(found.std)}'
+            )
 
 
 def _round(value: object) -> str:

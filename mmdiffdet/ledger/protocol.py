@@ -1,13 +1,19 @@
 """What two results must share to be averaged."""
+
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, Optional, Tuple
 
 NOT_AVAILABLE = 'n/a'
 NO_SAMPLER = 'none'
 """``scheduler`` of a detector that does not sample."""
-WITHOUT_ETA = (NO_SAMPLER, 'DDPMScheduler', 'LCMScheduler',
-               'EulerDiscreteScheduler', 'DPMSolverMultistepScheduler',
-               'UniPCMultistepScheduler')
+WITHOUT_ETA = (
+    NO_SAMPLER,
+    'DDPMScheduler',
+    'LCMScheduler',
+    'EulerDiscreteScheduler',
+    'DPMSolverMultistepScheduler',
+    'UniPCMultistepScheduler',
+)
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,17 @@ class Protocol:
         ``eta`` is not among them if the scheduler is one that has none.
         """
         no_eta = self.scheduler in WITHOUT_ETA
-        return tuple(k for k, v in asdict(self).items()
-                     if v is None and not (k == 'eta' and no_eta))
+        return tuple(
+            k for k, v in asdict(self).items() if v is None and not (k == 'eta' and no_eta)
+        )
 
     def __str__(self) -> str:
         # enough of a hash to tell two apart
-        known = [f'{k}={v[:8] if k == "annotation_sha256" else v}'
-                 for k, v in asdict(self).items() if v is not None]
+        known = [
+            f'{k}={v[:8] if k == "annotation_sha256" else v}'
+            for k, v in asdict(self).items()
+            if v is not None
+        ]
         if self.unrecorded:
             known.append(f'not recorded: {", ".join(self.unrecorded)}')
         return '; '.join(known)

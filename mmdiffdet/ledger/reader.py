@@ -1,4 +1,5 @@
 """Read ledgers of ours and the tables of the Detectron2 seed system."""
+
 import math
 import os
 import re
@@ -15,9 +16,17 @@ MANIFEST_MARK = 'experiment\t'
 
 STATED_COLUMNS = {'mean_AP', 'std_AP_pop', 'results_tsv'}
 RUN_COLUMNS = {
-    'exp_name', 'train_seed', 'eval_seed', 'ckpt_path', 'ckpt_sha256',
-    'config_file', 'inference_s_per_img', 'inference_fps', 'out_dir',
-    *METRICS, *PROTOCOL_FIELDS
+    'exp_name',
+    'train_seed',
+    'eval_seed',
+    'ckpt_path',
+    'ckpt_sha256',
+    'config_file',
+    'inference_s_per_img',
+    'inference_fps',
+    'out_dir',
+    *METRICS,
+    *PROTOCOL_FIELDS,
 }
 """Columns that describe a run; any other one names a variant."""
 
@@ -56,11 +65,11 @@ def _files(paths: Iterable) -> List[Tuple[Path, bool]]:
         if not path.is_dir():
             files.append((path, False))
             continue
-        tables = [p for p in sorted(path.glob('*.tsv'))
-                  if not p.name.startswith('.')]
+        tables = [p for p in sorted(path.glob('*.tsv')) if not p.name.startswith('.')]
         if not tables:
-            raise FileNotFoundError(f'{path} holds no .tsv file; folders '
-                                    'in it are not searched, name them')
+            raise FileNotFoundError(
+                f'{path} holds no .tsv file; folders in it are not searched, name them'
+            )
         files += [(table, True) for table in tables]
     return files
 
@@ -79,26 +88,23 @@ def _read_seed_table(path: Path) -> Tuple[List[Run], List[Stated]]:
         raise ValueError(
             f'{path}:1: not a table of results; it needs the columns '
             'eval_seed and AP (a run a line) or mean_AP, std_AP_pop and '
-            f'results_tsv (a summary), and has {", ".join(header)}')
+            f'results_tsv (a summary), and has {", ".join(header)}'
+        )
     rows = []
     for number, line in enumerate(lines[1:], 2):
         cells = line.split('\t')
         if len(cells) != len(header):
-            raise ValueError(f'{path}:{number}: has {len(cells)} columns '
-                             f'instead of {len(header)}')
+            raise ValueError(f'{path}:{number}: has {len(cells)} columns instead of {len(header)}')
         rows.append((number, dict(zip(header, cells))))
     if is_stated:
         return [], [_parse(path, n, row, _stated) for n, row in rows]
     variants = [name for name in header if name not in RUN_COLUMNS]
     names: Dict[str, Set[str]] = {}
     for _, row in rows:
-        names.setdefault(row.get('train_seed', ''), set()).add(
-            row.get('exp_name', ''))
+        names.setdefault(row.get('train_seed', ''), set()).add(row.get('exp_name', ''))
     if any(len(of_seed) > 1 for of_seed in names.values()):
         variants.append('exp_name')
-    return [
-        _parse(path, n, row, _run, variants=variants) for n, row in rows
-    ], []
+    return [_parse(path, n, row, _run, variants=variants) for n, row in rows], []
 
 
 def _parse(path, number, row, parse, **kwargs):
@@ -114,18 +120,17 @@ def _stated(path: Path, number: int, row: Dict[str, str]) -> Stated:
         raise ValueError('mean_AP and std_AP_pop must be given')
     variant = tuple((k, v) for k, v in row.items() if k not in STATED_COLUMNS)
     protocol = Protocol(sample_step=_from_name(path.stem, 'step'))
-    return Stated(path, number, _name(path), variant, protocol, mean, std,
-                  row['results_tsv'])
+    return Stated(path, number, _name(path), variant, protocol, mean, std, row['results_tsv'])
 
 
-def _run(path: Path, number: int, row: Dict[str, str],
-         variants: List[str]) -> Run:
+def _run(path: Path, number: int, row: Dict[str, str], variants: List[str]) -> Run:
     variant: Variant = tuple((k, row[k]) for k in variants)
-    step = _agree('sample_step', _integer(row, 'sample_step'),
-                  _from_name(path.stem, 'step'))
+    step = _agree('sample_step', _integer(row, 'sample_step'), _from_name(path.stem, 'step'))
     seed = _agree(
-        'train_seed', _integer(row, 'train_seed'),
-        _from_name(row.get('exp_name') or path.stem, 'seed'))
+        'train_seed',
+        _integer(row, 'train_seed'),
+        _from_name(row.get('exp_name') or path.stem, 'seed'),
+    )
     protocol = {k: _text(row, k) for k in PROTOCOL_FIELDS}
     protocol.update(sample_step=step, eta=_number(row, 'eta'))
     metrics = {}
@@ -152,7 +157,8 @@ def _run(path: Path, number: int, row: Dict[str, str],
         config_sha256=None,
         metrics=metrics,
         seconds_per_image=_number(row, 'inference_s_per_img'),
-        device=None)
+        device=None,
+    )
 
 
 def _name(path: Path) -> str:
@@ -165,11 +171,12 @@ def _from_name(name: str, what: str) -> Optional[int]:
     return int(found.pop()) if len(found) == 1 else None
 
 
-def _agree(name: str, column: Optional[int],
-           file_name: Optional[int]) -> Optional[int]:
+def _agree(name: str, column: Optional[int], file_name: Optional[int]) -> Optional[int]:
     if None not in (column, file_name) and column != file_name:
-        raise ValueError(f'{name} is {column} in its column and {file_name} '
-                         "in the experiment's name; correct one")
+        raise ValueError(
+            f'{name} is {column} in its column and {file_name} '
+            "in the experiment's name; correct one"
+        )
     return file_name if column is None else column
 
 

@@ -1,4 +1,5 @@
 """Experiments and comparisons as a table, TSV, Markdown, JSON or HTML."""
+
 import html
 import json
 from dataclasses import asdict, fields
@@ -14,12 +15,12 @@ from .study import Study
 
 FORMATS = ('table', 'tsv', 'md', 'json', 'html')
 Record = Dict[str, Any]
-_DIGITS = dict(
-    mean=4, std=4, mean_of_means=4, across=4, within=4, seconds_per_image=6)
+_DIGITS = dict(mean=4, std=4, mean_of_means=4, across=4, within=4, seconds_per_image=6)
 
 
-def summary_records(experiments: Sequence[Experiment],
-                    stated: Sequence[Stated], metric: str) -> List[Record]:
+def summary_records(
+    experiments: Sequence[Experiment], stated: Sequence[Stated], metric: str
+) -> List[Record]:
     """A record an experiment, then those that are stated without runs.
 
     Args:
@@ -29,32 +30,37 @@ def summary_records(experiments: Sequence[Experiment],
     """
     records = []
     for experiment in experiments:
-        records.append({
-            'experiment': experiment.label,
-            **asdict(summarise(experiment.runs, metric)),
-            'checkpoints': experiment.checkpoints,
-            'contradictory': bool(contradicts_itself(experiment)),
-            'pool_of': list(experiment.members),
-            **asdict(experiment.protocol),
-        })
+        records.append(
+            {
+                'experiment': experiment.label,
+                **asdict(summarise(experiment.runs, metric)),
+                'checkpoints': experiment.checkpoints,
+                'contradictory': bool(contradicts_itself(experiment)),
+                'pool_of': list(experiment.members),
+                **asdict(experiment.protocol),
+            }
+        )
     for item in stated if metric == 'AP' else ():
         variant = ','.join(f'{k}={v}' for k, v in item.variant)
-        records.append({
-            **dict.fromkeys(f.name for f in fields(Summary)),
-            'experiment': f'{item.experiment}@{variant}',
-            'seeds': 'stated',
-            'mean': item.mean,
-            'std': item.std,
-            'checkpoints': [],
-            'contradictory': False,
-            'pool_of': [],
-            **asdict(item.protocol),
-        })
+        records.append(
+            {
+                **dict.fromkeys(f.name for f in fields(Summary)),
+                'experiment': f'{item.experiment}@{variant}',
+                'seeds': 'stated',
+                'mean': item.mean,
+                'std': item.std,
+                'checkpoints': [],
+                'contradictory': False,
+                'pool_of': [],
+                **asdict(item.protocol),
+            }
+        )
     return records
 
 
-def render_summary(records: Sequence[Record], problems: Sequence[str],
-                   metric: str, style: str) -> str:
+def render_summary(
+    records: Sequence[Record], problems: Sequence[str], metric: str, style: str
+) -> str:
     """Text of the summary.
 
     Args:
@@ -66,9 +72,8 @@ def render_summary(records: Sequence[Record], problems: Sequence[str],
     """
     if style == 'json':
         return json.dumps(
-            dict(metric=metric, experiments=list(records),
-                 problems=list(problems)),
-            indent=2)
+            dict(metric=metric, experiments=list(records), problems=list(problems)), indent=2
+        )
     shown = ['n', 'seeds', *_DIGITS, 'checkpoint', 'experiment']
     rows = [dict(_cells(r), experiment=_name(r)) for r in records]
     if style != 'table':
@@ -85,7 +90,7 @@ def render_summary(records: Sequence[Record], problems: Sequence[str],
     start = 1
     for protocol, of_protocol in order.items():
         text += ['', f'protocol: {protocol}']
-        text += lines[start:start + len(of_protocol)]
+        text += lines[start : start + len(of_protocol)]
         start += len(of_protocol)
     return '\n'.join(text)
 
@@ -118,15 +123,16 @@ def render_comparison(comparison: Comparison, style: str) -> str:
                 verdict=c.verdict,
                 speaks_of=c.scope,
                 more_runs=c.more,
-                notes=c.notes),
-            indent=2)
+                notes=c.notes,
+            ),
+            indent=2,
+        )
     interval = 'no interval'
     if c.low is not None:
-        interval = (f'95 % hierarchical bootstrap interval {c.low:+.4f} to '
-                    f'{c.high:+.4f}')
+        interval = f'95 % hierarchical bootstrap interval {c.low:+.4f} to {c.high:+.4f}'
     tests = '; '.join(
-        f'{t.name} p = {t.p:.4f}' + (' (decides)' if t is c.decisive else '')
-        for t in c.tests)
+        f'{t.name} p = {t.p:.4f}' + (' (decides)' if t is c.decisive else '') for t in c.tests
+    )
     runs = f'{c.used[0]} and {c.used[1]} runs'
     verdict = f'B is {c.verdict} than A, with {runs}'
     if c.verdict == 'not distinguishable':
@@ -161,24 +167,35 @@ def render_study(study: Study, style: str) -> str:
     train, evals = (None if v is None else v**0.5 for v in s.spread)
     rows = [
         ['study', f'{s.label}, {"paired" if s.paired else "unpaired"}'],
-        ['spread', f'{s.metric} {_text(train, 4)} between train seeds, '
-         f'{_text(evals, 4)} between eval seeds (standard deviations of a '
-         f'difference), from {s.seen[0]} train seeds x {s.seen[1]} eval '
-         'seeds'],
-        ['known to', f'{s.factor[0]:.2f} to {s.factor[1]:.2f} times that, '
-         f'with {s.seen[0]} train seeds (95 %)'],
-        *([f'{count} train seeds', f'could show {value:.2f} {s.metric}']
-          for count, value in s.smallest.items()),
-        ['meaning', 'true difference that a two-sided test at 0.05 finds '
-         f'with 80 % power, {s.seen[1]} eval seeds a model'],
+        [
+            'spread',
+            f'{s.metric} {_text(train, 4)} between train seeds, '
+            f'{_text(evals, 4)} between eval seeds (standard deviations of a '
+            f'difference), from {s.seen[0]} train seeds x {s.seen[1]} eval '
+            'seeds',
+        ],
+        [
+            'known to',
+            f'{s.factor[0]:.2f} to {s.factor[1]:.2f} times that, '
+            f'with {s.seen[0]} train seeds (95 %)',
+        ],
+        *(
+            [f'{count} train seeds', f'could show {value:.2f} {s.metric}']
+            for count, value in s.smallest.items()
+        ),
+        [
+            'meaning',
+            'true difference that a two-sided test at 0.05 finds '
+            f'with 80 % power, {s.seen[1]} eval seeds a model',
+        ],
         *(['note', note] for note in s.notes),
     ]
     return _render(rows, ['', 'plan'], style)
 
 
-def render_manifest(experiments: Sequence[Experiment],
-                    records: Sequence[Record],
-                    metrics: Sequence[str]) -> str:
+def render_manifest(
+    experiments: Sequence[Experiment], records: Sequence[Record], metrics: Sequence[str]
+) -> str:
     """The index of all experiments, a TSV.
 
     Args:
@@ -187,8 +204,16 @@ def render_manifest(experiments: Sequence[Experiment],
         metrics (Sequence[str]): Whose means to list too.
     """
     columns = [
-        'experiment', 'n', 'seeds', *_DIGITS, *(f'mean_{m}' for m in metrics),
-        'checkpoint_sha256', 'config', *PROTOCOL_FIELDS, 'pool_of', 'sources'
+        'experiment',
+        'n',
+        'seeds',
+        *_DIGITS,
+        *(f'mean_{m}' for m in metrics),
+        'checkpoint_sha256',
+        'config',
+        *PROTOCOL_FIELDS,
+        'pool_of',
+        'sources',
     ]
     rows = []
     for i, record in enumerate(records):
@@ -200,25 +225,26 @@ def render_manifest(experiments: Sequence[Experiment],
         cells.update(
             experiment=record['experiment'],
             checkpoint_sha256=_join(record['checkpoints']),
-            config=_join(dict.fromkeys(r.config_sha256 or r.config
-                                       for r in runs)),
+            config=_join(dict.fromkeys(r.config_sha256 or r.config for r in runs)),
             pool_of=_join(record['pool_of']),
-            sources=_join(dict.fromkeys(str(r.source) for r in runs)))
+            sources=_join(dict.fromkeys(str(r.source) for r in runs)),
+        )
         rows.append([cells[c] for c in columns])
     return _render(rows, columns, 'tsv') + '\n'
 
 
 def _side(c: Comparison, side: int) -> str:
     summary = c.summaries[side]
-    return (f'{(c.a, c.b)[side].label}: {c.metric} {_text(summary.mean, 4)}, '
-            f'{summary.seeds} runs, across train seeds '
-            f'{_text(summary.across, 4)}, within {_text(summary.within, 4)}')
+    return (
+        f'{(c.a, c.b)[side].label}: {c.metric} {_text(summary.mean, 4)}, '
+        f'{summary.seeds} runs, across train seeds '
+        f'{_text(summary.across, 4)}, within {_text(summary.within, 4)}'
+    )
 
 
 def _cost(c: Comparison) -> str:
     seconds = [s.seconds_per_image for s in c.summaries]
-    text = ' and '.join(f'{name} {_text(value, 6)}'
-                        for name, value in zip('AB', seconds))
+    text = ' and '.join(f'{name} {_text(value, 6)}' for name, value in zip('AB', seconds))
     devices = {r.device for e in (c.a, c.b) for r in e.runs}
     text += ' seconds per image'
     if None in seconds:
@@ -237,10 +263,7 @@ def _name(record: Record) -> str:
 
 def _cells(record: Record) -> Dict[str, str]:
     """Each value as text."""
-    cells = {
-        k: _text(v, _DIGITS.get(k))
-        for k, v in record.items() if not isinstance(v, list)
-    }
+    cells = {k: _text(v, _DIGITS.get(k)) for k, v in record.items() if not isinstance(v, list)}
     shas = [s[:8] for s in record['checkpoints'] if s]
     cells['checkpoint'] = shas[0] if shas else NOT_AVAILABLE
     if len(record['checkpoints']) > 1:
@@ -258,24 +281,27 @@ def _join(values: Any) -> str:
     return ','.join(v for v in values if v) or NOT_AVAILABLE
 
 
-def _render(rows: Sequence[Sequence[str]], columns: Sequence[str],
-            style: str) -> str:
+def _render(rows: Sequence[Sequence[str]], columns: Sequence[str], style: str) -> str:
     if style == 'tsv':
         return '\n'.join('\t'.join(row) for row in [columns, *rows])
     if style == 'md':
         lines = [columns, ['---'] * len(columns), *rows]
         return '\n'.join(
-            '| ' + ' | '.join(c.replace('|', '\\|') for c in line) + ' |'
-            for line in lines)
+            '| ' + ' | '.join(c.replace('|', '\\|') for c in line) + ' |' for line in lines
+        )
     if style == 'html':
         body = ''.join(f'<tr>{_html_cells(row, "td")}</tr>\n' for row in rows)
-        return ('<table>\n<thead><tr>' + _html_cells(columns, 'th') +
-                f'</tr></thead>\n<tbody>\n{body}</tbody>\n</table>')
+        return (
+            '<table>\n<thead><tr>'
+            + _html_cells(columns, 'th')
+            + f'</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
+        )
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     # the last column is the long one
     return '\n'.join(
         '  '.join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip()
-        for line in [columns, *rows])
+        for line in [columns, *rows]
+    )
 
 
 def _html_cells(cells: Sequence[str], tag: str) -> str:

@@ -4,6 +4,7 @@ A train seed is the independent replicate; its eval seeds repeat the sampling
 of one trained model. A list of arrays is one array a train seed, with one
 value an eval seed.
 """
+
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -36,8 +37,7 @@ class Components(NamedTuple):
     evaluation: Optional[float]
 
 
-def bootstrap_means(groups: Groups, resamples: int,
-                    rng: np.random.Generator) -> np.ndarray:
+def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Resampled means of the train seeds' means.
 
     Train seeds are drawn with replacement, then, within each drawn one, its
@@ -57,7 +57,7 @@ def bootstrap_means(groups: Groups, resamples: int,
     sizes = np.array([len(g) for g in groups])
     padded = np.zeros((len(groups), sizes.max()))
     for row, values in zip(padded, groups):
-        row[:len(values)] = values
+        row[: len(values)] = values
     means = []
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
@@ -83,15 +83,13 @@ def paired_tests(differences: np.ndarray) -> List[Test]:
         return [Test('all differences are zero', 1.0, 1.0)]
     count = len(differences)
     permutation = stats.permutation_test(
-        (differences, ),
+        (differences,),
         np.mean,
         permutation_type='samples',
         vectorized=True,
-        rng=np.random.default_rng(0))
-    tests = [
-        Test('sign-flip permutation', float(permutation.pvalue),
-             2.0**(1 - count))
-    ]
+        rng=np.random.default_rng(0),
+    )
+    tests = [Test('sign-flip permutation', float(permutation.pvalue), 2.0 ** (1 - count))]
     if np.ptp(differences) > 0:
         p = stats.ttest_1samp(differences, 0).pvalue
         tests.append(Test('paired t', float(p), 0.0))
@@ -112,7 +110,8 @@ def unpaired_tests(a: np.ndarray, b: np.ndarray) -> List[Test]:
         return y.mean(axis) - x.mean(axis)
 
     permutation = stats.permutation_test(
-        (a, b), statistic, vectorized=True, rng=np.random.default_rng(0))
+        (a, b), statistic, vectorized=True, rng=np.random.default_rng(0)
+    )
     smallest = 2 / math.comb(len(a) + len(b), len(a))
     tests = [Test('permutation', float(permutation.pvalue), smallest)]
     if np.ptp(a) > 0 or np.ptp(b) > 0:
@@ -133,9 +132,7 @@ def components(groups: Groups) -> Components:
         return Components(None, evaluation)
     means = [np.mean(g) for g in groups]
     of_sampling = (evaluation or 0.0) * np.mean([1 / len(g) for g in groups])
-    return Components(
-        float(max(0.0,
-                  np.var(means, ddof=1) - of_sampling)), evaluation)
+    return Components(float(max(0.0, np.var(means, ddof=1) - of_sampling)), evaluation)
 
 
 def interval(means: np.ndarray, confidence: float) -> Tuple[float, float]:

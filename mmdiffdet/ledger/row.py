@@ -1,4 +1,5 @@
 """One test of one checkpoint with one sampling seed."""
+
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -122,8 +123,9 @@ class Row:
     diffusers: str
     mmdiffdet: str
     out_dir: str
-    time: str = field(default_factory=lambda: datetime.now(timezone.utc).
-                      isoformat(timespec='seconds'))
+    time: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec='seconds')
+    )
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -140,8 +142,7 @@ class Row:
     @property
     def key(self) -> RunKey:
         """What makes another row the same test."""
-        return RunKey(self.checkpoint_sha256, self.config_sha256,
-                      self.protocol, self.eval_seed)
+        return RunKey(self.checkpoint_sha256, self.config_sha256, self.protocol, self.eval_seed)
 
     @property
     def metrics(self) -> Dict[str, Optional[float]]:
@@ -150,10 +151,7 @@ class Row:
 
     def cells(self) -> Sequence[str]:
         """Text of each column; numbers are written to the last digit."""
-        return [
-            NOT_AVAILABLE if value is None else str(value)
-            for value in asdict(self).values()
-        ]
+        return [NOT_AVAILABLE if value is None else str(value) for value in asdict(self).values()]
 
     @classmethod
     def from_cells(cls, cells: Sequence[str]) -> 'Row':
@@ -167,12 +165,10 @@ class Row:
                 parse.
         """
         if len(cells) != len(COLUMNS):
-            raise ValueError(f'has {len(cells)} columns instead of '
-                             f'{len(COLUMNS)}')
-        return cls(**{
-            name: None if cell == NOT_AVAILABLE else cell
-            for name, cell in zip(COLUMNS, cells)
-        })
+            raise ValueError(f'has {len(cells)} columns instead of {len(COLUMNS)}')
+        return cls(
+            **{name: None if cell == NOT_AVAILABLE else cell for name, cell in zip(COLUMNS, cells)}
+        )
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -190,8 +186,7 @@ def _checked(name: str, value: Any) -> Any:
         if re.search(r'[\t\r\n]', value):
             raise ValueError(f'must not hold a tab or a line break: {value!r}')
         if name.endswith('sha256') and not re.fullmatch('[0-9a-f]{64}', value):
-            raise ValueError('must be the 64 hexadecimal digits of a SHA-256, '
-                             f'got {value!r}')
+            raise ValueError(f'must be the 64 hexadecimal digits of a SHA-256, got {value!r}')
         if name == 'time':
             datetime.fromisoformat(value)
         return value
@@ -203,13 +198,11 @@ def _checked(name: str, value: Any) -> Any:
         number = float(value)
     smallest = 1 if name == 'sample_step' else 0
     if not math.isfinite(number) or number < smallest:
-        raise ValueError(f'must be finite and at least {smallest}, got '
-                         f'{value}')
+        raise ValueError(f'must be finite and at least {smallest}, got {value}')
     return number
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
 _HINTS = get_type_hints(Row)
 _OPTIONAL = {k for k, v in _HINTS.items() if get_origin(v) is Union}
-_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v
-          for k, v in _HINTS.items() if k in COLUMNS}
+_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v for k, v in _HINTS.items() if k in COLUMNS}

@@ -1,4 +1,5 @@
 """Results as they are read, whoever wrote them."""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Tuple
@@ -75,7 +76,8 @@ class Run:
             metrics=row.metrics,
             seconds_per_image=row.seconds_per_image,
             device=row.device,
-            row=row)
+            row=row,
+        )
 
     @property
     def where(self) -> str:

@@ -1,4 +1,5 @@
 """Mean and spread of an experiment whose runs have two seeds."""
+
 import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
@@ -62,11 +63,11 @@ def summarise(runs: Sequence[Run], metric: str = 'AP') -> Summary:
         mean_of_means=_mean(means) if known else None,
         across=float(means.std()) if known and len(means) > 1 else None,
         within=math.sqrt(np.mean(inner)) if known and inner else None,
-        seconds_per_image=_seconds(runs))
+        seconds_per_image=_seconds(runs),
+    )
 
 
-def values_by_train_seed(runs: Sequence[Run],
-                         metric: str) -> Dict[Optional[int], List[float]]:
+def values_by_train_seed(runs: Sequence[Run], metric: str) -> Dict[Optional[int], List[float]]:
     """The metric's values of each train seed, without those it lacks."""
     values: Dict[Optional[int], List[float]] = {}
     for run in runs:

@@ -1,4 +1,5 @@
 """What a study could show, before anybody trains for it."""
+
 import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
@@ -40,10 +41,9 @@ class Study:
     notes: List[str]
 
 
-def plan_study(a: Experiment,
-               b: Optional[Experiment] = None,
-               metric: str = 'AP',
-               across: Optional[str] = None) -> Study:
+def plan_study(
+    a: Experiment, b: Optional[Experiment] = None, metric: str = 'AP', across: Optional[str] = None
+) -> Study:
     """The smallest difference that numbers of train seeds could show.
 
     With a two-sided t-test at 0.05 that finds it four times in five. The
@@ -64,8 +64,7 @@ def plan_study(a: Experiment,
     if b is None:
         sides = [groups_of(values_of(a, metric))] * 2
         label = f'two like {a.label}'
-        notes.append('pairs by train seed may differ less: give two '
-                     'experiments to --plan')
+        notes.append('pairs by train seed may differ less: give two experiments to --plan')
     else:
         notes += check_protocols(a, b, across)
         sides, pairing = sides_of(a, b, metric, notes)
@@ -74,13 +73,20 @@ def plan_study(a: Experiment,
     trains = min(len(side) for side in sides)
     spread = spread_of(sides)
     if spread.train is None:
-        raise ValueError(f'--plan: {label}: one train seed cannot show how '
-                         'much trainings vary; train two more at least')
+        raise ValueError(
+            f'--plan: {label}: one train seed cannot show how '
+            'much trainings vary; train two more at least'
+        )
     if spread.evaluation is None:
         notes.append('one eval seed: its share counts as that of training')
-    low, high = (math.sqrt((trains - 1) / q) for q in stats.chi2.ppf(
-        [0.975, 0.025], trains - 1))
+    low, high = (math.sqrt((trains - 1) / q) for q in stats.chi2.ppf([0.975, 0.025], trains - 1))
     return Study(
-        label, metric, len(sides) == 1,
-        (trains, min(len(g) for side in sides for g in side)), spread,
-        (low, high), detectable(sides, spread, ALPHA), notes)
+        label,
+        metric,
+        len(sides) == 1,
+        (trains, min(len(g) for side in sides for g in side)),
+        spread,
+        (low, high),
+        detectable(sides, spread, ALPHA),
+        notes,
+    )

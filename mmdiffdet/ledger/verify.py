@@ -1,4 +1,5 @@
 """Check a deliverable against its files, and rerun some of it."""
+
 import subprocess
 import tempfile
 from itertools import zip_longest
@@ -35,12 +36,14 @@ class Verification(NamedTuple):
     checked: List[str]
 
 
-def verify(folder: Path,
-           rerun: int = 0,
-           test_command: Sequence[str] = (),
-           checkpoints: Optional[Path] = None,
-           digest: Optional[str] = None,
-           tolerance: float = 0.1) -> Verification:
+def verify(
+    folder: Path,
+    rerun: int = 0,
+    test_command: Sequence[str] = (),
+    checkpoints: Optional[Path] = None,
+    digest: Optional[str] = None,
+    tolerance: float = 0.1,
+) -> Verification:
     """Check every hash, the manifest against the runs, and rerun tests.
 
     A rerun calls ``test_command CONFIG CHECKPOINT --eval-seeds S --steps N
@@ -63,8 +66,7 @@ def verify(folder: Path,
     """
     sums = folder / SUMS
     if not sums.is_file():
-        raise FileNotFoundError(f'{folder} is no deliverable: it has no '
-                                f'{SUMS}')
+        raise FileNotFoundError(f'{folder} is no deliverable: it has no {SUMS}')
     found = sha256_of_file(sums)
     problems, checked = [], []
     if digest is not None and digest != found:
@@ -84,24 +86,24 @@ def verify(folder: Path,
     paths = {}
     for model in models.values():
         path = Path(model[0].checkpoint)
-        paths[model[0].checkpoint_sha256] = (
-            path if checkpoints is None else checkpoints / path.name)
+        paths[model[0].checkpoint_sha256] = path if checkpoints is None else checkpoints / path.name
     for sha, path in paths.items():
         if not path.is_file():
             problems.append(f'checkpoint {path} is missing')
         elif sha256_of_file(path) != sha:
-            problems.append(f'checkpoint {path} has changed: its SHA-256 is '
-                            f'not {sha}')
+            problems.append(f'checkpoint {path} has changed: its SHA-256 is not {sha}')
     checked.append(f'{len(paths)} checkpoints')
     if rerun and not problems:
         chosen = _spread(models, rerun)
-        configs = {id(row): folder / config_name(i)
-                   for i, model in enumerate(models.values())
-                   for row in model}
+        configs = {
+            id(row): folder / config_name(i)
+            for i, model in enumerate(models.values())
+            for row in model
+        }
         for row in chosen:
-            problems += _rerun(row, configs[id(row)],
-                               paths[row.checkpoint_sha256], test_command,
-                               tolerance)
+            problems += _rerun(
+                row, configs[id(row)], paths[row.checkpoint_sha256], test_command, tolerance
+            )
         checked.append(f'{len(chosen)} reruns')
     elif rerun:
         problems.append('nothing was rerun, because of what is said above')
@@ -114,27 +116,21 @@ def _check_sums(folder: Path) -> Iterator[Optional[str]]:
     for line in read_lines(folder / SUMS):
         sha, _, name = line.partition('  ')
         listed[name] = sha
-    there = {
-        p.relative_to(folder).as_posix()
-        for p in folder.rglob('*') if p.is_file()
-    } - {SUMS}
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()} - {SUMS}
     for name in sorted(there | set(listed)):
         if name not in there:
             yield f'{folder / name} is missing'
         elif name not in listed:
             yield f'{folder / name} is not listed in {SUMS}'
         elif sha256_of_file(folder / name) != listed[name]:
-            yield f'{folder / name} has changed: its SHA-256 is not that of ' \
-                  f'{SUMS}'
+            yield f'{folder / name} has changed: its SHA-256 is not that of {SUMS}'
         else:
             yield None
 
 
-def _check_manifest(models: Models, lines: Sequence[Sequence[str]],
-                    path: Path) -> Iterator[str]:
+def _check_manifest(models: Models, lines: Sequence[Sequence[str]], path: Path) -> Iterator[str]:
     expected = [
-        list(manifest_line(rows, config_name(i)).values())
-        for i, rows in enumerate(models.values())
+        list(manifest_line(rows, config_name(i)).values()) for i, rows in enumerate(models.values())
     ]
     pairs = zip_longest(expected, lines, fillvalue=())
     for number, (should, has) in enumerate(pairs, 2):
@@ -146,8 +142,7 @@ def _check_manifest(models: Models, lines: Sequence[Sequence[str]],
             continue
         for name, a, b in zip(MANIFEST_COLUMNS, should, has):
             if a != b:
-                yield (f'{path}:{number}: {name} is {b}, the runs in {RUNS} '
-                       f'give {a}')
+                yield (f'{path}:{number}: {name} is {b}, the runs in {RUNS} give {a}')
 
 
 def _spread(models: Models, count: int) -> List[Row]:
@@ -156,45 +151,55 @@ def _spread(models: Models, count: int) -> List[Row]:
     return [row for turn in turns for row in turn if row][:count]
 
 
-def _rerun(row: Row, config: Path, checkpoint: Path,
-           test_command: Sequence[str], tolerance: float) -> Iterable[str]:
-    what = f'rerun of {row.exp_name}, train seed {row.train_seed}, eval ' \
-           f'seed {row.eval_seed}'
+def _rerun(
+    row: Row, config: Path, checkpoint: Path, test_command: Sequence[str], tolerance: float
+) -> Iterable[str]:
+    what = f'rerun of {row.exp_name}, train seed {row.train_seed}, eval seed {row.eval_seed}'
     with tempfile.TemporaryDirectory() as temporary:
         ledger = Path(temporary) / 'ledger.tsv'
         command = [
             *test_command,
             str(config),
-            str(checkpoint), '--eval-seeds',
-            str(row.eval_seed), '--steps',
-            str(row.sample_step), '--ledger',
-            str(ledger), '--work-dir', temporary
+            str(checkpoint),
+            '--eval-seeds',
+            str(row.eval_seed),
+            '--steps',
+            str(row.sample_step),
+            '--ledger',
+            str(ledger),
+            '--work-dir',
+            temporary,
         ]
         status = subprocess.run(command).returncode
         if status:
-            return [f'{what}: {" ".join(command)} failed with status '
-                    f'{status}']
+            return [f'{what}: {" ".join(command)} failed with status {status}']
         results = Ledger(ledger).read()
     found = [r for r in results if r.key == row.key]
     if not found:
-        keys = '; '.join(f'{r.protocol}, config {r.config_sha256[:8]}, eval '
-                         f'seed {r.eval_seed}' for r in results)
-        return [f'{what}: gave no result of its protocol ({row.protocol}, '
-                f'config {row.config_sha256[:8]}), but: {keys or "nothing"}']
+        keys = '; '.join(
+            f'{r.protocol}, config {r.config_sha256[:8]}, eval seed {r.eval_seed}' for r in results
+        )
+        return [
+            f'{what}: gave no result of its protocol ({row.protocol}, '
+            f'config {row.config_sha256[:8]}), but: {keys or "nothing"}'
+        ]
     return _compare(row, found[0], what, tolerance)
 
 
-def _compare(row: Row, again: Row, what: str,
-             tolerance: float) -> Iterable[str]:
-    same = all(getattr(row, k) == getattr(again, k)
-               for k in ('device', *VERSIONS))
+def _compare(row: Row, again: Row, what: str, tolerance: float) -> Iterable[str]:
+    same = all(getattr(row, k) == getattr(again, k) for k in ('device', *VERSIONS))
     allowed = 0.0 if same else tolerance
     for name, value in row.metrics.items():
         other = again.metrics[name]
         if value == other:
             continue
         if None in (value, other) or abs(value - other) > allowed:
-            yield (f'{what}: {name} is {other} instead of {value}; allowed '
-                   f'is a difference of {allowed} ' +
-                   ('on the same device and versions' if same else
-                    'on another device or other versions'))
+            yield (
+                f'{what}: {name} is {other} instead of {value}; allowed '
+                f'is a difference of {allowed} '
+                + (
+                    'on the same device and versions'
+                    if same
+                    else 'on another device or other versions'
+                )
+            )

@@ -1,4 +1,5 @@
 """Assigner, criterion and single losses."""
+
 from .assigner import DynamicKAssigner
 from .criterion import DiffusionDetCriterion
 from .elementwise import GIoULoss, QualityFocalLoss
@@ -8,7 +9,12 @@ from .quality_loss import QualityLoss
 from .topology_loss import TopologyLoss
 
 __all__ = [
-    'DiffusionDetCriterion', 'DynamicKAssigner', 'FederatedClasses',
-    'GIoULoss', 'PaddedObjects', 'QualityFocalLoss', 'QualityLoss',
-    'TopologyLoss'
+    'DiffusionDetCriterion',
+    'DynamicKAssigner',
+    'FederatedClasses',
+    'GIoULoss',
+    'PaddedObjects',
+    'QualityFocalLoss',
+    'QualityLoss',
+    'TopologyLoss',
 ]

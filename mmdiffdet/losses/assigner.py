@@ -1,4 +1,5 @@
 """Which proposal is trained on which object."""
+
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
@@ -29,8 +30,13 @@ class Assignment:
     cost: Optional[Tensor] = None
 
 
-def assign(assigner: BaseAssigner, logits: Tensor, boxes: Tensor,
-           objects: PaddedObjects, image_sizes: Tensor) -> Assignment:
+def assign(
+    assigner: BaseAssigner,
+    logits: Tensor,
+    boxes: Tensor,
+    objects: PaddedObjects,
+    image_sizes: Tensor,
+) -> Assignment:
     """Assign with any assigner of MMDetection's interface.
 
     One that has ``assign_batch``, as :class:`DynamicKAssigner`, is called
@@ -48,18 +54,19 @@ def assign(assigner: BaseAssigner, logits: Tensor, boxes: Tensor,
     if hasattr(assigner, 'assign_batch'):
         return assigner.assign_batch(logits, boxes, objects, image_sizes)
     truth = [
-        InstanceData(bboxes=b[v], labels=label[v]) for b, label, v in zip(
-            objects.boxes, objects.labels, objects.valid)
+        InstanceData(bboxes=b[v], labels=label[v])
+        for b, label, v in zip(objects.boxes, objects.labels, objects.valid)
     ]
     metas = [dict(img_shape=tuple(size)) for size in image_sizes.tolist()]
-    gt_inds = torch.stack([
-        assigner.assign(
-            InstanceData(scores=scores, bboxes=found, priors=found),
-            truth[i],
-            img_meta=metas[i]).gt_inds
-        for stage in zip(logits, boxes)
-        for i, (scores, found) in enumerate(zip(*stage))
-    ])
+    gt_inds = torch.stack(
+        [
+            assigner.assign(
+                InstanceData(scores=scores, bboxes=found, priors=found), truth[i], img_meta=metas[i]
+            ).gt_inds
+            for stage in zip(logits, boxes)
+            for i, (scores, found) in enumerate(zip(*stage))
+        ]
+    )
     # MMDetection counts objects from 1; 0 is background, -1 ignored
     index = torch.where(gt_inds < 0, IGNORED, gt_inds - 1)
     return Assignment(index.view(boxes.shape[:3]))
@@ -103,27 +110,30 @@ class DynamicKAssigner(BaseAssigner):
             a weight is negative.
     """
 
-    def __init__(self,
-                 cls_weight: float = 2.0,
-                 bbox_weight: float = 5.0,
-                 giou_weight: float = 2.0,
-                 alpha: float = 0.25,
-                 gamma: float = 2.0,
-                 candidate_topk: int = 5,
-                 center_radius: float = 2.5,
-                 outside_cost: float = 100.0,
-                 background_cost: float = 10000.0) -> None:
+    def __init__(
+        self,
+        cls_weight: float = 2.0,
+        bbox_weight: float = 5.0,
+        giou_weight: float = 2.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        candidate_topk: int = 5,
+        center_radius: float = 2.5,
+        outside_cost: float = 100.0,
+        background_cost: float = 10000.0,
+    ) -> None:
         for name, value in dict(
-                cls_weight=cls_weight,
-                bbox_weight=bbox_weight,
-                giou_weight=giou_weight,
-                center_radius=center_radius).items():
+            cls_weight=cls_weight,
+            bbox_weight=bbox_weight,
+            giou_weight=giou_weight,
+            center_radius=center_radius,
+        ).items():
             if not value >= 0:
-                raise ValueError(
-                    f'DynamicKAssigner: {name} must be >= 0, got {value}')
+                raise ValueError(f'DynamicKAssigner: {name} must be >= 0, got {value}')
         if candidate_topk < 1:
-            raise ValueError('DynamicKAssigner: candidate_topk must be at '
-                             f'least 1, got {candidate_topk}')
+            raise ValueError(
+                f'DynamicKAssigner: candidate_topk must be at least 1, got {candidate_topk}'
+            )
         self.cls_weight = cls_weight
         self.bbox_weight = bbox_weight
         self.giou_weight = giou_weight
@@ -134,11 +144,13 @@ class DynamicKAssigner(BaseAssigner):
         self.outside_cost = outside_cost
         self.background_cost = background_cost
 
-    def assign(self,
-               pred_instances: InstanceData,
-               gt_instances: InstanceData,
-               img_meta: dict,
-               **kwargs: object) -> AssignResult:
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        img_meta: dict,
+        **kwargs: object,
+    ) -> AssignResult:
         """Assign one image, in MMDetection's way.
 
         Args:
@@ -152,20 +164,24 @@ class DynamicKAssigner(BaseAssigner):
         boxes = pred_instances.bboxes
         objects = PaddedObjects.pad([gt_instances])
         index = self.assign_batch(
-            pred_instances.scores[None, None], boxes[None, None], objects,
-            boxes.new_tensor(img_meta['img_shape'][:2])[None]).index[0, 0]
+            pred_instances.scores[None, None],
+            boxes[None, None],
+            objects,
+            boxes.new_tensor(img_meta['img_shape'][:2])[None],
+        ).index[0, 0]
         matched, of = index >= 0, index.clamp(min=0)
         iou = box_overlaps(boxes, objects.boxes[0, of])[0]
         return AssignResult(
             len(gt_instances),
             index + 1,
             max_overlaps=iou * matched,
-            labels=torch.where(matched, objects.labels[0, of], -1))
+            labels=torch.where(matched, objects.labels[0, of], -1),
+        )
 
     @torch.no_grad()
-    def assign_batch(self, logits: Tensor, boxes: Tensor,
-                     objects: PaddedObjects,
-                     image_sizes: Tensor) -> Assignment:
+    def assign_batch(
+        self, logits: Tensor, boxes: Tensor, objects: PaddedObjects, image_sizes: Tensor
+    ) -> Assignment:
         """Assign all stages and images at once.
 
         Args:
@@ -180,42 +196,38 @@ class DynamicKAssigner(BaseAssigner):
         cheapest = cost.sort(stable=True)[1][..., :topk]
         rank = torch.arange(topk, device=cost.device)
         claims = torch.zeros_like(cost, dtype=torch.bool).scatter_(
-            -1, cheapest, (rank < k) & objects.valid[..., None])
-        index = torch.where(
-            claims.sum(-2) > 1, cost.argmin(-2),
-            claims.int().argmax(-2))
+            -1, cheapest, (rank < k) & objects.valid[..., None]
+        )
+        index = torch.where(claims.sum(-2) > 1, cost.argmin(-2), claims.int().argmax(-2))
         index = torch.where(claims.any(-2), index, BACKGROUND)
         return Assignment(self._serve(index, cost, objects.valid), cost)
 
     def _serve(self, index: Tensor, cost: Tensor, valid: Tensor) -> Tensor:
         """Let objects without a proposal name one; (S, B, N) to the same."""
-        names = index[..., None, :] == torch.arange(
-            cost.size(-2), device=cost.device)[:, None]
+        names = index[..., None, :] == torch.arange(cost.size(-2), device=cost.device)[:, None]
         left = valid & ~names.any(-1)
         free = index == BACKGROUND
         free = free | ~free.any(-1, keepdim=True)
         wanted = cost.masked_fill(~free[..., None, :], torch.inf).argmin(-1)
         names = names | left[..., None] & (
-            wanted[..., None] == torch.arange(
-                cost.size(-1), device=cost.device))
+            wanted[..., None] == torch.arange(cost.size(-1), device=cost.device)
+        )
         # the first one of equal values
-        return torch.where(
-            names.any(-2), names.int().argmax(-2), BACKGROUND)
+        return torch.where(names.any(-2), names.int().argmax(-2), BACKGROUND)
 
-    def _cost(self, logits: Tensor, boxes: Tensor, objects: PaddedObjects,
-              image_sizes: Tensor) -> Tuple[Tensor, Tensor]:
+    def _cost(
+        self, logits: Tensor, boxes: Tensor, objects: PaddedObjects, image_sizes: Tensor
+    ) -> Tuple[Tensor, Tensor]:
         """(S, B, G, N) cost, infinite without an object, and IoU."""
         score = logits.mT.gather(
-            -2, objects.labels.clamp(min=0)[..., None].expand(
-                *logits.shape[:2], -1, logits.size(-2))).sigmoid()
-        positive = -(score + 1e-8).log() * self.alpha * (
-            1 - score).pow(self.gamma)
-        negative = -(1 - score + 1e-8).log() * (1 - self.alpha) * score.pow(
-            self.gamma)
+            -2,
+            objects.labels.clamp(min=0)[..., None].expand(*logits.shape[:2], -1, logits.size(-2)),
+        ).sigmoid()
+        positive = -(score + 1e-8).log() * self.alpha * (1 - score).pow(self.gamma)
+        negative = -(1 - score + 1e-8).log() * (1 - self.alpha) * score.pow(self.gamma)
         scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
         distance = torch.cdist(objects.boxes / scale, boxes / scale, p=1)
-        iou, giou = box_overlaps(objects.boxes[:, :, None],
-                                 boxes[..., None, :, :])
+        iou, giou = box_overlaps(objects.boxes[:, :, None], boxes[..., None, :, :])
         cost = self.cls_weight * (positive - negative)
         cost = cost + self.bbox_weight * distance - self.giou_weight * giou
 
@@ -223,8 +235,7 @@ class DynamicKAssigner(BaseAssigner):
         low, high = objects.boxes[:, :, None].split(2, dim=-1)
         middle, reach = (low + high) / 2, self.center_radius * (high - low)
         in_box = ((centre > low) & (centre < high)).all(-1)
-        in_region = ((centre > middle - reach) &
-                     (centre < middle + reach)).all(-1)
+        in_region = ((centre > middle - reach) & (centre < middle + reach)).all(-1)
         cost = cost + self.outside_cost * ~(in_box & in_region)
         background = ~(in_box | in_region).any(-2, keepdim=True)
         cost = cost + self.background_cost * background

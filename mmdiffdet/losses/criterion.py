@@ -1,4 +1,5 @@
 """Losses of a head's outputs."""
+
 from typing import Dict, List, Optional
 
 import torch
@@ -44,29 +45,32 @@ class DiffusionDetCriterion(nn.Module):
             class frequencies are not one a class.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 assigner: dict,
-                 loss_cls: dict,
-                 loss_bbox: dict,
-                 loss_iou: dict,
-                 loss_quality: Optional[dict] = None,
-                 loss_topology: Optional[dict] = None,
-                 federated: Optional[dict] = None,
-                 iou_weight_power: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        assigner: dict,
+        loss_cls: dict,
+        loss_bbox: dict,
+        loss_iou: dict,
+        loss_quality: Optional[dict] = None,
+        loss_topology: Optional[dict] = None,
+        federated: Optional[dict] = None,
+        iou_weight_power: float = 0.0,
+    ) -> None:
         super().__init__()
         if iou_weight_power < 0:
-            raise ValueError('criterion: iou_weight_power must be >= 0, '
-                             f'got {iou_weight_power}')
+            raise ValueError(f'criterion: iou_weight_power must be >= 0, got {iou_weight_power}')
         for name, cfg in dict(
-                loss_cls=loss_cls,
-                loss_bbox=loss_bbox,
-                loss_iou=loss_iou,
-                loss_quality=loss_quality,
-                loss_topology=loss_topology).items():
+            loss_cls=loss_cls,
+            loss_bbox=loss_bbox,
+            loss_iou=loss_iou,
+            loss_quality=loss_quality,
+            loss_topology=loss_topology,
+        ).items():
             if cfg and cfg.get('loss_weight', 1.0) < 0:
-                raise ValueError(f'criterion: {name}.loss_weight must be >= 0,'
-                                 f' got {cfg["loss_weight"]}')
+                raise ValueError(
+                    f'criterion: {name}.loss_weight must be >= 0, got {cfg["loss_weight"]}'
+                )
         self.num_classes = num_classes
         self.assigner = TASK_UTILS.build(assigner)
         self.loss_cls = MODELS.build(loss_cls)
@@ -84,8 +88,9 @@ class DiffusionDetCriterion(nn.Module):
         """Whether the head's output must have attention weights."""
         return self.loss_topology is not None
 
-    def forward(self, output: HeadOutput, gt_instances: List[InstanceData],
-                image_sizes: Tensor) -> Dict[str, Tensor]:
+    def forward(
+        self, output: HeadOutput, gt_instances: List[InstanceData], image_sizes: Tensor
+    ) -> Dict[str, Tensor]:
         """Losses by name; a stage before the last has the prefix ``s{i}.``.
 
         Args:
@@ -107,38 +112,48 @@ class DiffusionDetCriterion(nn.Module):
         count = reduce_mean(matched.flatten(1).sum(1).float()).clamp(min=1)
 
         losses = dict(
-            loss_cls=self._classification(logits, assignment,
-                                          objects.labels[images, of], iou,
-                                          objects))
+            loss_cls=self._classification(
+                logits, assignment, objects.labels[images, of], iou, objects
+            )
+        )
         weight = matched.float()
         if self.iou_weight_power > 0:
-            weight = weight * (iou + 1e-3)**self.iou_weight_power
+            weight = weight * (iou + 1e-3) ** self.iou_weight_power
         scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
         losses['loss_bbox'] = weight[..., None] * self._each(
-            self.loss_bbox, found / scale, target / scale)
+            self.loss_bbox, found / scale, target / scale
+        )
         losses['loss_giou'] = weight * self._each(self.loss_iou, found, target)
         if self.loss_quality is not None:
             if 'quality' not in output.extras:
-                raise ValueError("loss_quality needs a QualityHead among the "
-                                 "stage's output_parts")
+                raise ValueError("loss_quality needs a QualityHead among the stage's output_parts")
             losses['loss_quality'] = matched * self._each(
-                self.loss_quality, output.extras['quality'].float(), iou)
+                self.loss_quality, output.extras['quality'].float(), iou
+            )
         last = len(logits) - 1
         result = {}
         for name, loss in losses.items():
-            for i, value in enumerate((loss.flatten(1).sum(1) /
-                                       count).unbind()):
+            for i, value in enumerate((loss.flatten(1).sum(1) / count).unbind()):
                 result[name if i == last else f's{i}.{name}'] = value
         if self.loss_topology is not None:
             cost = assignment.cost
             result['loss_topology'] = self.loss_topology(
-                output.attention.float(), boxes[-1], assignment.index[-1],
-                None if cost is None else cost[-1], objects)
+                output.attention.float(),
+                boxes[-1],
+                assignment.index[-1],
+                None if cost is None else cost[-1],
+                objects,
+            )
         return result
 
-    def _classification(self, logits: Tensor, assignment: Assignment,
-                        labels: Tensor, iou: Tensor,
-                        objects: PaddedObjects) -> Tensor:
+    def _classification(
+        self,
+        logits: Tensor,
+        assignment: Assignment,
+        labels: Tensor,
+        iou: Tensor,
+        objects: PaddedObjects,
+    ) -> Tensor:
         """(S, B, N, ...) loss of the classes that count."""
         counted = (assignment.index != IGNORED)[..., None]
         if self.federated is None:
@@ -147,8 +162,7 @@ class DiffusionDetCriterion(nn.Module):
             classes, chosen = self.federated(objects.labels, self.num_classes)
             logits = logits[..., classes]
             counted = counted & chosen
-        target = (labels[..., None] == classes) & (assignment.index
-                                                   >= 0)[..., None]
+        target = (labels[..., None] == classes) & (assignment.index >= 0)[..., None]
         target = target.to(logits)
         if isinstance(self.loss_cls, QualityFocalLoss):
             target = target * iou[..., None]
@@ -156,7 +170,5 @@ class DiffusionDetCriterion(nn.Module):
 
     def _each(self, loss: nn.Module, pred: Tensor, target: Tensor) -> Tensor:
         """Loss of each element of (S, B, N, ...) tensors."""
-        value = loss(
-            pred.flatten(0, 2), target.flatten(0, 2),
-            reduction_override='none')
+        value = loss(pred.flatten(0, 2), target.flatten(0, 2), reduction_override='none')
         return value.view(*pred.shape[:3], *value.shape[1:])

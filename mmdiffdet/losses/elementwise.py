@@ -1,6 +1,8 @@
 """Losses of MMDetection whose own form makes the host wait for a GPU."""
-from typing import Optional
 
+from typing import Optional, Tuple, Union
+
+import torch
 import torch.nn.functional as F
 from mmdet.models import losses
 from mmdet.models.losses.utils import weight_reduce_loss
@@ -18,16 +20,24 @@ class GIoULoss(losses.GIoULoss):
     to the GPU.
     """
 
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[Tensor] = None,
-                reduction_override: Optional[str] = None) -> Tensor:
-        """(M, 4) xyxy boxes in pixels, and weights (M,), to the loss."""
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[Tensor] = None,
+        reduction_override: Optional[str] = None,
+    ) -> Tensor:
+        """(M, 4) xyxy boxes in pixels to the loss.
+
+        With weights, or in float16, it is computed by MMDetection's code.
+        """
+        if weight is not None or pred.dtype == torch.float16:
+            return super().forward(pred, target, weight, avg_factor, reduction_override)
         loss = 1 - box_overlaps(pred, target, self.eps)[1]
         return self.loss_weight * weight_reduce_loss(
-            loss, weight, reduction_override or self.reduction, avg_factor)
+            loss, None, reduction_override or self.reduction, avg_factor
+        )
 
 
 @MODELS.register_module()
@@ -37,18 +47,25 @@ class QualityFocalLoss(losses.QualityFocalLoss):
     The values are MMDetection's, which picks the positive targets by a mask.
     """
 
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[Tensor] = None,
-                reduction_override: Optional[str] = None) -> Tensor:
+    def forward(
+        self,
+        pred: Tensor,
+        target: Union[Tensor, Tuple[Tensor, Tensor]],
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[Tensor] = None,
+        reduction_override: Optional[str] = None,
+    ) -> Tensor:
         """(M, K) logits and targets in [0, 1] to the loss.
 
-        With ``reduction_override='none'`` its shape is (M, K).
+        With ``reduction_override='none'`` its shape is (M, K). A target of
+        labels (M,) and their IoUs (M,) is left to MMDetection's code.
         """
+        if not isinstance(target, Tensor):
+            return super().forward(pred, target, weight, avg_factor, reduction_override)
         distance = (target - pred.sigmoid()).abs()
         loss = distance.pow(self.beta) * F.binary_cross_entropy_with_logits(
-            pred, target, reduction='none')
+            pred, target, reduction='none'
+        )
         return self.loss_weight * weight_reduce_loss(
-            loss, weight, reduction_override or self.reduction, avg_factor)
+            loss, weight, reduction_override or self.reduction, avg_factor
+        )

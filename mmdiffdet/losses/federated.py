@@ -1,4 +1,5 @@
 """Federated loss for data sets with many classes."""
+
 from typing import Optional, Sequence, Tuple
 
 import torch
@@ -26,19 +27,21 @@ class FederatedClasses:
         ValueError: If a number is out of its range.
     """
 
-    def __init__(self,
-                 class_frequency: Optional[Sequence[float]] = None,
-                 num_sampled: int = 50,
-                 power: float = 0.5) -> None:
+    def __init__(
+        self,
+        class_frequency: Optional[Sequence[float]] = None,
+        num_sampled: int = 50,
+        power: float = 0.5,
+    ) -> None:
         if class_frequency is not None:
             class_frequency = [float(f) for f in class_frequency]
             if min(class_frequency) < 0 or max(class_frequency) == 0:
-                raise ValueError('FederatedClasses: class_frequency must be '
-                                 '>= 0, and not all zero')
+                raise ValueError('FederatedClasses: class_frequency must be >= 0, and not all zero')
         if num_sampled < 1 or power < 0:
             raise ValueError(
                 'FederatedClasses: num_sampled must be at least 1 and power '
-                f'>= 0; got {num_sampled} and {power}')
+                f'>= 0; got {num_sampled} and {power}'
+            )
         self.class_frequency = class_frequency
         self.num_sampled = num_sampled
         self.power = power
@@ -49,11 +52,10 @@ class FederatedClasses:
         frequency = self.class_frequency
         if frequency is not None and len(frequency) != num_classes:
             raise ValueError(
-                f'FederatedClasses: {len(frequency)} class frequencies for '
-                f'{num_classes} classes')
+                f'FederatedClasses: {len(frequency)} class frequencies for {num_classes} classes'
+            )
 
-    def __call__(self, labels: Tensor,
-                 num_classes: int) -> Tuple[Tensor, Tensor]:
+    def __call__(self, labels: Tensor, num_classes: int) -> Tuple[Tensor, Tensor]:
         """Choose classes.
 
         Their number depends on shapes alone, so that no size has to be read
@@ -72,10 +74,12 @@ class FederatedClasses:
             ValueError: If there is not one frequency a class.
         """
         if self.class_frequency is None:
-            raise ValueError('FederatedClasses: class_frequency is not set; '
-                             'give it in the config or add '
-                             "dict(type='FederatedFrequencyHook') to "
-                             'custom_hooks')
+            raise ValueError(
+                'FederatedClasses: class_frequency is not set; '
+                'give it in the config or add '
+                "dict(type='FederatedFrequencyHook') to "
+                'custom_hooks'
+            )
         self.check(num_classes)
         device = labels.device
         if self._weight is None or self._weight.device != device:
@@ -88,8 +92,8 @@ class FederatedClasses:
         rank = self._weight / -hashed_uniform(seed, num_classes, device).log()
         present = labels.flatten().clamp(min=0)
         rank = rank.scatter_reduce(
-            0, present,
-            torch.where(labels.flatten() < 0, -torch.inf, torch.inf), 'amax')
+            0, present, torch.where(labels.flatten() < 0, -torch.inf, torch.inf), 'amax'
+        )
         size = min(num_classes, max(self.num_sampled, labels.numel()))
         rank, classes = rank.topk(size)
         place = torch.arange(size, device=device)

@@ -1,4 +1,5 @@
 """The objects of a batch as tensors of one shape."""
+
 from dataclasses import dataclass
 from typing import Sequence
 

@@ -1,4 +1,5 @@
 """Loss of the quality head."""
+
 from typing import Optional
 
 import torch.nn.functional as F
@@ -22,32 +23,32 @@ class QualityLoss(nn.Module):
         ValueError: If ``loss_type`` is unknown.
     """
 
-    def __init__(self,
-                 loss_type: str = 'bce',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, loss_type: str = 'bce', loss_weight: float = 1.0) -> None:
         super().__init__()
         if loss_type not in LOSS_TYPES:
-            raise ValueError(f'QualityLoss: unknown loss_type {loss_type!r}; '
-                             f'choose from {list(LOSS_TYPES)}')
+            raise ValueError(
+                f'QualityLoss: unknown loss_type {loss_type!r}; choose from {list(LOSS_TYPES)}'
+            )
         self.loss_type = loss_type
         if loss_weight < 0:
-            raise ValueError('QualityLoss: loss_weight must be >= 0, got '
-                             f'{loss_weight}')
+            raise ValueError(f'QualityLoss: loss_weight must be >= 0, got {loss_weight}')
         self.loss_weight = loss_weight
 
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[Tensor] = None,
-                reduction_override: Optional[str] = None) -> Tensor:
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[Tensor] = None,
+        reduction_override: Optional[str] = None,
+    ) -> Tensor:
         """(M,) logits and IoU targets to the loss, in MMDetection's way."""
         if self.loss_type == 'bce':
-            loss = F.binary_cross_entropy_with_logits(
-                pred, target, reduction='none')
+            loss = F.binary_cross_entropy_with_logits(pred, target, reduction='none')
         elif self.loss_type == 'l1':
             loss = F.l1_loss(pred.sigmoid(), target, reduction='none')
         else:
             loss = F.mse_loss(pred.sigmoid(), target, reduction='none')
         return self.loss_weight * weight_reduce_loss(
-            loss, weight, reduction_override or 'mean', avg_factor)
+            loss, weight, reduction_override or 'mean', avg_factor
+        )

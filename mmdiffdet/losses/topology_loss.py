@@ -1,4 +1,5 @@
 """Attention between objects against the overlap of objects."""
+
 from typing import Optional
 
 import torch
@@ -29,23 +30,24 @@ class TopologyLoss(nn.Module):
         ValueError: If ``norm`` is unknown.
     """
 
-    def __init__(self,
-                 iou_thr: float = 0.1,
-                 norm: str = 'row',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, iou_thr: float = 0.1, norm: str = 'row', loss_weight: float = 1.0) -> None:
         super().__init__()
         if norm not in NORMS:
-            raise ValueError(f'TopologyLoss: unknown norm {norm!r}; '
-                             f'choose from {list(NORMS)}')
+            raise ValueError(f'TopologyLoss: unknown norm {norm!r}; choose from {list(NORMS)}')
         self.iou_thr = iou_thr
         self.norm = norm
         if loss_weight < 0:
-            raise ValueError('TopologyLoss: loss_weight must be >= 0, got '
-                             f'{loss_weight}')
+            raise ValueError(f'TopologyLoss: loss_weight must be >= 0, got {loss_weight}')
         self.loss_weight = loss_weight
 
-    def forward(self, attention: Tensor, boxes: Tensor, index: Tensor,
-                cost: Optional[Tensor], objects: PaddedObjects) -> Tensor:
+    def forward(
+        self,
+        attention: Tensor,
+        boxes: Tensor,
+        index: Tensor,
+        cost: Optional[Tensor],
+        objects: PaddedObjects,
+    ) -> Tensor:
         """Loss of one stage, a scalar.
 
         Args:
@@ -57,25 +59,24 @@ class TopologyLoss(nn.Module):
             objects (PaddedObjects): (B, G) of them.
         """
         if cost is None:
-            cost = -box_overlaps(objects.boxes[:, :, None],
-                                 boxes.detach()[:, None])[0]
+            cost = -box_overlaps(objects.boxes[:, :, None], boxes.detach()[:, None])[0]
         num = cost.size(1)
         numbers = torch.arange(num, device=index.device)
         mine = index[:, None] == numbers[:, None]
         served = mine.any(-1)
         best = cost.masked_fill(~mine, torch.inf).argmin(-1)
-        pairs = served[:, :, None] & served[:, None] & (
-            numbers != numbers[:, None])
-        overlap = box_overlaps(objects.boxes[:, :, None],
-                               objects.boxes[:, None])[0]
+        pairs = served[:, :, None] & served[:, None] & (numbers != numbers[:, None])
+        overlap = box_overlaps(objects.boxes[:, :, None], objects.boxes[:, None])[0]
         target = ((overlap > self.iou_thr) & pairs).to(attention)
-        found = attention.gather(
-            1, best[..., None].expand(-1, -1, attention.size(-1))).gather(
-                2, best[:, None].expand(-1, num, -1)) * pairs
+        found = (
+            attention.gather(1, best[..., None].expand(-1, -1, attention.size(-1))).gather(
+                2, best[:, None].expand(-1, num, -1)
+            )
+            * pairs
+        )
         if self.norm == 'row':
             target, found = _normalize(target), _normalize(found)
-        return self.loss_weight * (found - target).square().sum(
-        ) / pairs.sum().clamp(min=1)
+        return self.loss_weight * (found - target).square().sum() / pairs.sum().clamp(min=1)
 
 
 def _normalize(matrix: Tensor) -> Tensor:

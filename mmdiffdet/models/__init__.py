@@ -1,4 +1,5 @@
 """Networks: detector, cascade head, one stage and its parts."""
+
 from .detector import DiffusionDet
 from .dynamic_conv import DynamicConv
 from .head import DiffusionDetHead
@@ -10,8 +11,20 @@ from .structures import HeadOutput, StageContext, StageOutput
 from .tta import DiffusionDetTTA
 
 __all__ = [
-    'DiffusionDet', 'DiffusionDetHead', 'DiffusionDetStage', 'DiffusionDetTTA',
-    'DynamicConv', 'FeatureTable', 'GatherRoIExtractor', 'GeometryBias',
-    'GeometryFeature', 'HeadOutput', 'LabelEmbedding', 'NoInteraction',
-    'QualityHead', 'SelfAttention', 'StageContext', 'StageOutput'
+    'DiffusionDet',
+    'DiffusionDetHead',
+    'DiffusionDetStage',
+    'DiffusionDetTTA',
+    'DynamicConv',
+    'FeatureTable',
+    'GatherRoIExtractor',
+    'GeometryBias',
+    'GeometryFeature',
+    'HeadOutput',
+    'LabelEmbedding',
+    'NoInteraction',
+    'QualityHead',
+    'SelfAttention',
+    'StageContext',
+    'StageOutput',
 ]

@@ -1,4 +1,5 @@
 """The detector: two walks, from objects to losses and from noise to boxes."""
+
 from contextlib import nullcontext
 from typing import (
     Any,
@@ -38,7 +39,8 @@ _TEST_CFG = dict(
     quality_power=0.0,
     nms=dict(type='nms', iou_threshold=0.5),
     score_thr=0.0,
-    max_per_img=-1)
+    max_per_img=-1,
+)
 
 
 Measure = Callable[[Union[str, int], int], ContextManager]
@@ -52,8 +54,7 @@ def unmeasured(name: Union[str, int], num_images: int) -> ContextManager:
 def _complete(name: str, cfg: Optional[dict], defaults: dict) -> dict:
     unknown = sorted(set(cfg or ()) - set(defaults))
     if unknown:
-        raise ValueError(f'model.{name} has unknown keys {unknown}; known are '
-                         f'{sorted(defaults)}')
+        raise ValueError(f'model.{name} has unknown keys {unknown}; known are {sorted(defaults)}')
     return {**defaults, **(cfg or {})}
 
 
@@ -88,18 +89,20 @@ class DiffusionDet(BaseDetector):
             label scheduler, attention weights).
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 bbox_head: dict,
-                 criterion: dict,
-                 sampler: dict,
-                 box_codec: dict = dict(type='BoxCodec'),
-                 label_scheduler: Optional[dict] = None,
-                 train_cfg: Optional[dict] = None,
-                 test_cfg: Optional[dict] = None,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        bbox_head: dict,
+        criterion: dict,
+        sampler: dict,
+        box_codec: dict = dict(type='BoxCodec'),
+        label_scheduler: Optional[dict] = None,
+        train_cfg: Optional[dict] = None,
+        test_cfg: Optional[dict] = None,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self._backbone_frozen = False
         # set by a hook: (detector, TrainingStep) to more losses
@@ -109,14 +112,12 @@ class DiffusionDet(BaseDetector):
         self.bbox_head = MODELS.build(bbox_head)
         # told once, in bbox_head
         num_classes = self.bbox_head.num_classes
-        self.criterion = MODELS.build({
-            'num_classes': num_classes,
-            **criterion
-        })
+        self.criterion = MODELS.build({'num_classes': num_classes, **criterion})
         self.box_codec = TASK_UTILS.build(box_codec)
         self.sampler = TASK_UTILS.build(sampler)
         self.label_scheduler = label_scheduler and LABEL_SCHEDULERS.build(
-            {'num_classes': num_classes, **label_scheduler})
+            {'num_classes': num_classes, **label_scheduler}
+        )
         self.forward_process = training_scheduler(self.sampler.scheduler)
         self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
         self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
@@ -137,8 +138,7 @@ class DiffusionDet(BaseDetector):
 
     # ---- objects to losses -------------------------------------------------
 
-    def loss(self, batch_inputs: Tensor,
-             batch_data_samples: SampleList) -> Dict[str, Tensor]:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, and scalars to log whose names lack "loss".
 
         Args:
@@ -150,25 +150,31 @@ class DiffusionDet(BaseDetector):
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
         image_sizes = _image_sizes(metas, batch_inputs.device)
-        noisy = corrupt(objects, image_sizes,
-                        self.train_cfg['num_proposals'], self.box_codec,
-                        self.forward_process, self.label_scheduler,
-                        self._training_timesteps())
+        noisy = corrupt(
+            objects,
+            image_sizes,
+            self.train_cfg['num_proposals'],
+            self.box_codec,
+            self.forward_process,
+            self.label_scheduler,
+            self._training_timesteps(),
+        )
         output = self.bbox_head(
             table,
             noisy.boxes,
             noisy.t,
             noisy.label_state,
-            need_attention=self.criterion.needs_attention)
+            need_attention=self.criterion.needs_attention,
+        )
         losses = self.criterion(output, objects, image_sizes)
         if noisy.label_state is not None:
             losses.update(self._label_statistics(noisy))
         if self.distiller is not None:
             losses.update(
                 self.distiller(
-                    self,
-                    TrainingStep(batch_inputs, maps, table, noisy, output,
-                                 image_sizes)))
+                    self, TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes)
+                )
+            )
         return losses
 
     def _training_timesteps(self) -> Optional[Tensor]:
@@ -183,11 +189,10 @@ class DiffusionDet(BaseDetector):
         known = (noisy.label_state != unknown)[noisy.clean_labels != unknown]
         return dict(
             label_keep_prob=self.label_scheduler.keep_prob(noisy.t).mean(),
-            label_non_unk_ratio=known.float().sum() / max(known.numel(), 1))
+            label_non_unk_ratio=known.float().sum() / max(known.numel(), 1),
+        )
 
-    def parse_losses(
-            self,
-            losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
+    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Sum the losses, before any weight has been changed.
 
         Raises:
@@ -201,7 +206,8 @@ class DiffusionDet(BaseDetector):
                 f'{", ".join(bad)}: not finite. Weights were not updated. '
                 'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or '
                 'set optim_wrapper.clip_grad, then go on with --resume from '
-                'the last checkpoint')
+                'the last checkpoint'
+            )
         return total, log_vars
 
     # ---- noise to boxes ----------------------------------------------------
@@ -217,10 +223,9 @@ class DiffusionDet(BaseDetector):
         """The sampler and the eval seed of the config."""
         return SamplingVariant(self.sampler, self.test_cfg['eval_seed'])
 
-    def test_variants(self,
-                      data: Any,
-                      variants: Sequence[SamplingVariant],
-                      measure: Measure = unmeasured) -> List[SampleList]:
+    def test_variants(
+        self, data: Any, variants: Sequence[SamplingVariant], measure: Measure = unmeasured
+    ) -> List[SampleList]:
         """Detections of a batch for each variant, on the same features.
 
         The network sees ``test_cfg.images_per_pass`` images at once, all of
@@ -247,8 +252,9 @@ class DiffusionDet(BaseDetector):
             shape = tuple(-(-side // divisor) for side in image.shape[-2:])
             groups.setdefault(shape, []).append(i)
         size = self.test_cfg['images_per_pass']
-        passes = [group[i:i + size] for group in groups.values()
-                  for i in range(0, len(group), size)]
+        passes = [
+            group[i : i + size] for group in groups.values() for i in range(0, len(group), size)
+        ]
         results = [[None] * len(data['inputs']) for _ in variants]
         for index in passes:
             part = {k: [v[i] for i in index] for k, v in data.items()}
@@ -256,21 +262,18 @@ class DiffusionDet(BaseDetector):
             samples = part['data_samples']
             metas = [s.metainfo for s in samples]
             with measure('features', len(index)):
-                table = self.bbox_head.tabulate(
-                    self.extract_feat(part['inputs']))
+                table = self.bbox_head.tabulate(self.extract_feat(part['inputs']))
             for v, variant in enumerate(variants):
                 with measure(v, len(index)):
                     found = self.detect(table, metas, variant)
-                copies = self.add_pred_to_datasample(
-                    [s.new() for s in samples], found)
+                copies = self.add_pred_to_datasample([s.new() for s in samples], found)
                 for i, sample in zip(index, copies):
                     results[v][i] = sample
         return results
 
-    def predict(self,
-                batch_inputs: Tensor,
-                batch_data_samples: SampleList,
-                rescale: bool = True) -> SampleList:
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
         """Fill in ``pred_instances`` of each sample.
 
         Args:
@@ -280,17 +283,17 @@ class DiffusionDet(BaseDetector):
             rescale (bool): Whether boxes are in the original image.
         """
         table = self.bbox_head.tabulate(self.extract_feat(batch_inputs))
-        results = self.detect(
-            table, [s.metainfo for s in batch_data_samples], rescale=rescale)
+        results = self.detect(table, [s.metainfo for s in batch_data_samples], rescale=rescale)
         return self.add_pred_to_datasample(batch_data_samples, results)
 
-    def detect(self,
-               table: FeatureTable,
-               img_metas: List[dict],
-               variant: Optional[SamplingVariant] = None,
-               rescale: bool = True,
-               callback: Optional[Callable[[SamplingStep], None]] = None
-               ) -> List[InstanceData]:
+    def detect(
+        self,
+        table: FeatureTable,
+        img_metas: List[dict],
+        variant: Optional[SamplingVariant] = None,
+        rescale: bool = True,
+        callback: Optional[Callable[[SamplingStep], None]] = None,
+    ) -> List[InstanceData]:
         """Detections from features, which may be shared by several calls.
 
         Args:
@@ -303,41 +306,46 @@ class DiffusionDet(BaseDetector):
             callback (Callable, optional): Called with each sampling step.
         """
         variant = variant or self.default_variant
-        cfg = {k: v for k, v in self.test_cfg.items() if k not in (
-            'eval_seed', 'images_per_pass', 'num_proposals')}
+        cfg = {
+            k: v
+            for k, v in self.test_cfg.items()
+            if k not in ('eval_seed', 'images_per_pass', 'num_proposals')
+        }
         device = next(self.bbox_head.parameters()).device
         noise = PerImageNoise.from_seed(
-            variant.eval_seed, [m.get('img_id', 0) for m in img_metas], device)
+            variant.eval_seed, [m.get('img_id', 0) for m in img_metas], device
+        )
         steps = variant.sampler(
             self.denoiser(table),
             self.box_codec,
             _image_sizes(img_metas, device),
             self.test_cfg['num_proposals']
-            if variant.num_proposals is None else variant.num_proposals,
+            if variant.num_proposals is None
+            else variant.num_proposals,
             noise,
             label_scheduler=self.label_scheduler,
-            callback=callback)
+            callback=callback,
+        )
         return merge_steps(steps, img_metas, rescale=rescale, **cfg)
 
     def denoiser(self, table: FeatureTable) -> Denoise:
         """The head with its features, as the reverse process calls it."""
 
-        def denoise(boxes: Tensor, label_state: Optional[Tensor],
-                    t: Tensor, num_stages: Optional[int] = None) -> Prediction:
+        def denoise(
+            boxes: Tensor,
+            label_state: Optional[Tensor],
+            t: Tensor,
+            num_stages: Optional[int] = None,
+        ) -> Prediction:
             t = t.to(boxes.device).long().expand(len(boxes))
             output = self.bbox_head(
-                table,
-                boxes,
-                t,
-                label_state,
-                all_stages=False,
-                num_stages=num_stages)
+                table, boxes, t, label_state, all_stages=False, num_stages=num_stages
+            )
             prediction = Prediction(output.boxes[-1], output.logits[-1])
             quality_head = self.bbox_head.output_part('quality', num_stages)
             if quality_head is not None:
                 prediction.quality = output.extras['quality'][-1]
-                prediction.quality_of = lambda moved: quality_head(
-                    output.modulated, moved, t)
+                prediction.quality_of = lambda moved: quality_head(output.modulated, moved, t)
             return prediction
 
         return denoise
@@ -354,13 +362,11 @@ class DiffusionDet(BaseDetector):
         Channels come last in memory: convolutions are faster that way, and
         the maps can be laid out for the gather without a transpose.
         """
-        return self.backbone(
-            batch_inputs.contiguous(memory_format=torch.channels_last))
+        return self.backbone(batch_inputs.contiguous(memory_format=torch.channels_last))
 
-    def _forward(self,
-                 batch_inputs: Tensor,
-                 batch_data_samples: OptSampleList = None
-                 ) -> Tuple[Tensor, Tensor]:
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> Tuple[Tensor, Tensor]:
         """One pass of the head over whole-image boxes, e.g. to count FLOPs.
 
         Returns:
@@ -369,16 +375,14 @@ class DiffusionDet(BaseDetector):
         batch, _, height, width = batch_inputs.shape
         table = self.bbox_head.tabulate(self.extract_feat(batch_inputs))
         boxes = batch_inputs.new_tensor([0, 0, width, height]).expand(
-            batch, self.test_cfg['num_proposals'], 4)
+            batch, self.test_cfg['num_proposals'], 4
+        )
         t = torch.zeros(batch, dtype=torch.long, device=boxes.device)
-        state = self.label_scheduler and self.label_scheduler.prior(
-            *boxes.shape[:2], boxes.device)
+        state = self.label_scheduler and self.label_scheduler.prior(*boxes.shape[:2], boxes.device)
         output = self.bbox_head(table, boxes, t, state)
         return output.logits, output.boxes
 
 
 def _image_sizes(img_metas: List[dict], device: torch.device) -> Tensor:
     """(B, 2) height and width of the resized, unpadded images."""
-    return torch.tensor([m['img_shape'][:2] for m in img_metas],
-                        dtype=torch.float32,
-                        device=device)
+    return torch.tensor([m['img_shape'][:2] for m in img_metas], dtype=torch.float32, device=device)

@@ -1,4 +1,5 @@
 """Dynamic convolution."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +19,7 @@ class DynamicConv(nn.Module):
         num_points (int): Positions of a RoI, 49 for 7x7.
     """
 
-    def __init__(self, feat_channels: int, dynamic_dim: int,
-                 num_points: int) -> None:
+    def __init__(self, feat_channels: int, dynamic_dim: int, num_points: int) -> None:
         super().__init__()
         d, m = feat_channels, dynamic_dim
         self.feat_channels = d
@@ -34,8 +34,7 @@ class DynamicConv(nn.Module):
         """(M, d) features and (M, P, d) RoI features to (M, d)."""
         if torch.is_grad_enabled() or features.device.type != 'cpu':
             return self._filter(features, roi)
-        row_bytes = (
-            self.feat_channels * self.dynamic_dim * roi.element_size())
+        row_bytes = self.feat_channels * self.dynamic_dim * roi.element_size()
         return in_groups(self._filter, row_bytes, features, roi)
 
     def _filter(self, features: Tensor, roi: Tensor) -> Tensor:
@@ -58,5 +57,4 @@ def _norm_relu(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     if x.device.type != 'cpu':  # other kernels want one precision
         return norm(x).relu()
     with torch.autocast(x.device.type, enabled=False):
-        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias,
-                            norm.eps).relu_()
+        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).relu_()

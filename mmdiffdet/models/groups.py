@@ -1,4 +1,5 @@
 """A few rows at a time, so that what is made of them stays in the cache."""
+
 from itertools import repeat
 from typing import Callable, Optional
 
@@ -10,8 +11,7 @@ from torch import Tensor
 GROUP_BYTES = 2**24
 
 
-def in_groups(function: Callable[..., Tensor], row_bytes: int,
-              *inputs: Optional[Tensor]) -> Tensor:
+def in_groups(function: Callable[..., Tensor], row_bytes: int, *inputs: Optional[Tensor]) -> Tensor:
     """``function(*inputs)``, a group of rows after the other.
 
     Args:

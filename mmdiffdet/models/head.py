@@ -1,4 +1,5 @@
 """The cascade of stages."""
+
 from typing import Optional, Sequence, Union
 
 import torch
@@ -48,15 +49,16 @@ class DiffusionDetHead(BaseModule):
             MMDetection.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 feat_channels: int = 256,
-                 num_stages: int = 6,
-                 stage: dict = dict(type='DiffusionDetStage'),
-                 roi_extractor: dict = dict(
-                     type='GatherRoIExtractor',
-                     out_channels=256,
-                     featmap_strides=[4, 8, 16, 32])) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        feat_channels: int = 256,
+        num_stages: int = 6,
+        stage: dict = dict(type='DiffusionDetStage'),
+        roi_extractor: dict = dict(
+            type='GatherRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32]
+        ),
+    ) -> None:
         super().__init__()
         d = feat_channels
         self.num_classes = num_classes
@@ -64,11 +66,14 @@ class DiffusionDetHead(BaseModule):
             self.roi_extractor = MODELS.build(roi_extractor)
             self.time_mlp = nn.Sequential(
                 Timesteps(d, flip_sin_to_cos=False, downscale_freq_shift=1),
-                nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, 4 * d))
+                nn.Linear(d, 4 * d),
+                nn.GELU(),
+                nn.Linear(4 * d, 4 * d),
+            )
             self.head_series = nn.ModuleList(
-                MODELS.build(
-                    dict(stage, num_classes=num_classes, feat_channels=d))
-                for _ in range(num_stages))
+                MODELS.build(dict(stage, num_classes=num_classes, feat_channels=d))
+                for _ in range(num_stages)
+            )
         reset_by_name(self, torch.initial_seed())
         self.init_weights()
 
@@ -77,29 +82,29 @@ class DiffusionDetHead(BaseModule):
         for stage in self.head_series:
             stage.init_weights()
 
-    def tabulate(self, feats: Sequence[Tensor]
-                 ) -> Union[FeatureTable, Sequence[Tensor]]:
+    def tabulate(self, feats: Sequence[Tensor]) -> Union[FeatureTable, Sequence[Tensor]]:
         """Prepare (B, d, H, W) maps once for many calls of :meth:`forward`."""
         tabulate = getattr(self.roi_extractor, 'tabulate', None)
         if tabulate is None:  # MMCV's RoIAlign misreads other layouts
             return [f.contiguous() for f in feats]
         return tabulate(feats)
 
-    def output_part(self, name: str,
-                    num_stages: Optional[int] = None) -> Optional[nn.Module]:
+    def output_part(self, name: str, num_stages: Optional[int] = None) -> Optional[nn.Module]:
         """The output part of that name of the last of ``num_stages``."""
         parts = self.head_series[:num_stages][-1].output_parts
         return parts[name] if name in parts else None
 
-    def forward(self,
-                table: Union[FeatureTable, Sequence[Tensor]],
-                boxes: Tensor,
-                t: Tensor,
-                label_state: Optional[Tensor] = None,
-                image_index: Optional[Tensor] = None,
-                all_stages: bool = True,
-                need_attention: bool = False,
-                num_stages: Optional[int] = None) -> HeadOutput:
+    def forward(
+        self,
+        table: Union[FeatureTable, Sequence[Tensor]],
+        boxes: Tensor,
+        t: Tensor,
+        label_state: Optional[Tensor] = None,
+        image_index: Optional[Tensor] = None,
+        all_stages: bool = True,
+        need_attention: bool = False,
+        num_stages: Optional[int] = None,
+    ) -> HeadOutput:
         """Refine noisy boxes.
 
         Args:
@@ -121,12 +126,12 @@ class DiffusionDetHead(BaseModule):
                 or there are no ``num_stages``.
         """
         stages = self.head_series[:num_stages]
-        if num_stages is not None and not 1 <= num_stages <= len(
-                self.head_series):
+        if num_stages is not None and not 1 <= num_stages <= len(self.head_series):
             raise ValueError(
                 f'{num_stages} stages were asked for (model.sampler.'
                 f'stages_per_step), the head has {len(self.head_series)}; '
-                'choose from 1 to that')
+                'choose from 1 to that'
+            )
         if image_index is None:
             image_index = torch.arange(len(boxes), device=boxes.device)
         time_embedding = self.time_mlp(t)
@@ -144,20 +149,21 @@ class DiffusionDetHead(BaseModule):
                 image_index,
                 label_state,
                 need_outputs=all_stages or is_last,
-                need_attention=need_attention and is_last)
+                need_attention=need_attention and is_last,
+            )
             boxes, features = output.boxes, output.features
             if all_stages or is_last:
                 outputs.append(output)
         if need_attention and output.attention is None:
-            raise ValueError('attention weights were asked for (topology '
-                             "loss), but the stage's interaction has none: "
-                             "use interaction=dict(type='SelfAttention')")
+            raise ValueError(
+                'attention weights were asked for (topology '
+                "loss), but the stage's interaction has none: "
+                "use interaction=dict(type='SelfAttention')"
+            )
         return HeadOutput(
             logits=torch.stack([o.logits for o in outputs]),
             boxes=torch.stack([o.boxes for o in outputs]),
-            extras={
-                name: torch.stack([o.extras[name] for o in outputs])
-                for name in output.extras
-            },
+            extras={name: torch.stack([o.extras[name] for o in outputs]) for name in output.extras},
             modulated=output.modulated,
-            attention=output.attention)
+            attention=output.attention,
+        )

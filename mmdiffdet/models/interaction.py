@@ -1,4 +1,5 @@
 """How proposals see each other."""
+
 import math
 from typing import Optional, Tuple
 
@@ -22,11 +23,13 @@ class SelfAttention(nn.MultiheadAttention):
     def __init__(self, feat_channels: int, num_heads: int = 8) -> None:
         super().__init__(feat_channels, num_heads, batch_first=True)
 
-    def forward(self,
-                features: Tensor,
-                position: Optional[Tensor] = None,
-                bias: Optional[Tensor] = None,
-                need_weights: bool = False) -> Tuple[Tensor, Optional[Tensor]]:
+    def forward(
+        self,
+        features: Tensor,
+        position: Optional[Tensor] = None,
+        bias: Optional[Tensor] = None,
+        need_weights: bool = False,
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         """Attend.
 
         Args:
@@ -43,9 +46,8 @@ class SelfAttention(nn.MultiheadAttention):
         query = features if position is None else features + position
         weight, offset = self.in_proj_weight, self.in_proj_bias
         d = self.embed_dim
-        q, k = self._heads(
-            F.linear(query, weight[:2 * d], offset[:2 * d])).chunk(2, dim=1)
-        v = self._heads(F.linear(features, weight[2 * d:], offset[2 * d:]))
+        q, k = self._heads(F.linear(query, weight[: 2 * d], offset[: 2 * d])).chunk(2, dim=1)
+        v = self._heads(F.linear(features, weight[2 * d :], offset[2 * d :]))
         if bias is not None:
             bias = bias.to(q.dtype).expand(*q.shape[:3], q.size(2))
         weights = None
@@ -54,9 +56,8 @@ class SelfAttention(nn.MultiheadAttention):
         elif torch.is_grad_enabled() or need_weights:
             attended, weights = _attend(q, k, v, bias)
         else:
-            row_bytes = q.size(1) * q.size(2)**2 * q.element_size()
-            attended = in_groups(lambda *x: _attend(*x)[0], row_bytes, q, k, v,
-                                 bias)
+            row_bytes = q.size(1) * q.size(2) ** 2 * q.element_size()
+            attended = in_groups(lambda *x: _attend(*x)[0], row_bytes, q, k, v, bias)
         attended = self.out_proj(attended.transpose(1, 2).flatten(2))
         return attended, weights.mean(1) if need_weights else None
 
@@ -65,8 +66,7 @@ class SelfAttention(nn.MultiheadAttention):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor,
-            bias: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
     """Scaled dot-product attention (arXiv 1706.03762, eq. 1) and its weights.
 
     In plain steps: where the fused kernel cannot differentiate a bias PyTorch
@@ -94,10 +94,12 @@ class NoInteraction(nn.Module):
     def __init__(self, feat_channels: int, num_heads: int = 8) -> None:
         super().__init__()
 
-    def forward(self,
-                features: Tensor,
-                position: Optional[Tensor] = None,
-                bias: Optional[Tensor] = None,
-                need_weights: bool = False) -> Tuple[Tensor, Optional[Tensor]]:
+    def forward(
+        self,
+        features: Tensor,
+        position: Optional[Tensor] = None,
+        bias: Optional[Tensor] = None,
+        need_weights: bool = False,
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         """(B, N, d) zeros; there are no weights to return."""
         return torch.zeros_like(features), None

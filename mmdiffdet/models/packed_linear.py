@@ -1,4 +1,5 @@
 """Linear layers that hold their weights ready for testing."""
+
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -11,13 +12,13 @@ def _precisions() -> Tuple[torch.dtype, ...]:
     """In which oneDNN's operators are there and have instructions."""
     ops = torch.ops.mkldnn  # private, so they may go
     if not torch.backends.mkldnn.is_available() or not all(
-            hasattr(ops, name) for name in (
-                '_linear_pointwise', '_reorder_linear_weight',
-                '_is_mkldnn_bf16_supported')):
+        hasattr(ops, name)
+        for name in ('_linear_pointwise', '_reorder_linear_weight', '_is_mkldnn_bf16_supported')
+    ):
         return ()
     if ops._is_mkldnn_bf16_supported():
         return torch.float32, torch.bfloat16
-    return (torch.float32, )
+    return (torch.float32,)
 
 
 PRECISIONS = _precisions()
@@ -42,13 +43,9 @@ class PackedLinear(nn.Linear):
         ValueError: If the outputs cannot be split so.
     """
 
-    def __init__(self,
-                 in_features: int,
-                 out_features: int,
-                 num_parts: int = 1) -> None:
+    def __init__(self, in_features: int, out_features: int, num_parts: int = 1) -> None:
         if out_features % num_parts:
-            raise ValueError(f'{out_features} outputs cannot be split into '
-                             f'num_parts={num_parts}')
+            raise ValueError(f'{out_features} outputs cannot be split into num_parts={num_parts}')
         super().__init__(in_features, out_features)
         self.num_parts = num_parts
         # weight and bias of each part, while :func:`packed` lasts
@@ -72,21 +69,27 @@ class PackedLinear(nn.Linear):
         if self._is_plain(x):
             return F.linear(x, *self.parts()[index])
         weight, bias = (self.held or self.parts())[index]
-        return torch.ops.mkldnn._linear_pointwise(
-            x.to(bias.dtype), weight, bias, 'none', [], '')
+        return torch.ops.mkldnn._linear_pointwise(x.to(bias.dtype), weight, bias, 'none', [], '')
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether ``F.linear`` is wanted, or has to complain."""
-        if (torch.is_grad_enabled() or torch.compiler.is_compiling()
-                or torch.jit.is_tracing() or x.device.type != 'cpu'
-                or not torch.backends.mkldnn.enabled
-                or x.size(-1) != self.in_features):
+        if (
+            torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+            or x.device.type != 'cpu'
+            or not torch.backends.mkldnn.enabled
+            or x.size(-1) != self.in_features
+        ):
             return True
         if self.held is not None:  # as autocast would
             return x.dtype not in (torch.float32, torch.bfloat16)
         # of whole weights autocast keeps what it has cast
-        return (x.dtype not in PRECISIONS or x.dtype != self.weight.dtype
-                or torch.is_autocast_enabled('cpu'))
+        return (
+            x.dtype not in PRECISIONS
+            or x.dtype != self.weight.dtype
+            or torch.is_autocast_enabled('cpu')
+        )
 
     def parts(self) -> List[Tuple[Tensor, Tensor]]:
         """Weight and bias of each part, views."""
@@ -115,15 +118,22 @@ def packed(model: nn.Module, dtype: Optional[torch.dtype]) -> Iterator[None]:
             where the CPU does not compute in it nothing is held.
     """
     layers = [
-        layer for layer in model.modules() if isinstance(layer, PackedLinear)
-        and layer.weight.device.type == 'cpu' and dtype in PRECISIONS
+        layer
+        for layer in model.modules()
+        if isinstance(layer, PackedLinear)
+        and layer.weight.device.type == 'cpu'
+        and dtype in PRECISIONS
     ]
     before = [layer.held for layer in layers]
     try:
         for layer in layers:
             layer.held = [
-                (torch.ops.mkldnn._reorder_linear_weight(w.detach().to(dtype)),
-                 b.detach().to(dtype)) for w, b in layer.parts()]
+                (
+                    torch.ops.mkldnn._reorder_linear_weight(w.detach().to(dtype)),
+                    b.detach().to(dtype),
+                )
+                for w, b in layer.parts()
+            ]
         yield
     finally:
         for layer, held in zip(layers, before):

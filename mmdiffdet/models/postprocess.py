@@ -1,4 +1,5 @@
 """Predictions to detections."""
+
 from typing import List, Optional, Tuple
 
 import torch
@@ -12,8 +13,7 @@ from ..diffusion.prediction import Prediction
 _NMS = dict(nms=hard_nms, soft_nms=soft_nms)
 
 
-def candidates(prediction: Prediction,
-               quality_power: float = 0.0) -> Tuple[Tensor, Tensor, Tensor]:
+def candidates(prediction: Prediction, quality_power: float = 0.0) -> Tuple[Tensor, Tensor, Tensor]:
     """The N best (proposal, class) pairs of each image.
 
     Args:
@@ -30,9 +30,10 @@ def candidates(prediction: Prediction,
     scores = prediction.logits.float().sigmoid()
     if quality_power > 0:
         if prediction.quality is None:
-            raise ValueError('test_cfg.quality_power needs a QualityHead '
-                             "among the stage's output_parts")
-        quality = prediction.quality.float().sigmoid()**quality_power
+            raise ValueError(
+                "test_cfg.quality_power needs a QualityHead among the stage's output_parts"
+            )
+        quality = prediction.quality.float().sigmoid() ** quality_power
         scores = scores * quality[..., None]
     num, num_classes = scores.shape[1:]
     top, index = scores.flatten(1).topk(num, dim=1)
@@ -41,14 +42,16 @@ def candidates(prediction: Prediction,
     return boxes, top, index % num_classes
 
 
-def merge(boxes: Tensor,
-          scores: Tensor,
-          labels: Tensor,
-          img_meta: dict,
-          nms: Optional[dict] = None,
-          score_thr: float = 0.0,
-          max_per_img: int = -1,
-          rescale: bool = True) -> InstanceData:
+def merge(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    img_meta: dict,
+    nms: Optional[dict] = None,
+    score_thr: float = 0.0,
+    max_per_img: int = -1,
+    rescale: bool = True,
+) -> InstanceData:
     """Candidates of one image, of one step or several, to its detections.
 
     Args:
@@ -73,10 +76,15 @@ def merge(boxes: Tensor,
     order = scores.argsort(descending=True, stable=True)
     boxes, scores, labels = boxes[order], scores[order], labels[order]
     height, width = img_meta['img_shape'][:2]
-    boxes = torch.stack([
-        boxes[:, 0].clamp(0, width), boxes[:, 1].clamp(0, height),
-        boxes[:, 2].clamp(0, width), boxes[:, 3].clamp(0, height)
-    ], -1)
+    boxes = torch.stack(
+        [
+            boxes[:, 0].clamp(0, width),
+            boxes[:, 1].clamp(0, height),
+            boxes[:, 2].clamp(0, width),
+            boxes[:, 3].clamp(0, height),
+        ],
+        -1,
+    )
     if rescale and 'scale_factor' in img_meta:
         boxes = boxes / boxes.new_tensor(img_meta['scale_factor']).repeat(2)
     visible = (boxes[:, 2:] > boxes[:, :2]).all(-1)
@@ -84,7 +92,8 @@ def merge(boxes: Tensor,
     return InstanceData(
         bboxes=boxes[visible][:limit],
         scores=scores[visible][:limit],
-        labels=labels[visible][:limit])
+        labels=labels[visible][:limit],
+    )
 
 
 def check_nms(nms: Optional[dict]) -> None:
@@ -94,11 +103,13 @@ def check_nms(nms: Optional[dict]) -> None:
     if nms.get('type', 'nms') not in _NMS or 'class_agnostic' in nms:
         raise ValueError(
             f'model.test_cfg.nms: {dict(nms)} is not supported; type must be '
-            f'one of {list(_NMS)}, and NMS is within a class')
+            f'one of {list(_NMS)}, and NMS is within a class'
+        )
 
 
-def _class_wise_nms(boxes: Tensor, scores: Tensor, labels: Tensor,
-                    nms: dict) -> Tuple[Tensor, Tensor, Tensor]:
+def _class_wise_nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, nms: dict
+) -> Tuple[Tensor, Tensor, Tensor]:
     """NMS of each class on its own.
 
     Not ``batched_nms``: its offsets by class take boxes for non-negative and
@@ -116,8 +127,9 @@ def _class_wise_nms(boxes: Tensor, scores: Tensor, labels: Tensor,
     return tuple(torch.cat(parts) for parts in zip(*kept))
 
 
-def merge_steps(steps: List[Prediction], img_metas: List[dict],
-                quality_power: float, **kwargs) -> List[InstanceData]:
+def merge_steps(
+    steps: List[Prediction], img_metas: List[dict], quality_power: float, **kwargs
+) -> List[InstanceData]:
     """Predictions of one or several steps to detections of each image.
 
     Args:
@@ -127,10 +139,6 @@ def merge_steps(steps: List[Prediction], img_metas: List[dict],
         kwargs: See :func:`merge`.
     """
     pooled = [
-        torch.cat(parts, dim=1)
-        for parts in zip(*(candidates(p, quality_power) for p in steps))
+        torch.cat(parts, dim=1) for parts in zip(*(candidates(p, quality_power) for p in steps))
     ]
-    return [
-        merge(*image, meta, **kwargs)
-        for *image, meta in zip(*pooled, img_metas)
-    ]
+    return [merge(*image, meta, **kwargs) for *image, meta in zip(*pooled, img_metas)]

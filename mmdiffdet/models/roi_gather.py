@@ -1,4 +1,5 @@
 """RoI features as one gather over all levels."""
+
 from dataclasses import dataclass
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
@@ -41,8 +42,7 @@ class _Gather(torch.autograd.Function):
         ctx.save_for_backward(*axes)
         ctx.num_rows = len(rows)
         index, weight = _taps(*axes)
-        return F.embedding_bag(
-            index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
+        return F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
 
     @staticmethod
     @once_differentiable
@@ -51,20 +51,21 @@ class _Gather(torch.autograd.Function):
         # a stable order: the same sums, to the last bit, each time
         row, place = index.flatten().sort(stable=True)
         first = torch.searchsorted(
-            row,
-            torch.arange(
-                ctx.num_rows, dtype=torch.int32, device=row.device))
+            row, torch.arange(ctx.num_rows, dtype=torch.int32, device=row.device)
+        )
         grad = F.embedding_bag(
             place // index.size(1),
             grad.contiguous(),
             first,
             mode='sum',
-            per_sample_weights=weight.to(grad.dtype).flatten()[place])
+            per_sample_weights=weight.to(grad.dtype).flatten()[place],
+        )
         return grad, None, None, None, None
 
 
-def _taps(row: Tensor, row_weight: Tensor, col: Tensor,
-          col_weight: Tensor) -> Tuple[Tensor, Tensor]:
+def _taps(
+    row: Tensor, row_weight: Tensor, col: Tensor, col_weight: Tensor
+) -> Tuple[Tensor, Tensor]:
     """Those of all bins, from those along each axis.
 
     Args:
@@ -78,10 +79,10 @@ def _taps(row: Tensor, row_weight: Tensor, col: Tensor,
     """
     side = row.size(-1)
     # (M, bins y, bins x, taps y * taps x)
-    index = row.repeat_interleave(
-        side, -1)[:, :, None] + col.repeat(1, 1, side)[:, None]
-    weight = row_weight.repeat_interleave(
-        side, -1)[:, :, None] * col_weight.repeat(1, 1, side)[:, None]
+    index = row.repeat_interleave(side, -1)[:, :, None] + col.repeat(1, 1, side)[:, None]
+    weight = (
+        row_weight.repeat_interleave(side, -1)[:, :, None] * col_weight.repeat(1, 1, side)[:, None]
+    )
     return index.reshape(-1, side**2), weight.reshape(-1, side**2)
 
 
@@ -104,12 +105,14 @@ class GatherRoIExtractor(BaseModule):
             first two levels. Defaults to 56.
     """
 
-    def __init__(self,
-                 out_channels: int,
-                 featmap_strides: Sequence[int],
-                 output_size: int = 7,
-                 sampling_ratio: int = 2,
-                 finest_scale: int = 56) -> None:
+    def __init__(
+        self,
+        out_channels: int,
+        featmap_strides: Sequence[int],
+        output_size: int = 7,
+        sampling_ratio: int = 2,
+        finest_scale: int = 56,
+    ) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.featmap_strides = list(featmap_strides)
@@ -119,13 +122,10 @@ class GatherRoIExtractor(BaseModule):
 
     def tabulate(self, feats: Sequence[Tensor]) -> FeatureTable:
         """Lay out (B, C, H, W) maps for the gather, once for many calls."""
-        rows = torch.cat(
-            [f.permute(0, 2, 3, 1).reshape(-1, f.size(1)) for f in feats])
-        return FeatureTable(rows, [tuple(f.shape[-2:]) for f in feats],
-                            feats[0].size(0))
+        rows = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, f.size(1)) for f in feats])
+        return FeatureTable(rows, [tuple(f.shape[-2:]) for f in feats], feats[0].size(0))
 
-    def forward(self, feats: Union[Sequence[Tensor], FeatureTable],
-                rois: Tensor) -> Tensor:
+    def forward(self, feats: Union[Sequence[Tensor], FeatureTable], rois: Tensor) -> Tensor:
         """Pool RoIs.
 
         Args:
@@ -137,8 +137,7 @@ class GatherRoIExtractor(BaseModule):
         Returns:
             Tensor: (M, C, output_size, output_size), channels last in memory.
         """
-        table = feats if isinstance(feats, FeatureTable) else self.tabulate(
-            feats)
+        table = feats if isinstance(feats, FeatureTable) else self.tabulate(feats)
         axes = self._axes(table, rois.detach().float())
         pooled = _Gather.apply(table.rows, *axes)
         size = self.output_size
@@ -149,14 +148,12 @@ class GatherRoIExtractor(BaseModule):
         """Taps along the two axes, as :func:`_taps` takes them."""
         image, boxes = rois[:, 0].int(), rois[:, 1:]
         level = self._levels(boxes, len(table.sizes))
-        geometry = rois.new_tensor([
-            (h, w, 1 / stride)
-            for (h, w), stride in zip(table.sizes, self.featmap_strides)
-        ])[level]
+        geometry = rois.new_tensor(
+            [(h, w, 1 / stride) for (h, w), stride in zip(table.sizes, self.featmap_strides)]
+        )[level]
         height, width, scale = geometry.unbind(1)
         areas = [h * w * table.batch_size for h, w in table.sizes]
-        offset = torch.tensor(areas, device=rois.device).cumsum(
-            0, dtype=torch.int32)[level]
+        offset = torch.tensor(areas, device=rois.device).cumsum(0, dtype=torch.int32)[level]
         first = offset - (table.batch_size - image) * (height * width).int()
 
         x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
@@ -165,8 +162,7 @@ class GatherRoIExtractor(BaseModule):
         row = first[:, None, None] + row * width.int()[:, None, None]
         return row, row_weight, col, col_weight
 
-    def _axis(self, start: Tensor, end: Tensor,
-              length: Tensor) -> Tuple[Tensor, Tensor]:
+    def _axis(self, start: Tensor, end: Tensor, length: Tensor) -> Tuple[Tensor, Tensor]:
         """Taps along one axis: positions and weights, (M, bins, 2 samples).
 
         Follows RoIAlign at the border: samples more than one pixel outside
@@ -183,8 +179,7 @@ class GatherRoIExtractor(BaseModule):
         weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
         position = torch.stack([low, high], -1).int()
         shape = (len(start), self.output_size, 2 * self.sampling_ratio)
-        return position.view(shape), weight.view(
-            shape) / self.sampling_ratio
+        return position.view(shape), weight.view(shape) / self.sampling_ratio
 
     def _levels(self, boxes: Tensor, num_levels: int) -> Tensor:
         """(M, 4) boxes in pixels to (M,) levels; empty boxes to the finest."""

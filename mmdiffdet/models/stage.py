@@ -1,4 +1,5 @@
 """One stage of the cascade."""
+
 import math
 from typing import Optional, Sequence
 
@@ -22,20 +23,19 @@ def _blocks(channels: int, num: int) -> nn.Sequential:
         layers += [
             nn.Linear(channels, channels, bias=False),
             nn.LayerNorm(channels),
-            nn.ReLU(inplace=True)
+            nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
 
 
-def _build_parts(cfgs: Sequence[dict], feat_channels: int,
-                 num_classes: int) -> nn.ModuleDict:
+def _build_parts(cfgs: Sequence[dict], feat_channels: int, num_classes: int) -> nn.ModuleDict:
     parts = nn.ModuleDict()
     for cfg in cfgs:
-        part = MODELS.build(
-            dict(cfg, feat_channels=feat_channels, num_classes=num_classes))
+        part = MODELS.build(dict(cfg, feat_channels=feat_channels, num_classes=num_classes))
         if part.name in parts:
-            raise ValueError(f'two parts of a stage are named {part.name!r}; '
-                             'each part may stand in a list once')
+            raise ValueError(
+                f'two parts of a stage are named {part.name!r}; each part may stand in a list once'
+            )
         parts[part.name] = part
     return parts
 
@@ -75,21 +75,23 @@ class DiffusionDetStage(BaseModule):
             through attention do not fit the interaction.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 feat_channels: int = 256,
-                 feedforward_channels: int = 2048,
-                 dynamic_dim: int = 64,
-                 roi_size: int = 7,
-                 num_cls_fcs: int = 1,
-                 num_reg_fcs: int = 3,
-                 interaction: dict = dict(type='SelfAttention', num_heads=8),
-                 prior_prob: float = 0.01,
-                 feature_parts: Sequence[dict] = (),
-                 position_parts: Sequence[dict] = (),
-                 attention_parts: Sequence[dict] = (),
-                 regression_parts: Sequence[dict] = (),
-                 output_parts: Sequence[dict] = ()) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        feat_channels: int = 256,
+        feedforward_channels: int = 2048,
+        dynamic_dim: int = 64,
+        roi_size: int = 7,
+        num_cls_fcs: int = 1,
+        num_reg_fcs: int = 3,
+        interaction: dict = dict(type='SelfAttention', num_heads=8),
+        prior_prob: float = 0.01,
+        feature_parts: Sequence[dict] = (),
+        position_parts: Sequence[dict] = (),
+        attention_parts: Sequence[dict] = (),
+        regression_parts: Sequence[dict] = (),
+        output_parts: Sequence[dict] = (),
+    ) -> None:
         super().__init__()
         d = feat_channels
         self.prior_prob = prior_prob
@@ -108,10 +110,11 @@ class DiffusionDetStage(BaseModule):
         # weights (2, 2, 1, 1); the centre's clamp is only there to have the
         # coder leave small sides alone
         self.bbox_coder = DeltaXYWHBBoxCoder(
-            target_stds=(0.5, 0.5, 1., 1.),
+            target_stds=(0.5, 0.5, 1.0, 1.0),
             clip_border=False,
             add_ctr_clamp=True,
-            ctr_clamp=math.inf)
+            ctr_clamp=math.inf,
+        )
         self.feature_parts = _build_parts(feature_parts, d, num_classes)
         self.position_parts = _build_parts(position_parts, d, num_classes)
         self.attention_parts = _build_parts(attention_parts, d, num_classes)
@@ -131,29 +134,37 @@ class DiffusionDetStage(BaseModule):
             if scale is not None and len(scale) != self.self_attn.num_heads:
                 raise ValueError(
                     f'{name}: learnable_heads is {len(scale)}, interaction.'
-                    f'num_heads is {self.self_attn.num_heads}')
+                    f'num_heads is {self.self_attn.num_heads}'
+                )
 
     def init_weights(self) -> None:
         """Set what does not start from Xavier's matrices; no random draw."""
-        nn.init.constant_(self.class_logits.bias,
-                          -math.log((1 - self.prior_prob) / self.prior_prob))
-        for parts in (self.feature_parts, self.position_parts,
-                      self.attention_parts, self.regression_parts,
-                      self.output_parts):
+        nn.init.constant_(
+            self.class_logits.bias, -math.log((1 - self.prior_prob) / self.prior_prob)
+        )
+        for parts in (
+            self.feature_parts,
+            self.position_parts,
+            self.attention_parts,
+            self.regression_parts,
+            self.output_parts,
+        ):
             for part in parts.values():
                 part.init_weights()
 
-    def forward(self,
-                table: FeatureTable,
-                roi_extractor: nn.Module,
-                boxes: Tensor,
-                features: Optional[Tensor],
-                time_embedding: Tensor,
-                t: Tensor,
-                image_index: Tensor,
-                label_state: Optional[Tensor] = None,
-                need_outputs: bool = True,
-                need_attention: bool = False) -> StageOutput:
+    def forward(
+        self,
+        table: FeatureTable,
+        roi_extractor: nn.Module,
+        boxes: Tensor,
+        features: Optional[Tensor],
+        time_embedding: Tensor,
+        t: Tensor,
+        image_index: Tensor,
+        label_state: Optional[Tensor] = None,
+        need_outputs: bool = True,
+        need_attention: bool = False,
+    ) -> StageOutput:
         """Refine proposals.
 
         Args:
@@ -184,14 +195,13 @@ class DiffusionDetStage(BaseModule):
             x,
             position=_sum(self.position_parts, context),
             bias=_sum(self.attention_parts, context),
-            need_weights=need_attention)
+            need_weights=need_attention,
+        )
         x = self.norm1(x + attended)
-        x = self.norm2(x + self.inst_interact(
-            x.flatten(0, 1), roi).view(batch, num, -1))
+        x = self.norm2(x + self.inst_interact(x.flatten(0, 1), roi).view(batch, num, -1))
         x = self.norm3(x + self.linear2(self.linear1(x).relu()))
 
-        scale, shift = self.block_time_mlp(time_embedding)[:, None].chunk(
-            2, dim=-1)
+        scale, shift = self.block_time_mlp(time_embedding)[:, None].chunk(2, dim=-1)
         modulated = x * (1 + scale) + shift
         regression = modulated
         term = _sum(self.regression_parts, context)
@@ -199,16 +209,14 @@ class DiffusionDetStage(BaseModule):
             regression = regression + term
         deltas = self.bboxes_delta(self.reg_module(regression))
         new_boxes = self.bbox_coder.decode(
-            boxes.flatten(0, 1),
-            deltas.float().flatten(0, 1),
-            wh_ratio_clip=16 / 100000).view(batch, num, 4)
+            boxes.flatten(0, 1), deltas.float().flatten(0, 1), wh_ratio_clip=16 / 100000
+        ).view(batch, num, 4)
         output = StageOutput(new_boxes, x, attention=attention)
         if need_outputs:
             output.modulated = modulated
             output.logits = self.class_logits(self.cls_module(modulated))
             output.extras = {
-                name: part(modulated, new_boxes, t)
-                for name, part in self.output_parts.items()
+                name: part(modulated, new_boxes, t) for name, part in self.output_parts.items()
             }
         return output
 
@@ -220,8 +228,7 @@ def _mean(roi: Tensor) -> Tensor:
     where a mean would first copy bfloat16 to float32. Elsewhere, and for
     gradients, pooling is the slower one.
     """
-    if torch.is_grad_enabled() or not roi.is_contiguous(
-            memory_format=torch.channels_last):
+    if torch.is_grad_enabled() or not roi.is_contiguous(memory_format=torch.channels_last):
         return roi.mean((2, 3))
     return F.avg_pool2d(roi, roi.shape[-2:]).flatten(1)
 

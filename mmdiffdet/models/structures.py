@@ -1,4 +1,5 @@
 """What passes between the head and its stages."""
+
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple
 

@@ -1,4 +1,5 @@
 """Test-time augmentation: views of an image and their merged detections."""
+
 from typing import List, Sequence
 
 from mmdet.models import DetTTAModel
@@ -31,10 +32,9 @@ class DiffusionDetTTA(DetTTAModel):
             return super().test_step(data)
         return self.test_variants(data, [self.module.default_variant])[0]
 
-    def test_variants(self,
-                      data: dict,
-                      variants: Sequence[SamplingVariant],
-                      measure: Measure = unmeasured) -> List[SampleList]:
+    def test_variants(
+        self, data: dict, variants: Sequence[SamplingVariant], measure: Measure = unmeasured
+    ) -> List[SampleList]:
         """As of ``DiffusionDet``, of views.
 
         Args:
@@ -54,20 +54,21 @@ class DiffusionDetTTA(DetTTAModel):
         if isinstance(views[0], DetDataSample):
             raise ValueError(
                 'test-time augmentation: the test pipeline makes no views; '
-                'its last transform must be TestTimeAug (tta_pipeline)')
+                'its last transform must be TestTimeAug (tta_pipeline)'
+            )
         found = []
         for number, samples in enumerate(views):
             seeded = [_seeded(sample, number) for sample in samples]
             of_view = self.module.test_variants(
                 dict(inputs=data['inputs'][number], data_samples=seeded),
-                variants, lambda name, count: measure(name,
-                                                      count / len(views)))
+                variants,
+                lambda name, count: measure(name, count / len(views)),
+            )
             for of_variant in of_view:
                 for sample, result in zip(samples, of_variant):
                     result.set_metainfo(dict(img_id=sample.img_id))
             found.append(of_view)
-        return [self.merge_preds(list(zip(*of_variant)))
-                for of_variant in zip(*found)]
+        return [self.merge_preds(list(zip(*of_variant))) for of_variant in zip(*found)]
 
 
 def _seeded(sample: DetDataSample, view: int) -> DetDataSample:

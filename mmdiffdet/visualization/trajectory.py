@@ -1,4 +1,5 @@
 """One image on its way from noise to detections."""
+
 from pathlib import Path
 from typing import List, Tuple
 
@@ -19,8 +20,7 @@ from matplotlib.collections import PolyCollection  # noqa: E402
 
 
 @torch.inference_mode()
-def record_trajectory(model: DiffusionDet, data: dict
-                      ) -> Tuple[List[SamplingStep], InstanceData]:
+def record_trajectory(model: DiffusionDet, data: dict) -> Tuple[List[SamplingStep], InstanceData]:
     """Every step of one image, and its detections.
 
     Args:
@@ -36,15 +36,19 @@ def record_trajectory(model: DiffusionDet, data: dict
     data = model.data_preprocessor(data, False)
     table = model.bbox_head.tabulate(model.extract_feat(data['inputs']))
     metas = [sample.metainfo for sample in data['data_samples']]
-    detections = model.detect(
-        table, metas, rescale=False, callback=steps.append)
+    detections = model.detect(table, metas, rescale=False, callback=steps.append)
     return steps, detections[0]
 
 
-def plot_trajectory(steps: List[SamplingStep], detections: InstanceData,
-                    img_path: str, img_shape: Tuple[int, int],
-                    classes: Tuple[str, ...], out: Path,
-                    score_thr: float = 0.4) -> None:
+def plot_trajectory(
+    steps: List[SamplingStep],
+    detections: InstanceData,
+    img_path: str,
+    img_shape: Tuple[int, int],
+    classes: Tuple[str, ...],
+    out: Path,
+    score_thr: float = 0.4,
+) -> None:
     """Draw the noisy boxes of each step, then the detections.
 
     Args:
@@ -57,18 +61,14 @@ def plot_trajectory(steps: List[SamplingStep], detections: InstanceData,
         score_thr (float): Proposals and detections above it are coloured.
     """
     height, width = img_shape[:2]
-    image = mmcv.imresize(
-        mmcv.imread(img_path, channel_order='rgb'), (width, height))
-    chosen = np.unique(
-        np.linspace(0, len(steps) - 1, min(len(steps), 7)).round().astype(int))
+    image = mmcv.imresize(mmcv.imread(img_path, channel_order='rgb'), (width, height))
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 7)).round().astype(int))
     panels = len(chosen) + 1
     columns = min(panels, 4)
     rows = -(-panels // columns)
     figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(4 * columns, 4 * rows * height / width + 0.4 * rows),
-        squeeze=False)
+        rows, columns, figsize=(4 * columns, 4 * rows * height / width + 0.4 * rows), squeeze=False
+    )
     colours = plt.get_cmap('tab10')(np.arange(max(len(classes), 1)) % 10)
     for axis in axes.flat:
         axis.axis('off')
@@ -79,24 +79,24 @@ def plot_trajectory(steps: List[SamplingStep], detections: InstanceData,
         sure = score > score_thr
         axis.imshow(image)
         _draw(axis, step.boxes[0][~sure], (1, 1, 1, 0.25), 0.6)
-        _draw(axis, step.boxes[0][sure], colours[label[sure].cpu().numpy()],
-              1.3)
+        _draw(axis, step.boxes[0][sure], colours[label[sure].cpu().numpy()], 1.3)
         axis.set_title(f'step {index + 1} of {len(steps)}: t = {step.t}')
         _frame(axis, width, height)
     axis = axes.flat[len(chosen)]
     found = detections[detections.scores > score_thr]
     axis.imshow(image)
     _draw(axis, found.bboxes, colours[found.labels.cpu().numpy()], 2)
-    for box, label, score in zip(found.bboxes.tolist(),
-                                 found.labels.tolist(),
-                                 found.scores.tolist()):
+    for box, label, score in zip(
+        found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist()
+    ):
         axis.text(
             box[0],
             box[1] - 2,
             f'{classes[label]} {score:.2f}',
             fontsize=8,
             color='white',
-            backgroundcolor=(*colours[label][:3], 0.7))
+            backgroundcolor=(*colours[label][:3], 0.7),
+        )
     axis.set_title('detections')
     _frame(axis, width, height)
     figure.tight_layout()
@@ -106,16 +106,14 @@ def plot_trajectory(steps: List[SamplingStep], detections: InstanceData,
     plt.close(figure)
 
 
-def _draw(axis: plt.Axes, boxes: Tensor, colour: object,
-          width: float) -> None:
+def _draw(axis: plt.Axes, boxes: Tensor, colour: object, width: float) -> None:
     x1, y1, x2, y2 = boxes.cpu().numpy().T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], -1)
     axis.add_collection(
         PolyCollection(
-            corners.reshape(-1, 4, 2),
-            facecolors='none',
-            edgecolors=colour,
-            linewidths=width))
+            corners.reshape(-1, 4, 2), facecolors='none', edgecolors=colour, linewidths=width
+        )
+    )
 
 
 def _frame(axis: plt.Axes, width: int, height: int) -> None:

@@ -21,6 +21,7 @@ one by one, model.test_cfg.images_per_pass).
 --curves tests a trained model on the config's test data with several solvers,
 numbers of proposals and stages, and draws AP against milliseconds.
 """
+
 import argparse
 import json
 import sys
@@ -35,7 +36,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmdiffdet import benchmark as bench
-from mmdiffdet.engine.launch import read_config, run_command
+from mmdiffdet.engine.command_line import run_command
+from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.multi_seed_test_loop import PRECISIONS
 from mmdiffdet.engine.stopwatch import device_name
 from mmdiffdet.utils import atomic_path
@@ -50,31 +52,43 @@ def positive(text: str) -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='by default weights are random')
+    parser.add_argument('--reference', action='store_true', help='time the reference too')
     parser.add_argument(
-        'checkpoint', nargs='?', help='by default weights are random')
-    parser.add_argument(
-        '--reference', action='store_true', help='time the reference too')
-    parser.add_argument(
-        '--size', type=positive, nargs=2, default=(800, 1216),
-        metavar=('HEIGHT', 'WIDTH'), help='of the images')
+        '--size',
+        type=positive,
+        nargs=2,
+        default=(800, 1216),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images',
+    )
     parser.add_argument('--batch-sizes', type=positive, nargs='+')
     parser.add_argument('--steps', type=positive, nargs='+')
     parser.add_argument(
-        '--eval-seeds', type=int, nargs='+',
-        help='that are tested in one pass, 0 to 4; of --curves 0 and 1')
+        '--eval-seeds',
+        type=int,
+        nargs='+',
+        help='that are tested in one pass, 0 to 4; of --curves 0 and 1',
+    )
     parser.add_argument(
-        '--precisions', nargs='+', choices=list(PRECISIONS),
-        help='fp32 and bf16; of --curves that of the config')
+        '--precisions',
+        nargs='+',
+        choices=list(PRECISIONS),
+        help='fp32 and bf16; of --curves that of the config',
+    )
     parser.add_argument('--repeats', type=positive, default=3)
     parser.add_argument('--json', type=Path, help='write all numbers here')
     parser.add_argument('--training', action='store_true')
     parser.add_argument('--curves', type=Path, metavar='FILE.svg')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
-        help='override the config, e.g. model.test_cfg.num_proposals=300')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override the config, e.g. model.test_cfg.num_proposals=300',
+    )
     args = parser.parse_args()
     if args.curves:
         if not args.checkpoint:
@@ -82,14 +96,17 @@ def parse_args() -> argparse.Namespace:
         if args.curves.suffix not in ('.svg', '.png', '.pdf'):
             parser.error('--curves must end in .svg, .png or .pdf')
         if args.reference or args.training or len(args.precisions or ()) > 1:
-            parser.error('--curves goes with one of --precisions, and without '
-                         '--reference and --training')
+            parser.error(
+                '--curves goes with one of --precisions, and without --reference and --training'
+            )
     elif args.precisions is None:
         args.precisions = ['fp32', 'bf16']
     if args.eval_seeds is None:
         args.eval_seeds = list(range(2 if args.curves else 5))
-    for key, instead in (('test_cfg.precision', '--precisions'),
-                         ('model.sampler.sampling_timesteps', '--steps')):
+    for key, instead in (
+        ('test_cfg.precision', '--precisions'),
+        ('model.sampler.sampling_timesteps', '--steps'),
+    ):
         if key in (args.cfg_options or {}):
             parser.error(f'--cfg-options {key}: use {instead}')
     for path in (args.curves, args.json):
@@ -124,33 +141,31 @@ class Inference:
         self.ways = [(p, self.ours, p) for p in args.precisions]
         if args.reference:
             self.ways.append(('reference', self.pair['reference'], 'fp32'))
-        self.states = {name: partial(bench.testing, model, precision)
-                       for name, model, precision in self.ways}
+        self.states = {
+            name: partial(bench.testing, model, precision) for name, model, precision in self.ways
+        }
         device = next(self.ours.parameters()).device
         self.peaks = {
-            p: bench.matrix_peak(PRECISIONS[p] or torch.float32, device)
-            for p in args.precisions}
+            p: bench.matrix_peak(PRECISIONS[p] or torch.float32, device) for p in args.precisions
+        }
         self.measurements: List[bench.Measurement] = []
 
     def run(self) -> None:
         """Measure everything."""
         with bench.decoding_way(self.cfg, self.args.size) as decode:
             times = bench.interleave({'': decode}, self.args.repeats)['']
-        self.measurements.append(
-            bench.Measurement('decode (synthetic)', 1, 'uint8', times))
+        self.measurements.append(bench.Measurement('decode (synthetic)', 1, 'uint8', times))
         for batch_size in self.args.batch_sizes or (1, 4):
             self.run_batch(batch_size)
 
     def run_batch(self, images: int) -> None:
         """Measure a number of images at once."""
-        data = bench.demo_batch(
-            self.args.size, images, self.ours.bbox_head.num_classes)
+        data = bench.demo_batch(self.args.size, images, self.ours.bbox_head.num_classes)
         parts = {}
         for name, model, _ in self.ways:
             with self.states[name]():
                 parts[name] = bench.inference_parts(model, data)
-        for part in parts['reference' if self.args.reference else
-                          self.args.precisions[0]]:
+        for part in parts['reference' if self.args.reference else self.args.precisions[0]]:
             ways = {name: found[part] for name, found in parts.items()}
             self.measure(part, images, ways, flops=part != 'post-processing')
             if part.startswith('head'):
@@ -158,77 +173,94 @@ class Inference:
         del parts
         seeds = self.args.eval_seeds
         for work, variants in [
-            (f'image, {steps} step(s)',
-             bench.sampling_variants(self.cfg, steps))
-                for steps in self.args.steps or (1, 4, 20)
-        ] + [(f'{len(seeds)} eval seeds, 1 step',
-              bench.sampling_variants(self.cfg, 1, seeds))]:
-            self.measure(work, images, {
-                name: bench.image_way(model, data, variants,
-                                      one_pass=model is self.ours)
-                for name, model, _ in self.ways})
+            (f'image, {steps} step(s)', bench.sampling_variants(self.cfg, steps))
+            for steps in self.args.steps or (1, 4, 20)
+        ] + [(f'{len(seeds)} eval seeds, 1 step', bench.sampling_variants(self.cfg, 1, seeds))]:
+            self.measure(
+                work,
+                images,
+                {
+                    name: bench.image_way(model, data, variants, one_pass=model is self.ours)
+                    for name, model, _ in self.ways
+                },
+            )
 
-    def measure(self, work: str, images: int, ways: Dict[str, bench.Way],
-                flops: bool = True) -> None:
+    def measure(
+        self, work: str, images: int, ways: Dict[str, bench.Way], flops: bool = True
+    ) -> None:
         """Time calls by way, and find their memory and operations."""
         times = bench.interleave(ways, self.args.repeats, self.states)
-        peak = {name: bench.peak_memory(way, self.states[name])
-                for name, way in ways.items()}
+        peak = {name: bench.peak_memory(way, self.states[name]) for name, way in ways.items()}
         for p in self.args.precisions:
             count = None
             if flops:
                 with self.states[p]():
                     count = bench.count_flops(ways[p])
             self.measurements.append(
-                bench.Measurement(work, images, p, times[p],
-                                  times.get('reference'), peak[p],
-                                  peak.get('reference'), count,
-                                  self.peaks[p]))
-            print(f'{work}, {images} image(s), {p}: '
-                  f'{1000 * self.measurements[-1].seconds / images:.1f} '
-                  'ms/image', file=sys.stderr)
+                bench.Measurement(
+                    work,
+                    images,
+                    p,
+                    times[p],
+                    times.get('reference'),
+                    peak[p],
+                    peak.get('reference'),
+                    count,
+                    self.peaks[p],
+                )
+            )
+            print(
+                f'{work}, {images} image(s), {p}: '
+                f'{1000 * self.measurements[-1].seconds / images:.1f} '
+                'ms/image',
+                file=sys.stderr,
+            )
 
-    def measure_stages(self, images: int,
-                       ways: Dict[str, bench.Way]) -> None:
+    def measure_stages(self, images: int, ways: Dict[str, bench.Way]) -> None:
         """Time the parts of all stages within a step of the head."""
-        parts = {name: bench.head_parts(model)
-                 for name, model, _ in self.ways}
-        found = bench.interleave_parts(parts, ways, self.args.repeats,
-                                       self.states)
+        parts = {name: bench.head_parts(model) for name, model, _ in self.ways}
+        found = bench.interleave_parts(parts, ways, self.args.repeats, self.states)
         for part in found[self.args.precisions[0]]:
             for p in self.args.precisions:
                 self.measurements.append(
                     bench.Measurement(
-                        f'- {part}', images, p, found[p][part],
-                        found['reference'][part]
-                        if self.args.reference else None))
+                        f'- {part}',
+                        images,
+                        p,
+                        found[p][part],
+                        found['reference'][part] if self.args.reference else None,
+                    )
+                )
 
 
-def training(cfg: Config,
-             args: argparse.Namespace) -> List[bench.Measurement]:
+def training(cfg: Config, args: argparse.Namespace) -> List[bench.Measurement]:
     """Time an iteration, each way with a model of its own."""
     found = []
-    for batch_size in args.batch_sizes or (cfg.train_dataloader.batch_size, ):
+    for batch_size in args.batch_sizes or (cfg.train_dataloader.batch_size,):
         ways = {}
         for p in args.precisions:
             model = bench.build_pair(cfg, args.checkpoint, False)['ours']
-            data = bench.demo_batch(
-                args.size, batch_size, model.bbox_head.num_classes)
+            data = bench.demo_batch(args.size, batch_size, model.bbox_head.num_classes)
             ways[p] = bench.training_way(cfg, model, data, p)
         if args.reference:
             model = bench.build_pair(cfg, args.checkpoint)['reference']
-            ways['reference'] = bench.training_way(
-                cfg, model, data, 'fp32', reference=True)
+            ways['reference'] = bench.training_way(cfg, model, data, 'fp32', reference=True)
         device = next(model.parameters()).device
         times = bench.interleave(ways, args.repeats)
         peak = {name: bench.peak_memory(way) for name, way in ways.items()}
-        work = 'training iteration' + (' with teacher' if model.distiller else
-                                       '')
+        work = 'training iteration' + (' with teacher' if model.distiller else '')
         found += [
             bench.Measurement(
-                work, batch_size, p, times[p], times.get('reference'),
-                peak[p], peak.get('reference'), bench.count_flops(ways[p]),
-                bench.matrix_peak(PRECISIONS[p] or torch.float32, device))
+                work,
+                batch_size,
+                p,
+                times[p],
+                times.get('reference'),
+                peak[p],
+                peak.get('reference'),
+                bench.count_flops(ways[p]),
+                bench.matrix_peak(PRECISIONS[p] or torch.float32, device),
+            )
             for p in args.precisions
         ]
     return found
@@ -240,26 +272,31 @@ def curves(cfg: Config, args: argparse.Namespace) -> Dict[str, Any]:
     if args.precisions:
         cfg.test_cfg.precision = args.precisions[0]
     model = bench.build_pair(cfg, args.checkpoint, False)['ours']
-    variants = bench.curve_variants(args.steps or (1, 2, 4, 8),
-                                    model.test_cfg['num_proposals'],
-                                    len(model.bbox_head.head_series))
+    variants = bench.curve_variants(
+        args.steps or (1, 2, 4, 8),
+        model.test_cfg['num_proposals'],
+        len(model.bbox_head.head_series),
+    )
     cfg.load_from = args.checkpoint
     cfg.model.backbone.init_cfg = None
     cfg.custom_hooks = []
     cfg.test_cfg.update(
-        type='MultiSeedTestLoop',
-        eval_seeds=args.eval_seeds,
-        variants=list(variants.values()))
+        type='MultiSeedTestLoop', eval_seeds=args.eval_seeds, variants=list(variants.values())
+    )
     runner = Runner.from_cfg(cfg)
     runner.test()
     points = bench.points_of(runner.test_loop, list(variants))
     precision = runner.test_loop.precision
-    print(f'{args.checkpoint}, {precision}{changed(args)}\n\n'
-          '| study | of | value | ms/image | AP | by eval seed |\n'
-          '|---|---|---|---|---|---|')
+    print(
+        f'{args.checkpoint}, {precision}{changed(args)}\n\n'
+        '| study | of | value | ms/image | AP | by eval seed |\n'
+        '|---|---|---|---|---|---|'
+    )
     for p in points:
-        print(f'| {p.panel} | {p.line} | {p.label} | {1000 * p.seconds:.1f} | '
-              f'{p.AP:.2f} | {", ".join(f"{x:.2f}" for x in p.AP_by_seed)} |')
+        print(
+            f'| {p.panel} | {p.line} | {p.label} | {1000 * p.seconds:.1f} | '
+            f'{p.AP:.2f} | {", ".join(f"{x:.2f}" for x in p.AP_by_seed)} |'
+        )
     bench.plot_curves(points, args.curves, precision)
     print(f'drawn: {args.curves}')
     return dict(precision=precision, points=[p._asdict() for p in points])
@@ -271,12 +308,14 @@ def main() -> None:
     # initialisation would tell of every weight
     MMLogger.get_current_instance().setLevel('WARNING')
     found: List[bench.Measurement] = []
-    device = device_name(torch.device(
-        'cuda' if torch.cuda.is_available() else 'cpu'))
+    device = device_name(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
     result: Dict[str, Any] = dict(
-        config=args.config, options=args.cfg_options,
-        checkpoint=args.checkpoint, device=device,
-        torch=torch.__version__)
+        config=args.config,
+        options=args.cfg_options,
+        checkpoint=args.checkpoint,
+        device=device,
+        torch=torch.__version__,
+    )
     try:
         cfg = read_config(args.config, options=args.cfg_options)
         if args.curves:
@@ -290,11 +329,14 @@ def main() -> None:
     except (FileNotFoundError, FloatingPointError, ValueError) as error:
         sys.exit(f'benchmark: {error}')
     if found:
-        result.update(size=list(args.size), repeats=args.repeats,
-                      measurements=[m.record() for m in found])
-        print(f'{device}, PyTorch {torch.__version__}, '
-              f'{args.size[0]}x{args.size[1]}{changed(args)}\n\n'
-              f'{bench.render(found)}')
+        result.update(
+            size=list(args.size), repeats=args.repeats, measurements=[m.record() for m in found]
+        )
+        print(
+            f'{device}, PyTorch {torch.__version__}, '
+            f'{args.size[0]}x{args.size[1]}{changed(args)}\n\n'
+            f'{bench.render(found)}'
+        )
     if args.json:
         with atomic_path(args.json) as path:
             path.write_text(json.dumps(result, indent=2) + '\n')

@@ -6,6 +6,7 @@
 The image is taken from the test set of the config. Boxes are followed from
 noise to the end: none is renewed on the way, and no noise is added (eta 0).
 """
+
 import argparse
 from pathlib import Path
 
@@ -13,15 +14,15 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmdiffdet.engine.checkpoint import load_checkpoint_file
-from mmdiffdet.engine.launch import read_config
+from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.registry import DATASETS, MODELS
 from mmdiffdet.visualization import plot_trajectory, record_trajectory
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path)
@@ -31,8 +32,7 @@ def main() -> None:
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     cfg = read_config(args.config)
-    cfg.model.sampler.update(
-        sampling_timesteps=args.steps, eta=0.0, renewal=None, ensemble=None)
+    cfg.model.sampler.update(sampling_timesteps=args.steps, eta=0.0, renewal=None, ensemble=None)
     cfg.model.backbone.init_cfg = None
     init_default_scope('mmdiffdet')
     model = MODELS.build(cfg.model)
@@ -43,8 +43,15 @@ def main() -> None:
     data = pseudo_collate([dataset[args.image_index]])
     steps, detections = record_trajectory(model, data)
     meta = data['data_samples'][0].metainfo
-    plot_trajectory(steps, detections, meta['img_path'], meta['img_shape'],
-                    dataset.metainfo['classes'], args.out, args.score_thr)
+    plot_trajectory(
+        steps,
+        detections,
+        meta['img_path'],
+        meta['img_shape'],
+        dataset.metainfo['classes'],
+        args.out,
+        args.score_thr,
+    )
     print(f'wrote {args.out}')
 
 

@@ -7,6 +7,7 @@
 --compare can be given several times; A and B are labels as
 tools/summarize.py prints them, FIELD is the protocol field that is studied.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -22,15 +23,13 @@ from mmdiffdet.utils import atomic_path
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('paths', nargs='+', help='ledgers, or their folders')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--title', default='mmdiffdet: results')
     parser.add_argument('--metric', choices=METRICS, default='AP')
-    parser.add_argument(
-        '--compare', nargs='+', action='append', default=[],
-        metavar=('A', 'B'))
+    parser.add_argument('--compare', nargs='+', action='append', default=[], metavar=('A', 'B'))
     parser.add_argument('--pictures', nargs='+', type=Path, default=[])
     args = parser.parse_args()
     for names in args.compare:
@@ -45,12 +44,12 @@ def main() -> None:
         results = read_results(args.paths)
         experiments = group(results.runs)
         comparisons = [
-            compare(select(experiments, a), select(experiments, b),
-                    args.metric, *across)
+            compare(select(experiments, a), select(experiments, b), args.metric, *across)
             for a, b, *across in args.compare
         ]
-        page = render_page(args.title, experiments, comparisons,
-                           find_problems(results), args.pictures, args.metric)
+        page = render_page(
+            args.title, experiments, comparisons, find_problems(results), args.pictures, args.metric
+        )
         with atomic_path(args.out) as path:
             path.write_text(page, encoding='utf-8')
     except (OSError, ValueError) as error:

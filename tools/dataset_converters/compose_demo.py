@@ -8,6 +8,7 @@ crops of other photographs. Validation images show coins, digits and parts of
 backgrounds that training images do not. The result is in COCO format:
 DST/{train,val}/*.jpg and DST/{train,val}.json.
 """
+
 import argparse
 import json
 import shutil
@@ -24,8 +25,17 @@ from sklearn.datasets import load_digits
 CLASSES = ('coin', 'cup', 'digit')
 WIDTH, HEIGHT = 320, 240
 NUM_IMAGES = dict(train=240, val=60)
-BACKGROUNDS = ('astronaut', 'brick', 'chelsea', 'grass', 'gravel',
-               'hubble_deep_field', 'moon', 'retina', 'rocket')
+BACKGROUNDS = (
+    'astronaut',
+    'brick',
+    'chelsea',
+    'grass',
+    'gravel',
+    'hubble_deep_field',
+    'moon',
+    'retina',
+    'rocket',
+)
 # sides of objects in pixels, by class
 SIDES = dict(coin=(28, 90), cup=(60, 150), digit=(28, 90))
 MAX_HIDDEN = 0.25  # largest share of an object that another one covers
@@ -52,8 +62,7 @@ def cut_coins() -> List[CutOut]:
         rows, cols = region.slice
         gray = image[rows, cols].astype(np.float32)
         metal = np.array([1.0, 0.85, 0.55])
-        coins.append((gray[..., None] * metal,
-                      region.image_convex.astype(np.float32)))
+        coins.append((gray[..., None] * metal, region.image_convex.astype(np.float32)))
     return coins
 
 
@@ -63,7 +72,7 @@ def cut_cup() -> CutOut:
     coverage = np.zeros(image.shape[:2], np.float32)
     cv2.ellipse(coverage, (293, 205), (183, 150), 0, 0, 360, 1, -1)
     rows, cols = np.nonzero(coverage)
-    box = np.s_[rows.min():rows.max() + 1, cols.min():cols.max() + 1]
+    box = np.s_[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1]
     return image[box], coverage[box]
 
 
@@ -82,8 +91,7 @@ def split(items: list, part: str) -> list:
     return [x for i, x in enumerate(items) if (i % 3 == 2) == (part == 'val')]
 
 
-def crop_background(photo: np.ndarray, part: str,
-                    rng: np.random.Generator) -> np.ndarray:
+def crop_background(photo: np.ndarray, part: str, rng: np.random.Generator) -> np.ndarray:
     """A (HEIGHT, WIDTH, 3) crop from the part's share of a photograph."""
     border = int(photo.shape[1] * TRAIN_SHARE)
     photo = photo[:, :border] if part == 'train' else photo[:, border:]
@@ -92,15 +100,16 @@ def crop_background(photo: np.ndarray, part: str,
     h, w = int(HEIGHT * scale), int(WIDTH * scale)
     y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
     crop = cv2.resize(
-        photo[y:y + h, x:x + w].astype(np.float32), (WIDTH, HEIGHT),
-        interpolation=cv2.INTER_LINEAR)
+        photo[y : y + h, x : x + w].astype(np.float32),
+        (WIDTH, HEIGHT),
+        interpolation=cv2.INTER_LINEAR,
+    )
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     return crop * rng.uniform(0.6, 1.1, size=3)
 
 
-def transform(cut_out: CutOut, name: str, side: float,
-              rng: np.random.Generator) -> CutOut:
+def transform(cut_out: CutOut, name: str, side: float, rng: np.random.Generator) -> CutOut:
     """Turn, scale, recolour; trim to the visible part."""
     image, coverage = cut_out
     if name == 'digit':
@@ -113,27 +122,28 @@ def transform(cut_out: CutOut, name: str, side: float,
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, factor)
     size = int(np.ceil(1.5 * side))
     matrix[:, 2] += size / 2 - np.array([width, height]) / 2
-    image = cv2.warpAffine(
-        image.astype(np.float32), matrix, (size, size), flags=cv2.INTER_AREA)
+    image = cv2.warpAffine(image.astype(np.float32), matrix, (size, size), flags=cv2.INTER_AREA)
     coverage = cv2.warpAffine(coverage, matrix, (size, size))
     rows, cols = np.nonzero(coverage > 0.3)
-    box = np.s_[rows.min():rows.max() + 1, cols.min():cols.max() + 1]
+    box = np.s_[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1]
     return image[box], np.clip(coverage[box], 0, 1)
 
 
 def overlaps(box: np.ndarray, others: List[np.ndarray]) -> bool:
     """Whether a box (x, y, w, h) hides much of another or the reverse."""
     for other in others:
-        sides = np.minimum(box[:2] + box[2:], other[:2] + other[2:]) - \
-            np.maximum(box[:2], other[:2])
+        sides = np.minimum(box[:2] + box[2:], other[:2] + other[2:]) - np.maximum(
+            box[:2], other[:2]
+        )
         common = np.prod(np.maximum(sides, 0))
         if common > MAX_HIDDEN * min(box[2:].prod(), other[2:].prod()):
             return True
     return False
 
 
-def compose(background: np.ndarray, objects: Dict[str, List[CutOut]],
-            rng: np.random.Generator) -> Tuple[np.ndarray, List[dict]]:
+def compose(
+    background: np.ndarray, objects: Dict[str, List[CutOut]], rng: np.random.Generator
+) -> Tuple[np.ndarray, List[dict]]:
     """Paste 2 to 7 objects; returns the image and COCO annotations."""
     canvas = background.copy()
     boxes: List[np.ndarray] = []
@@ -142,8 +152,7 @@ def compose(background: np.ndarray, objects: Dict[str, List[CutOut]],
         label = rng.choice(3, p=(0.4, 0.2, 0.4))
         name = CLASSES[label]
         source = objects[name][rng.integers(len(objects[name]))]
-        image, coverage = transform(source, name,
-                                    rng.uniform(*SIDES[name]), rng)
+        image, coverage = transform(source, name, rng.uniform(*SIDES[name]), rng)
         h, w = coverage.shape
         if h >= HEIGHT or w >= WIDTH:
             continue
@@ -151,7 +160,7 @@ def compose(background: np.ndarray, objects: Dict[str, List[CutOut]],
         box = np.array([x, y, w, h], dtype=float)
         if overlaps(box, boxes):
             continue
-        place = canvas[y:y + h, x:x + w]
+        place = canvas[y : y + h, x : x + w]
         if name == 'digit':  # ink must differ from what it is written on
             ink = image.max((0, 1))
             paper = place.mean((0, 1))
@@ -160,52 +169,46 @@ def compose(background: np.ndarray, objects: Dict[str, List[CutOut]],
         place += coverage[..., None] * (image - place)
         boxes.append(box)
         annotations.append(
-            dict(
-                category_id=int(label) + 1,
-                bbox=box.tolist(),
-                area=float(w * h),
-                iscrowd=0))
+            dict(category_id=int(label) + 1, bbox=box.tolist(), area=float(w * h), iscrowd=0)
+        )
     noise = rng.normal(0, 4, canvas.shape)
     return np.clip(canvas + noise, 0, 255).astype(np.uint8), annotations
 
 
-def write_part(part: str, photos: List[np.ndarray],
-               objects: Dict[str, List[CutOut]], folder: Path,
-               rng: np.random.Generator) -> None:
+def write_part(
+    part: str,
+    photos: List[np.ndarray],
+    objects: Dict[str, List[CutOut]],
+    folder: Path,
+    rng: np.random.Generator,
+) -> None:
     """Write one part's images and annotations."""
     (folder / part).mkdir()
     coco = dict(
         images=[],
         annotations=[],
-        categories=[
-            dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)
-        ])
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
+    )
     for image_id in range(NUM_IMAGES[part]):
         photo = photos[rng.integers(len(photos))]
-        image, annotations = compose(
-            crop_background(photo, part, rng), objects, rng)
+        image, annotations = compose(crop_background(photo, part, rng), objects, rng)
         file_name = f'{image_id:04d}.jpg'
         cv2.imwrite(
-            str(folder / part / file_name), image[..., ::-1],
-            [cv2.IMWRITE_JPEG_QUALITY, 92])
-        coco['images'].append(
-            dict(
-                id=image_id, file_name=file_name, width=WIDTH, height=HEIGHT))
+            str(folder / part / file_name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]
+        )
+        coco['images'].append(dict(id=image_id, file_name=file_name, width=WIDTH, height=HEIGHT))
         for annotation in annotations:
             coco['annotations'].append(
-                dict(
-                    annotation,
-                    id=len(coco['annotations']) + 1,
-                    image_id=image_id))
+                dict(annotation, id=len(coco['annotations']) + 1, image_id=image_id)
+            )
     (folder / f'{part}.json').write_text(json.dumps(coco))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'dst', nargs='?', type=Path, default=Path('data/demo'))
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('dst', nargs='?', type=Path, default=Path('data/demo'))
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     if args.dst.exists():
@@ -220,10 +223,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=args.dst.parent, prefix='.demo-'))
     try:
         for i, part in enumerate(NUM_IMAGES):
-            objects = dict(
-                coin=split(coins, part), cup=[cup], digit=split(digits, part))
-            write_part(part, photos, objects, folder,
-                       np.random.default_rng([args.seed, i]))
+            objects = dict(coin=split(coins, part), cup=[cup], digit=split(digits, part))
+            write_part(part, photos, objects, folder, np.random.default_rng([args.seed, i]))
         folder.chmod(0o755)
         folder.rename(args.dst)
     finally:

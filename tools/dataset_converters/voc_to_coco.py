@@ -7,6 +7,7 @@ ROOT holds Annotations, ImageSets/Main and JPEGImages; SPLIT names a list in
 ImageSets/Main. Without --classes, those of the files, sorted. Boxes without
 area are left out with a warning. file_name is relative to ROOT.
 """
+
 import argparse
 import json
 import sys
@@ -25,20 +26,22 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
         ann_file=f'ImageSets/Main/{split}.txt',
         data_prefix=dict(sub_data_root=''),
         metainfo=dict(classes=tuple(classes)),
-        test_mode=True)
+        test_mode=True,
+    )
     coco = dict(
         images=[],
         annotations=[],
-        categories=[
-            dict(id=i + 1, name=name) for i, name in enumerate(classes)
-        ])
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
+    )
     for image_id, info in enumerate(dataset, start=1):
         coco['images'].append(
             dict(
                 id=image_id,
                 file_name=str(Path(info['img_path']).relative_to(root)),
                 width=info['width'],
-                height=info['height']))
+                height=info['height'],
+            )
+        )
         for instance in info['instances']:
             x1, y1, x2, y2 = instance['bbox']
             coco['annotations'].append(
@@ -48,14 +51,16 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
                     category_id=instance['bbox_label'] + 1,
                     bbox=[x1, y1, x2 - x1, y2 - y1],
                     area=(x2 - x1) * (y2 - y1),
-                    iscrowd=instance['ignore_flag']))
+                    iscrowd=instance['ignore_flag'],
+                )
+            )
     return coco
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('root', type=Path)
     parser.add_argument('split')
     parser.add_argument('out', type=Path)
@@ -63,8 +68,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         classes = args.classes or voc_classes(
-            str(args.root / 'ImageSets/Main' / f'{args.split}.txt'),
-            str(args.root / 'Annotations'))
+            str(args.root / 'ImageSets/Main' / f'{args.split}.txt'), str(args.root / 'Annotations')
+        )
         coco = to_coco(args.root, args.split, classes)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -72,8 +77,10 @@ def main() -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.out) as path:
         path.write_text(json.dumps(coco))
-    print(f'wrote {len(coco["images"])} images and '
-          f'{len(coco["annotations"])} objects of {classes} to {args.out}')
+    print(
+        f'wrote {len(coco["images"])} images and '
+        f'{len(coco["annotations"])} objects of {classes} to {args.out}'
+    )
     return 0
 
 

@@ -2,8 +2,8 @@
 dataset_type = 'VOCDataset'
 data_root = '{{$BCCD_ROOT:data/bccd}}/'
 metainfo = dict(
-    classes=('WBC', 'RBC', 'Platelets'),
-    palette=[(120, 60, 200), (200, 30, 60), (30, 120, 200)])
+    classes=('WBC', 'RBC', 'Platelets'), palette=[(120, 60, 200), (200, 30, 60), (30, 120, 200)]
+)
 
 train_pipeline = [
     dict(type='SeedAugmentation'),
@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -19,8 +19,8 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'instances'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
+    ),
 ]
 train_dataloader = dict(
     batch_size=8,
@@ -34,7 +34,9 @@ train_dataloader = dict(
         data_prefix=dict(sub_data_root=''),
         metainfo=metainfo,
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=2,
@@ -48,11 +50,13 @@ val_dataloader = dict(
         data_prefix=dict(sub_data_root=''),
         metainfo=metainfo,
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = [
     dict(type='CocoMetric', metric='bbox'),  # from the data set itself
-    dict(type='VOCMetric', metric='mAP', eval_mode='area')
+    dict(type='VOCMetric', metric='mAP', eval_mode='area'),
 ]
 test_evaluator = val_evaluator

@@ -4,12 +4,8 @@
 _base_ = './coco_detection.py'
 data_root = '{{$OWN_ROOT:data/own}}/'
 metainfo = dict(classes='from_file')  # of training; the model has as many
-data = dict(
-    data_root=data_root,
-    data_prefix=dict(img='{{$OWN_IMAGES:images}}/'),
-    metainfo=metainfo)
-train_dataloader = dict(
-    dataset=dict(data, ann_file='{{$OWN_TRAIN:train.json}}'))
+data = dict(data_root=data_root, data_prefix=dict(img='{{$OWN_IMAGES:images}}/'), metainfo=metainfo)
+train_dataloader = dict(dataset=dict(data, ann_file='{{$OWN_TRAIN:train.json}}'))
 val_dataloader = dict(dataset=dict(data, ann_file='{{$OWN_VAL:val.json}}'))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '{{$OWN_VAL:val.json}}')

@@ -9,31 +9,33 @@ data = dict(
     type='VOCDataset',
     data_root=data_root,
     data_prefix=dict(sub_data_root=''),
-    metainfo=metainfo)
+    metainfo=metainfo,
+)
 train_dataloader = dict(
     dataset=dict(
         data,
         ann_file='ImageSets/Main/{{$OWN_TRAIN:train}}.txt',
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline={{_base_.train_pipeline}}))
+        pipeline={{_base_.train_pipeline}},
+    )
+)
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'instances'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
+    ),
 ]
 val_dataloader = dict(
     dataset=dict(
-        data,
-        ann_file='ImageSets/Main/{{$OWN_VAL:val}}.txt',
-        test_mode=True,
-        pipeline=test_pipeline))
+        data, ann_file='ImageSets/Main/{{$OWN_VAL:val}}.txt', test_mode=True, pipeline=test_pipeline
+    )
+)
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type='CocoMetric', metric='bbox'),  # from the data set itself
-    dict(type='VOCMetric', metric='mAP', eval_mode='area')
+    dict(type='VOCMetric', metric='mAP', eval_mode='area'),
 ]
 test_evaluator = val_evaluator

@@ -8,13 +8,17 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
-        metainfo=metainfo))
+        metainfo=metainfo,
+    ),
+)
 val_dataloader = dict(
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
-        metainfo=metainfo))
+        metainfo=metainfo,
+    )
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator

@@ -3,9 +3,8 @@ _base_ = './coco_detection.py'
 data_root = '{{$VOC_ROOT:data/VOCdevkit}}/'
 data = dict(type='VOCDataset', data_root=data_root)
 train = dict(
-    data,
-    filter_cfg=dict(filter_empty_gt=True, min_size=32),
-    pipeline={{_base_.train_pipeline}})
+    data, filter_cfg=dict(filter_empty_gt=True, min_size=32), pipeline={{_base_.train_pipeline}}
+)
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -15,20 +14,24 @@ train_dataloader = dict(
             dict(
                 train,
                 ann_file='VOC2007/ImageSets/Main/trainval.txt',
-                data_prefix=dict(sub_data_root='VOC2007/')),
+                data_prefix=dict(sub_data_root='VOC2007/'),
+            ),
             dict(
                 train,
                 ann_file='VOC2012/ImageSets/Main/trainval.txt',
-                data_prefix=dict(sub_data_root='VOC2012/'))
-        ]))
+                data_prefix=dict(sub_data_root='VOC2012/'),
+            ),
+        ],
+    )
+)
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'instances'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
+    ),
 ]
 val_dataloader = dict(
     dataset=dict(
@@ -37,10 +40,12 @@ val_dataloader = dict(
         ann_file='VOC2007/ImageSets/Main/test.txt',
         data_prefix=dict(sub_data_root='VOC2007/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    )
+)
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type='VOCMetric', metric='mAP', eval_mode='11points'),
-    dict(type='CocoMetric', metric='bbox')  # from the data set itself
+    dict(type='CocoMetric', metric='bbox'),  # from the data set itself
 ]
 test_evaluator = val_evaluator

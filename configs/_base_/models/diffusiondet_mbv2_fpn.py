@@ -11,14 +11,16 @@ model = dict(
         norm_eval=False,
         # written by tools/fetch_mobilenet_v2.py
         init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/pretrained/mobilenet_v2_imagenet.safetensors'
-        )),
+            type='Pretrained', checkpoint='work_dirs/pretrained/mobilenet_v2_imagenet.safetensors'
+        ),
+    ),
     neck=dict(in_channels=[24, 32, 96, 1280], out_channels=128),
     bbox_head=dict(
         feat_channels=128,
         num_stages=4,
         stage=dict(feedforward_channels=512, dynamic_dim=32),
-        roi_extractor=dict(out_channels=128)),
+        roi_extractor=dict(out_channels=128),
+    ),
     train_cfg=dict(num_proposals=num_proposals),
-    test_cfg=dict(num_proposals=num_proposals))
+    test_cfg=dict(num_proposals=num_proposals),
+)

@@ -7,7 +7,8 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     backbone=dict(
         type='ResNet',
         depth=50,
@@ -19,13 +20,10 @@ model = dict(
         style='pytorch',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/'
-            'resnet50-0676ba61.pth')),
-    neck=dict(
-        type='FPN',
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        num_outs=4),
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+        ),
+    ),
+    neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=4),
     bbox_head=dict(
         type='DiffusionDetHead',
         num_classes=80,
@@ -35,11 +33,12 @@ model = dict(
             type='DiffusionDetStage',
             feedforward_channels=2048,
             dynamic_dim=64,
-            interaction=dict(type='SelfAttention', num_heads=8)),
+            interaction=dict(type='SelfAttention', num_heads=8),
+        ),
         roi_extractor=dict(
-            type='GatherRoIExtractor',
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32])),
+            type='GatherRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32]
+        ),
+    ),
     box_codec=dict(type='BoxCodec', scale=2.0),
     sampler=dict(
         type='DiffusionSampler',
@@ -47,17 +46,15 @@ model = dict(
         sampling_timesteps=1,
         eta=1.0,
         renewal=dict(type='BoxRenewal', score_thr=0.5),
-        ensemble=dict(type='StepEnsemble')),
+        ensemble=dict(type='StepEnsemble'),
+    ),
     criterion=dict(
         type='DiffusionDetCriterion',
         assigner=dict(type='DynamicKAssigner'),
-        loss_cls=dict(
-            type='FocalLoss',
-            use_sigmoid=True,
-            alpha=0.25,
-            gamma=2.0,
-            loss_weight=2.0),
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True, alpha=0.25, gamma=2.0, loss_weight=2.0),
         loss_bbox=dict(type='L1Loss', loss_weight=5.0),
-        loss_iou=dict(type='GIoULoss', loss_weight=2.0)),
+        loss_iou=dict(type='GIoULoss', loss_weight=2.0),
+    ),
     train_cfg=dict(num_proposals=num_proposals),
-    test_cfg=dict(num_proposals=num_proposals))
+    test_cfg=dict(num_proposals=num_proposals),
+)

@@ -1,4 +1,5 @@
 # D3PM of labels: the head sees the distribution, samples of it in training
 part = dict(
     label_scheduler=dict(type='D3PMScheduler', kernel='mask'),
-    bbox_head=dict(stage=dict(feature_parts=[dict(type='LabelEmbedding')])))
+    bbox_head=dict(stage=dict(feature_parts=[dict(type='LabelEmbedding')])),
+)

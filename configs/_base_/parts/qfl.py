@@ -2,8 +2,7 @@
 part = dict(
     criterion=dict(
         loss_cls=dict(
-            _delete_=True,
-            type='QualityFocalLoss',
-            use_sigmoid=True,
-            beta=2.0,
-            loss_weight=2.0)))
+            _delete_=True, type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=2.0
+        )
+    )
+)

@@ -2,4 +2,5 @@
 part = dict(
     bbox_head=dict(stage=dict(output_parts=[dict(type='QualityHead')])),
     criterion=dict(loss_quality=dict(type='QualityLoss')),
-    test_cfg=dict(quality_power=1.0))
+    test_cfg=dict(quality_power=1.0),
+)

@@ -1,4 +1,5 @@
 """Parts of a stage, one file each; they know nothing of each other."""
+
 from .geometry_bias import GeometryBias
 from .geometry_feature import GeometryFeature
 from .label_embedding import LabelEmbedding

@@ -1,4 +1,5 @@
 """Boxes as inputs of small networks."""
+
 import torch
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
@@ -28,9 +29,7 @@ def box_vector(boxes: Tensor, use_log_wh: bool = True) -> Tensor:
     return torch.cat([centre, sides], -1)
 
 
-def pair_vector(boxes: Tensor,
-                use_log_wh: bool = True,
-                include_iou: bool = False) -> Tensor:
+def pair_vector(boxes: Tensor, use_log_wh: bool = True, include_iou: bool = False) -> Tensor:
     """(B, N, 4) boxes to (B, N, N, 4 or 5) v_i - v_j and IoU of i and j."""
     v = box_vector(boxes, use_log_wh)
     pairs = v[:, :, None] - v[:, None]

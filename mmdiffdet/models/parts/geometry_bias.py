@@ -1,4 +1,5 @@
 """Geometry of pairs of boxes in the attention logits."""
+
 from typing import Optional
 
 import torch
@@ -45,29 +46,31 @@ class GeometryBias(nn.Module):
 
     optim_part = 'geometry'
 
-    def __init__(self,
-                 feat_channels: int,
-                 num_classes: int,
-                 mode: str = 'distance',
-                 scale: float = 1.0,
-                 learnable_heads: int = 0,
-                 sigma: float = 2.0,
-                 min_norm: float = 0.0,
-                 hidden_dim: int = 64,
-                 include_iou: bool = False,
-                 use_log_wh: bool = True,
-                 topk: int = 0,
-                 schedule: Optional[dict] = None,
-                 name: str = 'geometry_bias') -> None:
+    def __init__(
+        self,
+        feat_channels: int,
+        num_classes: int,
+        mode: str = 'distance',
+        scale: float = 1.0,
+        learnable_heads: int = 0,
+        sigma: float = 2.0,
+        min_norm: float = 0.0,
+        hidden_dim: int = 64,
+        include_iou: bool = False,
+        use_log_wh: bool = True,
+        topk: int = 0,
+        schedule: Optional[dict] = None,
+        name: str = 'geometry_bias',
+    ) -> None:
         super().__init__()
         if mode not in MODES:
-            raise ValueError(f'GeometryBias: unknown mode {mode!r}; '
-                             f'choose from {list(MODES)}')
+            raise ValueError(f'GeometryBias: unknown mode {mode!r}; choose from {list(MODES)}')
         if sigma <= 0 or min_norm < 0 or topk < 0 or learnable_heads < 0:
             raise ValueError(
                 'GeometryBias: sigma must be positive, min_norm, topk and '
                 f'learnable_heads >= 0; got {sigma}, {min_norm}, {topk}, '
-                f'{learnable_heads}')
+                f'{learnable_heads}'
+            )
         self.name = name
         self.mode = mode
         self.scale = scale
@@ -79,8 +82,8 @@ class GeometryBias(nn.Module):
         self.schedule = TimeSchedule(**(schedule or {}))
         if mode == 'mlp':
             self.mlp = nn.Sequential(
-                nn.Linear(5 if include_iou else 4, hidden_dim), nn.SiLU(),
-                nn.Linear(hidden_dim, 1))
+                nn.Linear(5 if include_iou else 4, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, 1)
+            )
         if learnable_heads:
             self.head_scale = nn.Parameter(torch.empty(learnable_heads))
         else:
@@ -121,8 +124,7 @@ class GeometryBias(nn.Module):
     def _mlp(self, boxes: Tensor) -> Tensor:
         pairs = pair_vector(boxes, self.use_log_wh, self.include_iou)
         with full_precision(boxes):
-            return _zero_diagonal(
-                self.mlp(pairs.clamp(-10, 10)).squeeze(-1).tanh())
+            return _zero_diagonal(self.mlp(pairs.clamp(-10, 10)).squeeze(-1).tanh())
 
     def _far(self, bias: Tensor) -> Tensor:
         """(B, N, N) bool, True for pairs that do not attend."""

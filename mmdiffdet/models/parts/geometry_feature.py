@@ -1,4 +1,5 @@
 """Geometry of boxes in the proposal features."""
+
 from typing import Optional
 
 import torch
@@ -14,12 +15,10 @@ RELATIVE_NORMS = ('softmax', 'mean', 'none')
 _GATE_LOGIT = torch.logit(torch.tensor(0.1)).item()
 
 
-def _network(inputs: int, hidden: int, outputs: int,
-             encoder: str) -> nn.Sequential:
+def _network(inputs: int, hidden: int, outputs: int, encoder: str) -> nn.Sequential:
     if encoder == 'linear':
         return nn.Sequential(nn.Linear(inputs, outputs))
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
 
 @MODELS.register_module()
@@ -55,37 +54,41 @@ class GeometryFeature(nn.Module):
 
     optim_part = 'geometry'
 
-    def __init__(self,
-                 feat_channels: int,
-                 num_classes: int,
-                 scale: float = 0.1,
-                 encoder: str = 'mlp',
-                 hidden_dim: int = 64,
-                 use_log_wh: bool = True,
-                 relative: bool = False,
-                 relative_norm: str = 'softmax',
-                 include_iou: bool = False,
-                 schedule: Optional[dict] = None,
-                 num_train_timesteps: int = 1000,
-                 name: str = 'geometry_feature') -> None:
+    def __init__(
+        self,
+        feat_channels: int,
+        num_classes: int,
+        scale: float = 0.1,
+        encoder: str = 'mlp',
+        hidden_dim: int = 64,
+        use_log_wh: bool = True,
+        relative: bool = False,
+        relative_norm: str = 'softmax',
+        include_iou: bool = False,
+        schedule: Optional[dict] = None,
+        num_train_timesteps: int = 1000,
+        name: str = 'geometry_feature',
+    ) -> None:
         super().__init__()
-        for key, value, valid in (('encoder', encoder, ENCODERS),
-                                  ('relative_norm', relative_norm,
-                                   RELATIVE_NORMS)):
+        for key, value, valid in (
+            ('encoder', encoder, ENCODERS),
+            ('relative_norm', relative_norm, RELATIVE_NORMS),
+        ):
             if value not in valid:
-                raise ValueError(f'GeometryFeature: unknown {key} {value!r}; '
-                                 f'choose from {list(valid)}')
+                raise ValueError(
+                    f'GeometryFeature: unknown {key} {value!r}; choose from {list(valid)}'
+                )
         self.name = name
         self.scale = scale
         self.use_log_wh = use_log_wh
         self.relative_norm = relative_norm
         self.include_iou = include_iou
         self.num_train_timesteps = num_train_timesteps
-        self.schedule = TimeSchedule(
-            **(schedule or dict(type='linear', power=2.0)))
+        self.schedule = TimeSchedule(**(schedule or dict(type='linear', power=2.0)))
         self.absolute = _network(5, hidden_dim, feat_channels, encoder)
-        self.relative = _network(5 if include_iou else 4, hidden_dim, 1,
-                                 'mlp') if relative else None
+        self.relative = (
+            _network(5 if include_iou else 4, hidden_dim, 1, 'mlp') if relative else None
+        )
         self.gate = nn.Parameter(torch.empty(()))
         # set by GeometryWarmupHook; counts in training only
         self.train_factor = 1.0

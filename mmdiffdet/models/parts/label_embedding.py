@@ -1,4 +1,5 @@
 """Label state in the proposal features."""
+
 import torch
 from torch import Tensor, nn
 
@@ -24,11 +25,13 @@ class LabelEmbedding(nn.Module):
 
     name = 'label_state'
 
-    def __init__(self,
-                 feat_channels: int,
-                 num_classes: int,
-                 scale: float = 0.1,
-                 relative_to_unk: bool = False) -> None:
+    def __init__(
+        self,
+        feat_channels: int,
+        num_classes: int,
+        scale: float = 0.1,
+        relative_to_unk: bool = False,
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.relative_to_unk = relative_to_unk

@@ -1,4 +1,5 @@
 """Predicted quality of a box."""
+
 import torch
 from torch import Tensor, nn
 
@@ -24,20 +25,24 @@ class QualityHead(nn.Module):
 
     name = optim_part = 'quality'
 
-    def __init__(self,
-                 feat_channels: int,
-                 num_classes: int,
-                 hidden_dim: int = 256,
-                 include_t: bool = True,
-                 use_log_wh: bool = True,
-                 num_train_timesteps: int = 1000) -> None:
+    def __init__(
+        self,
+        feat_channels: int,
+        num_classes: int,
+        hidden_dim: int = 256,
+        include_t: bool = True,
+        use_log_wh: bool = True,
+        num_train_timesteps: int = 1000,
+    ) -> None:
         super().__init__()
         self.include_t = include_t
         self.use_log_wh = use_log_wh
         self.num_train_timesteps = num_train_timesteps
         self.mlp = nn.Sequential(
-            nn.Linear(feat_channels + 4 + include_t, hidden_dim), nn.SiLU(),
-            nn.Linear(hidden_dim, 1))
+            nn.Linear(feat_channels + 4 + include_t, hidden_dim),
+            nn.SiLU(),
+            nn.Linear(hidden_dim, 1),
+        )
 
     def init_weights(self) -> None:
         """The last layer starts at zero."""
@@ -48,10 +53,7 @@ class QualityHead(nn.Module):
         """(B, N, d), (B, N, 4) xyxy in pixels and (B,) to (B, N) logits."""
         if self.training:
             modulated, boxes = modulated.detach(), boxes.detach()
-        inputs = [
-            modulated.float(),
-            box_vector(boxes.float(), self.use_log_wh)
-        ]
+        inputs = [modulated.float(), box_vector(boxes.float(), self.use_log_wh)]
         if self.include_t:
             time = t.float() / (self.num_train_timesteps - 1)
             inputs.append(time[:, None, None].expand(-1, boxes.size(1), 1))

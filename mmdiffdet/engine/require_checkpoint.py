@@ -1,0 +1,37 @@
+"""A checkpoint that a config starts from, and the command that makes it."""
+
+import os.path as osp
+
+from ..paths import CONFIGS, command_of, config_name
+
+
+def require_checkpoint(path: str, what: str) -> None:
+    """Raise FileNotFoundError, with the command that makes it, if missing.
+
+    A training's outputs are in a folder with the name of its config.
+
+    Args:
+        path (str): A local path or an address, which is not looked up.
+        what (str): What it is for, e.g. ``load_from``.
+    """
+    if '://' in path or osp.isfile(path):
+        return
+    if osp.basename(path) == 'mobilenet_v2_imagenet.safetensors':
+        raise FileNotFoundError(
+            f'{what}: {path} does not exist. It is made by: '
+            f'{command_of("fetch_mobilenet_v2")}; '
+            'model.backbone.init_cfg=None trains without it'
+        )
+    folder = osp.basename(osp.dirname(path))
+    plain, _, seed = folder.rpartition('_seed')
+    way = 'Give the path of one that exists'
+    for name, option in ((folder, ''), (plain, f' --train-seed {seed}')):
+        files = CONFIGS.rglob(f'{name}.py')
+        found = sorted(p for p in files if '_base_' not in p.parts)
+        if found and option and any(found[0].parent.glob(f'{name}_seed*.py')):
+            way = f'There is no {config_name(found[0].parent)}/{folder}.py that would make it'
+            break
+        if found:
+            way = f'It is made by: {command_of("train")} {config_name(found[0])}{option}'
+            break
+    raise FileNotFoundError(f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')

@@ -1,0 +1,100 @@
+"""What a training needs besides its config: precision, lock, runner."""
+
+import os
+import os.path as osp
+from contextlib import contextmanager
+from typing import Iterator, Union
+
+import torch
+from filelock import FileLock, Timeout
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+
+
+def use_amp(cfg: Config, on: bool) -> None:
+    """Mixed precision, as this machine does it.
+
+    float16 with loss scaling on GPUs (``PartAmpOptimWrapper``); mmengine's
+    wrapper asks for a GPU, so on CPUs bfloat16 (``PartBf16OptimWrapper``). A
+    teacher whose precision is not given takes part where bfloat16 is there.
+
+    Args:
+        cfg (Config): Changed in place.
+        on (bool): Whether to switch it on; a config that has it on is kept.
+    """
+    gpu = torch.cuda.is_available()
+    wrapper = cfg.optim_wrapper
+    if on and wrapper.type == 'PartOptimWrapper':
+        wrapper.update(type='PartAmpOptimWrapper', loss_scale='dynamic')
+    if wrapper.type == 'PartAmpOptimWrapper':
+        if not gpu or torch.cuda.is_bf16_supported():
+            for hook in cfg.get('custom_hooks', []):
+                if 'teacher' in hook:
+                    hook.teacher.setdefault('precision', 'bf16')
+        if not gpu:
+            wrapper.type = 'PartBf16OptimWrapper'
+            wrapper.pop('loss_scale', None)
+
+
+@contextmanager
+def training_lock(work_dir: str, launcher: str = 'none') -> Iterator[None]:
+    """Hold a work directory, so that no second training writes to it.
+
+    Args:
+        work_dir (str): Of the training; made if missing.
+        launcher (str): Of its processes, of which the first one holds it.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    # mmengine sets RANK itself for these, but later
+    variable = dict(slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(launcher, 'RANK')
+    if int(os.environ.get(variable, 0)) > 0:
+        yield
+        return
+    os.makedirs(work_dir, exist_ok=True)
+    lock = FileLock(osp.join(work_dir, '.lock'), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError(
+            f'{work_dir}: another process is training there; wait for it or '
+            'choose another --work-dir'
+        ) from error
+    with lock:
+        yield
+
+
+def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
+    """The runner of a training, with its strategy if the config has one.
+
+    Raises:
+        ValueError: If the strategy needs several processes and there is one,
+            or GPUs and there is none, or a hook that does without it.
+    """
+    if 'runner_type' not in cfg:
+        return Runner.from_cfg(cfg)
+    strategy = cfg.get('strategy') or ConfigDict(type='SingleDeviceStrategy')
+    if strategy.type != 'SingleDeviceStrategy':
+        if cfg.launcher == 'none':
+            raise ValueError(
+                f'strategy {strategy.type} needs a launcher: '
+                'train by tools/dist_train.sh or slurm_train.sh'
+            )
+        if not torch.cuda.is_available() and strategy.type != 'WholeFSDPStrategy':
+            raise ValueError(
+                f'strategy {strategy.type} needs GPUs; on CPUs use '
+                'WholeFSDPStrategy, or neither runner_type nor strategy'
+            )
+        refused = [
+            hook.type
+            for hook in cfg.get('custom_hooks') or []
+            if hook.type in ('EMAHook', 'CompileHook')
+        ]
+        if refused:  # they would see a part of each weight
+            raise ValueError(
+                f'{", ".join(refused)} of custom_hooks cannot be '
+                f'combined with strategy {strategy.type}'
+            )
+    return RUNNERS.build(cfg)
