@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from tiny import ROOT, shrink_model, shrink_scales, write_coco
 
 from mmdiffdet.datasets.checks import leaf_datasets
+from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import MODELS
 
@@ -21,6 +22,9 @@ CONFIGS = sorted(
 # the files of the other seeds are compared with these
 TRAINED = [c for c in CONFIGS if not re.search(r'seed[1-9]$', c.stem)]
 CLASSES = ('red', 'green', 'blue')
+# FSDP wants several processes, see test_scale.py
+PARTS = sorted(p.stem for p in (ROOT / 'configs/_base_/parts').glob('*.py') if p.stem != 'fsdp')
+ALL_PARTS = ['d3pm_quality', 'geo_bias', 'geo_feat', 'aniso', 'qfl', 'topo', 'amp_ema']
 
 
 @pytest.fixture(scope='module')
@@ -61,14 +65,13 @@ def give_teacher(cfg, path):
             hook.teacher.checkpoint = str(path)
 
 
-@pytest.mark.parametrize('name', TRAINED, ids=str)
-def test_config(name, data, tmp_path):
-    cfg = Config.fromfile(ROOT / 'configs' / name)
+def check(cfg, data, tmp_path, name):
+    """Shrink, train, test."""
     init_default_scope('mmdiffdet')
     shrink(cfg, data)
     give_teacher(cfg, tmp_path / 'teacher.pth')
     cfg.work_dir = str(tmp_path)
-    cfg.experiment_name = str(name).replace('/', '_')
+    cfg.experiment_name = name
     runner = Runner.from_cfg(cfg)
     runner.train()
     loss = runner.message_hub.log_scalars['train/loss'].current()
@@ -77,63 +80,93 @@ def test_config(name, data, tmp_path):
     assert -1 <= metrics['coco/bbox_mAP'] <= 1
 
 
-def test_there_are_recipes_for_all_parts():
-    parts = {path.stem for path in CONFIGS if path.parts[0] == 'parts'}
-    assert {
-        'd3pm',
-        'label_state',
-        'quality',
-        'guidance',
-        'geo_bias_distance',
-        'geo_bias_iou',
-        'geo_bias_mlp',
-        'geo_bias_knn',
-        'geo_feat',
-        'aniso',
-        'qfl',
-        'topo',
-        'topology_none',
-        'mvp',
-    } <= parts
+@pytest.mark.parametrize('name', TRAINED, ids=str)
+def test_config(name, data, tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    check(cfg, data, tmp_path, str(name).replace('/', '_'))
 
 
-def recipe(name):
-    return Config.fromfile(ROOT / f'configs/parts/{name}.py').model
+def recipe(*parts):
+    return read_config('configs/demo/demo.py', parts=parts)
 
 
-def test_recipes_switch_their_part_on():
-    stage = recipe('mvp').bbox_head.stage
+@pytest.mark.parametrize('parts', [*([p] for p in PARTS), ALL_PARTS], ids='+'.join)
+def test_part(parts, data, tmp_path):
+    check(recipe(*parts), data, tmp_path, f'part_{"+".join(parts)}')
+
+
+def test_parts_are_switched_on():
+    stage = recipe('d3pm_quality', 'geo_bias').model.bbox_head.stage
     assert stage.feature_parts[0].type == 'LabelEmbedding'
     assert stage.output_parts[0].type == 'QualityHead'
-    assert stage.attention_parts[0].mode == 'mlp'
-    assert recipe('mvp').criterion.loss_cls.type == 'QualityFocalLoss'
-    assert 'alpha' not in recipe('qfl').criterion.loss_cls
-    assert recipe('guidance').sampler.guidance.scale > 0
-    assert recipe('guidance').test_cfg.quality_power == 1
-    assert recipe('topology_none').bbox_head.stage.interaction.type == 'NoInteraction'
-    assert recipe('aniso').box_codec.noise_sigma[2] > 1
+    assert stage.attention_parts[0].mode == 'distance'
+    assert 'alpha' not in recipe('qfl').model.criterion.loss_cls
+    assert recipe('guidance').model.sampler.guidance.scale > 0
+    assert recipe('guidance').model.test_cfg.quality_power == 1
+    no_attention = recipe('topology_none').model.bbox_head.stage.interaction
+    assert no_attention.type == 'NoInteraction'
+    assert recipe('aniso').model.box_codec.noise_sigma[2] > 1
+
+
+def test_parts_and_hooks_are_added_to_those_that_are_there(tmp_path):
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        'part = dict(\n'
+        "    model=dict(bbox_head=dict(stage=dict(attention_parts=[dict(type='Mine')]))),\n"
+        "    custom_hooks=[dict(type='MyHook')],\n"
+        ')\n'
+    )
+    cfg = read_config(
+        'configs/bccd/bccd_20to1.py', 2, {'model.box_codec.scale': 1.0}, ['geo_bias', str(mine)]
+    )
+    parts = cfg.model.bbox_head.stage.attention_parts
+    assert [p.type for p in parts] == ['GeometryBias', 'Mine']
+    assert [h.type for h in cfg.custom_hooks] == ['SamplerDistillHook', 'MyHook']
+    assert cfg.model.box_codec.scale == 1.0
+    assert cfg.work_dir == 'work_dirs/bccd_20to1+geo_bias+mine_seed2'
 
 
 @pytest.mark.parametrize(
-    'stage, paths',
+    'parts, message',
     [
-        ('baseline/repro10k', []),
-        ('warmstart/warmstart', ['work_dirs/repro10k_seed{}/iter_10000.pth']),
-        ('distill/20to1', ['work_dirs/warmstart_seed{}/iter_2500.pth']),
-        ('geo_feat/geo_feat', ['work_dirs/20to1_seed{}/iter_2500.pth']),
+        (['d3pmm'], 'd3pmm: there is no such part; choose from amp_ema, aniso, d3pm'),
+        (['qfl', 'qfl'], '--part qfl is given twice'),
+        ([str(ROOT / 'configs/demo/demo.py')], 'sets no `part`'),
     ],
 )
-def test_seeds_differ_in_seed_and_start(stage, paths):
+def test_bad_parts(parts, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe(*parts)
+
+
+def test_a_part_of_two_kinds_is_told():
+    """The same part twice in a stage, from two fragments."""
+    with pytest.raises(ValueError, match='two parts of a stage are named'):
+        MODELS.build(recipe('geo_bias', 'geo_bias_knn').model)
+
+
+@pytest.mark.parametrize(
+    'config, start',
+    [
+        ('baseline/repro10k', None),
+        ('warmstart/warmstart', 'work_dirs/repro10k_seed{}/iter_10000.pth'),
+        ('distill/no_teacher', 'work_dirs/warmstart_seed{}/iter_2500.pth'),
+        ('distill/20to1', 'work_dirs/warmstart_seed{}/iter_2500.pth'),
+        ('geo_feat/geo_feat', 'work_dirs/20to1_seed{}/iter_2500.pth'),
+    ],
+)
+def test_seeds_differ_in_seed_and_start(config, start):
     """And geometry's learning rate, which the record gives for each."""
     texts = set()
     for seed in range(5):
-        cfg = Config.fromfile(ROOT / f'configs/{stage}_seed{seed}.py')
+        own = f'_seed{seed}' if config == 'distill/20to1' else ''
+        cfg = read_config(f'configs/{config}{own}.py', seed)
         assert cfg.randomness.seed == seed
-        for path in paths:
-            assert cfg.load_from == path.format(seed)
-        if stage.startswith('distill'):
+        assert cfg.work_dir == f'work_dirs/{config.split("/")[1]}_seed{seed}'
+        assert cfg.load_from == (start and start.format(seed))
+        if own:
             assert cfg.custom_hooks[0].teacher.checkpoint == cfg.load_from
-        if stage.startswith('geo_feat'):
+        if config == 'geo_feat/geo_feat':
             paramwise = cfg.optim_wrapper.paramwise_cfg
             assert paramwise.geometry_lr_mult == (25, 150, 150, 25, 150)[seed]
             assert paramwise.backbone_lr_mult == 0
@@ -148,6 +181,7 @@ def test_the_chain_fits_together():
     for name in ('20to4', '4to2', '2to1', 'consistency', '20to1_seed0'):
         cfg = Config.fromfile(ROOT / f'configs/distill/{name}.py')
         folder, file = cfg.load_from.split('/')[1:]
+        folder = folder.replace('warmstart_seed0', 'warmstart')
         (before,) = (ROOT / 'configs').rglob(f'{folder}.py')
         iters = Config.fromfile(before).train_cfg.max_iters
         assert file == f'iter_{iters}.pth'

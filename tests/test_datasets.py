@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import samples
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tiny import (
@@ -23,6 +22,7 @@ from tiny import (
 
 from mmdiffdet.datasets.counts import images_per_class
 from mmdiffdet.datasets.seeding import SeededIndex
+from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.registry import DATASETS
@@ -61,20 +61,20 @@ CASES = dict(
 )
 
 
-def load(name, tmp_path, monkeypatch, suffix=''):
+def load(name, tmp_path, monkeypatch, parts=()):
     config, variable, write, classes, keys = CASES[name]
     if name == 'lvis':
         pytest.importorskip('lvis', reason='pip install lvis')
     monkeypatch.setenv(variable, str(write(tmp_path / 'data')))
-    cfg = Config.fromfile(ROOT / f'configs/{config}{suffix}.py')
+    cfg = read_config(f'configs/{config}.py', parts=parts)
     init_default_scope('mmdiffdet')
     return cfg, classes, keys
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_from_files_to_the_ledger(name, tmp_path, monkeypatch):
-    suffix = '_d3pm_quality_amp_ema'
-    cfg, classes, keys = load(name, tmp_path, monkeypatch, suffix)
+    parts = ('d3pm_quality', 'amp_ema')
+    cfg, classes, keys = load(name, tmp_path, monkeypatch, parts)
     shrink_model(cfg.model, classes)
     use_amp(cfg, False)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):

@@ -192,12 +192,24 @@ def test_missing_start_names_the_command(folder, monkeypatch):
     with pytest.raises(RuntimeError, match='mini_seed0/iter_2.pth does not'):
         train(stage, say=lambda line: None)
     monkeypatch.chdir(ROOT)
-    with pytest.raises(FileNotFoundError, match='no configs/warmstart/warmstart_seed7.py'):
-        require_checkpoint('work_dirs/warmstart_seed7/no.pth', 'load_from')
+    with pytest.raises(FileNotFoundError, match='no configs/distill/20to1_seed7.py'):
+        require_checkpoint('work_dirs/20to1_seed7/no.pth', 'load_from')
+    command = 'tools/train.py configs/demo/demo.py --train-seed 4 --part d3pm qfl'
+    with pytest.raises(FileNotFoundError, match=command):
+        require_checkpoint('work_dirs/demo+d3pm+qfl_seed4/no.pth', 'load_from')
     with pytest.raises(
         FileNotFoundError, match='tools/train.py configs/bccd/bccd_warmstart.py --train-seed 4'
     ):
         require_checkpoint('work_dirs/bccd_warmstart_seed4/no.pth', 'teacher')
+
+
+def test_a_training_with_a_part():
+    plain, other, detr = recipe('demo_models', 2)
+    assert plain.arguments == ['--train-seed', '2']
+    assert other.arguments == ['--train-seed', '2', '--part', 'd3pm_quality']
+    assert other.checkpoint == 'work_dirs/demo+d3pm_quality_seed2/iter_300.pth'
+    assert other.cfg.model.label_scheduler.type == 'D3PMScheduler'
+    assert 'label_scheduler' not in plain.cfg.model
 
 
 def test_recipes_of_the_repository(monkeypatch):
@@ -219,7 +231,7 @@ def test_recipes_of_the_repository(monkeypatch):
             assert '_seed2/' in before
     with pytest.raises(ValueError, match="'bccd', 'demo', 'demo_models'"):
         recipe('coco2', 0)
-    with pytest.raises(FileNotFoundError, match='repro10k_seed7.py'):
+    with pytest.raises(FileNotFoundError, match='20to1_seed7.py'):
         recipe('repro10k', 7)
     with pytest.raises(ValueError, match='train seed 3: .*seed=0'):
         read_config('configs/distill/20to1_seed0.py', 3)

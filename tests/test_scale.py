@@ -232,7 +232,7 @@ def test_fsdp(data, tmp_path, monkeypatch):
     cfg.pop('work_dir')
     cfg.optim_wrapper.clip_grad.max_norm = 1.0  # far below the norms
     cfg.dump(tmp_path / 'ddp.py')
-    cfg.merge_from_dict(Config.fromfile(ROOT / 'configs/_base_/parts/fsdp.py').to_dict())
+    cfg.merge_from_dict(Config.fromfile(ROOT / 'configs/_base_/parts/fsdp.py').part.to_dict())
     cfg.dump(tmp_path / 'fsdp.py')
     monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
     sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(3)]

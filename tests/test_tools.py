@@ -381,7 +381,9 @@ def test_the_average_is_tested_and_given_away(tmp_path):
     tool = module('tools/finalize_checkpoint.py')
     cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path)
     cfg.merge_from_dict(
-        dict(custom_hooks=[Config.fromfile(ROOT / 'configs/_base_/parts/amp_ema.py').ema])
+        dict(
+            custom_hooks=Config.fromfile(ROOT / 'configs/_base_/parts/amp_ema.py').part.custom_hooks
+        )
     )
     cfg.train_cfg.max_iters = 3
     cfg.default_hooks.checkpoint.interval = 3

@@ -63,7 +63,7 @@ def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str], precisi
         'test.py',
         stage.config,
         stage.checkpoint,
-        *stage.seed_arguments,
+        *stage.arguments,
         '--eval-seeds',
         *seeds,
         '--steps',

@@ -1,1 +1,7 @@
-_base_ = '../diffusiondet/diffusiondet_r50_fpn_500-proposals_1-step_crop-ms-480-800-450k_coco.py'
+# DiffusionDet with R50 on COCO, as published (arXiv 2211.09788)
+_base_ = [
+    '../_base_/models/diffusiondet_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_450k.py',
+    '../_base_/default_runtime.py',
+]

@@ -26,6 +26,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         'work_dirs/<name>_seed<train seed>',
     )
     parser.add_argument(
+        '--part',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='put parts on the recipe, e.g. d3pm_quality amp_ema: files of '
+        'configs/_base_/parts, or of yours',
+    )
+    parser.add_argument(
         '--work-dir', help='where logs and models go, by default work_dirs/<config name>'
     )
     parser.add_argument(
@@ -52,7 +60,7 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError, ValueError: See :func:`read_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config, args.train_seed, args.cfg_options)
+    cfg = read_config(args.config, args.train_seed, args.cfg_options, args.part)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

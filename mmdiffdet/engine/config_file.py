@@ -4,7 +4,7 @@ import difflib
 import os
 import os.path as osp
 from contextlib import contextmanager
-from typing import Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -44,7 +44,10 @@ def find_config(path: str) -> str:
 
 
 def read_config(
-    path: str, train_seed: Optional[int] = None, options: Optional[dict] = None
+    path: str,
+    train_seed: Optional[int] = None,
+    options: Optional[dict] = None,
+    parts: Sequence[str] = (),
 ) -> Config:
     """Read a config file and give it its seed and work directory.
 
@@ -57,6 +60,8 @@ def read_config(
             ``TRAIN_SEED``. Outputs go to ``work_dirs/<name>_seed<train_seed>``
             (``work_dirs/<name>`` without a seed, or where the file says).
         options (dict, optional): Changes, as of ``--cfg-options``.
+        parts (Sequence[str]): See :func:`add_parts`; outputs go to
+            ``work_dirs/<name>+<part>``.
 
     Raises:
         FileNotFoundError: If there is no such config, or no annotation file
@@ -69,6 +74,9 @@ def read_config(
         cfg = Config.fromfile(file)
     if cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    if parts:
+        add_parts(cfg, parts)
+        cfg.work_dir = '+'.join([cfg.work_dir, *map(_stem, parts)])
     if train_seed is not None:
         check_train_seed(cfg, train_seed)
         if not cfg.work_dir.endswith(f'_seed{train_seed}'):
@@ -80,6 +88,51 @@ def read_config(
     use_extra_coco(cfg)
     use_classes_of_file(cfg)
     return cfg
+
+
+def _stem(path: str) -> str:
+    return osp.splitext(osp.basename(path))[0]
+
+
+def add_parts(cfg: Config, names: Sequence[str]) -> None:
+    """Put fragments on a recipe, one after the other.
+
+    A fragment is a config file whose ``part`` holds what it changes. Parts of
+    a stage (lists named ``..._parts``) and ``custom_hooks`` are added to
+    those that are there; all else replaces.
+
+    Args:
+        cfg (Config): Changed in place.
+        names (Sequence[str]): Of files in ``configs/_base_/parts``, or paths.
+
+    Raises:
+        ValueError: If there is no such fragment; names those that there are.
+    """
+    folder = CONFIGS / '_base_/parts'
+    for i, name in enumerate(names):
+        file = name if name.endswith('.py') else str(folder / f'{name}.py')
+        if not osp.isfile(file):
+            known = ', '.join(sorted(p.stem for p in folder.glob('*.py')))
+            raise ValueError(
+                f'--part {name}: there is no such part; choose from {known}, or give a file'
+            )
+        if name in names[:i]:
+            raise ValueError(f'--part {name} is given twice')
+        fragment = Config.fromfile(file).get('part')
+        if fragment is None:
+            raise ValueError(f'--part {name}: {file} sets no `part`')
+        fragment = fragment.to_dict()
+        _append_lists(cfg, fragment)
+        cfg.merge_from_dict(fragment)
+
+
+def _append_lists(base: Any, fragment: Dict[str, Any]) -> None:
+    for key, value in fragment.items():
+        there = base.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            _append_lists(there, value)
+        elif there and (key.endswith('_parts') or key == 'custom_hooks'):
+            fragment[key] = [*there, *value]
 
 
 def check_train_seed(cfg: Config, train_seed: int) -> None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -28,20 +28,21 @@ _RECIPES = {
         **{'20to1': 'distill/20to1'},
         geo_feat='geo_feat/geo_feat',
     ),
-    # trainings from scratch, next to each other
+    # trainings from scratch, next to each other; + names a part (--part)
     'repro10k_models': dict(
-        diffusiondet='repro10k/diffusiondet_r50_fpn_500-proposals_10k',
-        d3pm_quality='repro10k/d3pm_quality_10k',
+        diffusiondet='baseline/repro10k',
+        d3pm_quality='baseline/repro10k+d3pm_quality',
         detr='detr/detr_r50_repro10k',
     ),
     'demo_models': dict(
-        diffusiondet='demo/demo', d3pm_quality='parts/d3pm_quality', detr='detr/detr_demo'
+        diffusiondet='demo/demo', d3pm_quality='demo/demo+d3pm_quality', detr='detr/detr_demo'
     ),
 }
 # of tools/train.py, but they would lead away from where a chain looks
 _RESERVED = (
     '--work-dir',
     '--train-seed',
+    '--part',
     '--resume',
     'work_dir',
     'load_from',
@@ -64,22 +65,25 @@ class Stage:
         seed (int): The train seed.
         option (bool): Whether the config is told its seed (``--train-seed``);
             otherwise it is a file for this seed alone.
+        parts (Tuple[str]): What is put on the config (``--part``).
     """
 
     name: str
     config: str
     seed: int
     option: bool = True
+    parts: Tuple[str, ...] = ()
 
     @property
-    def seed_arguments(self) -> List[str]:
-        """For ``tools/train.py`` and ``tools/test.py``."""
-        return ['--train-seed', str(self.seed)] if self.option else []
+    def arguments(self) -> List[str]:
+        """Seed and parts, for ``tools/train.py`` and ``tools/test.py``."""
+        seed = ['--train-seed', str(self.seed)] if self.option else []
+        return [*seed, *(['--part', *self.parts] if self.parts else [])]
 
     @cached_property
     def cfg(self) -> Config:
         """The config with its seed, as it was when first looked at."""
-        return read_config(self.config, self.seed if self.option else None)
+        return read_config(self.config, self.seed if self.option else None, parts=self.parts)
 
     @property
     def work_dir(self) -> str:
@@ -133,11 +137,13 @@ def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List
         raise ValueError(f'recipe {name} has no stages {unknown}; it has {list(stems)}')
     found = []
     for stage, stem in stems.items():
+        stem_name, *parts = stem.name.split('+')
+        stem = stem.with_name(stem_name)
         own = stem.with_name(f'{stem.name}_seed{seed}.py')
         file = own if own.is_file() else stem.with_name(f'{stem.name}.py')
         seeded = any(stem.parent.glob(f'{stem.name}_seed*.py'))
         if file.is_file() and (file == own or not seeded):
-            found.append(Stage(stage, osp.relpath(file), seed, file != own))
+            found.append(Stage(stage, osp.relpath(file), seed, file != own, tuple(parts)))
         elif stages is None or stage in stages:
             raise FileNotFoundError(
                 f'recipe {name}, train seed {seed}, stage {stage}: '
@@ -190,7 +196,7 @@ def train(
     if processes > 1:
         command = ['bash', str(TOOLS / 'dist_train.sh'), stage.config, str(processes)]
     run(
-        [*command, *stage.seed_arguments, '--resume', *arguments],
+        [*command, *stage.arguments, '--resume', *arguments],
         Path(stage.work_dir) / 'train.log',
         progress,
         r'Iter\(train\) \[ *\d+/\d+\].*',
@@ -219,7 +225,7 @@ def test(stage: Stage, arguments: Sequence[str], say: Say = _print) -> None:
             str(TOOLS / 'test.py'),
             stage.config,
             stage.checkpoint,
-            *stage.seed_arguments,
+            *stage.arguments,
             '--work-dir',
             str(folder / 'test'),
             *arguments,

@@ -24,14 +24,17 @@ def require_checkpoint(path: str, what: str) -> None:
         )
     folder = osp.basename(osp.dirname(path))
     plain, _, seed = folder.rpartition('_seed')
+    name, *parts = (plain if seed.isdigit() else folder).split('+')
     way = 'Give the path of one that exists'
-    for name, option in ((folder, ''), (plain, f' --train-seed {seed}')):
+    # a file for this seed alone, then one that is told its seed
+    for name, option in ((folder, ''), (name, f' --train-seed {seed}' if plain else '')):
         files = CONFIGS.rglob(f'{name}.py')
         found = sorted(p for p in files if '_base_' not in p.parts)
         if found and option and any(found[0].parent.glob(f'{name}_seed*.py')):
             way = f'There is no {config_name(found[0].parent)}/{folder}.py that would make it'
             break
         if found:
-            way = f'It is made by: {command_of("train")} {config_name(found[0])}{option}'
+            put_on = f' --part {" ".join(parts)}' if parts else ''
+            way = f'It is made by: {command_of("train")} {config_name(found[0])}{option}{put_on}'
             break
     raise FileNotFoundError(f'{what}: checkpoint {osp.abspath(path)} does not exist. {way}')

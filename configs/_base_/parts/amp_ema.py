@@ -1,4 +1,6 @@
-# Mixed precision, and an average of the weights (0.999) that is what is tested
-# and saved as state_dict. On a CPU: type='PartBf16OptimWrapper'
-amp = dict(type='PartAmpOptimWrapper', loss_scale='dynamic')
-ema = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001)
+# Mixed precision (bfloat16 on CPUs), and an average of the weights (0.999) that
+# is what is tested and saved as state_dict
+part = dict(
+    optim_wrapper=dict(type='PartAmpOptimWrapper', loss_scale='dynamic'),
+    custom_hooks=[dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001)],
+)

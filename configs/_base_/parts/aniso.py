@@ -1,2 +1,2 @@
 # More noise in the sides of boxes than in their centres
-part = dict(box_codec=dict(noise_sigma=(1.0, 1.0, 1.5, 1.5)))
+part = dict(model=dict(box_codec=dict(noise_sigma=(1.0, 1.0, 1.5, 1.5))))

@@ -1,2 +1,2 @@
 # Attention between objects' proposals follows the overlap of the objects
-part = dict(criterion=dict(loss_topology=dict(type='TopologyLoss')))
+part = dict(model=dict(criterion=dict(loss_topology=dict(type='TopologyLoss'))))

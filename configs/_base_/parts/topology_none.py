@@ -1,2 +1,2 @@
 # Ablation: proposals do not see each other
-part = dict(bbox_head=dict(stage=dict(interaction=dict(type='NoInteraction'))))
+part = dict(model=dict(bbox_head=dict(stage=dict(interaction=dict(type='NoInteraction')))))

@@ -1,4 +1,4 @@
-_base_ = './diffusiondet_r50_fpn_500-proposals_1-step_crop-ms-480-800-450k_coco.py'
+_base_ = './coco.py'
 model = dict(
     backbone=dict(
         depth=101,

@@ -1,2 +1,0 @@
-_base_ = '../repro10k/diffusiondet_r50_fpn_500-proposals_10k.py'
-randomness = dict(seed=4)

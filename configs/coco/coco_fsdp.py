@@ -1,1 +1,0 @@
-_base_ = ['./coco.py', '../_base_/parts/fsdp.py']

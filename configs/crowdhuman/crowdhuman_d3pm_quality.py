@@ -1,2 +1,0 @@
-_base_ = ['./crowdhuman.py', '../_base_/parts/d3pm_quality.py']
-model = {{_base_.part}}

@@ -1,2 +1,0 @@
-_base_ = './geo_feat.py'
-optim_wrapper = dict(paramwise_cfg=dict(geometry_lr_mult=25))

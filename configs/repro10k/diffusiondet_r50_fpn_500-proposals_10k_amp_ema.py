@@ -1,3 +1,0 @@
-_base_ = ['./diffusiondet_r50_fpn_500-proposals_10k.py', '../_base_/parts/amp_ema.py']
-optim_wrapper = {{_base_.amp}}
-custom_hooks = [{{_base_.ema}}]
