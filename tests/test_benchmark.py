@@ -16,7 +16,7 @@ from torch import nn
 
 from mmdiffdet import benchmark as bench
 from mmdiffdet.benchmark.measure import PartTimer
-from mmdiffdet.engine.multi_seed_test_loop import PRECISIONS
+from mmdiffdet.engine.precision import PRECISIONS
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.models import packed_linear
 from mmdiffdet.models.packed_linear import PackedLinear

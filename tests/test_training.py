@@ -16,9 +16,10 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from tiny import build, runner_config, tiny_config, write_coco
 
-from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.engine import load_checkpoint_file, precision
 from mmdiffdet.engine.part_hooks import GeometryWarmupHook
 from mmdiffdet.engine.part_optim import parts_of
+from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -470,3 +471,24 @@ def test_config_of_a_run_can_be_read_again(data, tmp_path):
     dumped = next(tmp_path.glob('*.py'))
     again = Config.fromfile(dumped)
     assert again.model == runner.cfg.model
+
+
+def test_bfloat16_without_instructions_is_told_once(monkeypatch):
+    """An emulated product takes many times as long as float32's."""
+    model = build(tiny_config())
+    cfg = Config(dict(optim_wrapper=dict(type='PartOptimWrapper')))
+    for there in (True, False):
+        precision.warn_if_emulated.cache_clear()
+        monkeypatch.setattr(precision, 'has_bf16', lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+        with patch.object(precision, 'print_log') as told:
+            with precision.in_precision(model, 'fp32'):
+                pass
+            told.assert_not_called()
+            for _ in range(2):
+                with precision.in_precision(model, 'bf16'):
+                    pass
+            use_amp(cfg, True)
+        assert told.call_count == (not there)
+    assert 'Leave out --amp' in told.call_args.args[0]
+    precision.warn_if_emulated.cache_clear()

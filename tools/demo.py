@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 from typing import List
 
-import torch
-
 from mmdiffdet.engine.command import run
+from mmdiffdet.engine.precision import has_bf16
 from mmdiffdet.engine.recipe import Stage, recipe, train
 from mmdiffdet.paths import TOOLS
 
@@ -48,14 +47,6 @@ class Progress:
             parts = line.split('  ')
             kept = [p.strip() for p in parts if p.strip().startswith(('Iter', 'eta', 'loss:'))]
             print('  ' + '  '.join(kept), flush=True)
-
-
-def fast_bf16() -> bool:
-    """Whether bfloat16 is faster than float32 here."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
-    return bool(probe and probe())
 
 
 def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str], precision: str) -> None:
@@ -91,7 +82,7 @@ def main() -> None:
     few, many = args.steps
     tool('fetch_mobilenet_v2.py')
     tool('dataset_converters/compose_demo.py', 'data/demo')
-    amp = ['--amp'] if fast_bf16() else []
+    amp = ['--amp'] if has_bf16() else []
     stages = [s for s in recipe('demo', 0) if s.name in STAGES]
     for stage in stages:
         print(

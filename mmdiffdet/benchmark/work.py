@@ -12,14 +12,12 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import autocast
 
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampler import SamplingVariant
 from ..distill import Teacher
-from ..engine.multi_seed_test_loop import PRECISIONS
+from ..engine.precision import in_precision
 from ..models.detector import DiffusionDet
-from ..models.packed_linear import packed
 from ..models.postprocess import merge_steps
 from ..registry import HOOKS, MODELS, TASK_UTILS
 from .measure import Way
@@ -33,9 +31,8 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
         model (DiffusionDet): In evaluation mode from here on.
         precision (str): ``fp32``, ``bf16`` or ``fp16``.
     """
-    dtype = PRECISIONS[precision]
     model.eval()
-    with torch.no_grad(), autocast(enabled=dtype is not None, dtype=dtype), packed(model, dtype):
+    with torch.no_grad(), in_precision(model, precision):
         # a small image: autocast casts the weights that it sees, and keeps
         # them
         image = next(model.parameters()).new_zeros(1, 3, 64, 64)

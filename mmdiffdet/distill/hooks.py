@@ -22,7 +22,8 @@ class _DistillHook(Hook):
 
     Args:
         teacher (dict): ``checkpoint``; ``config``, a config file, by default
-            the student's model; ``precision``, ``fp32`` or ``bf16``.
+            the student's model; ``precision``, ``fp32``, ``bf16`` or
+            ``fp16``.
         kwargs: Of the distiller.
 
     Raises:

@@ -5,15 +5,13 @@ from typing import Any, Callable, Optional, Sequence, TypeVar
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import autocast
 from torch import Tensor, nn
 
 from ..engine.checkpoint import load_checkpoint_file
+from ..engine.precision import PRECISIONS, check_precision, in_precision
 from ..models.detector import DiffusionDet
-from ..models.packed_linear import packed
 from ..registry import MODELS
 
-PRECISIONS = dict(fp32=None, bf16=torch.bfloat16)
 _Result = TypeVar('_Result')
 
 
@@ -25,17 +23,14 @@ class Teacher:
 
     Args:
         model (DiffusionDet): With its weights; it is frozen here.
-        precision (str): ``fp32`` or ``bf16`` (autocast).
+        precision (str): ``fp32``, ``bf16`` or ``fp16`` (autocast).
 
     Raises:
         ValueError: If ``precision`` is unknown.
     """
 
     def __init__(self, model: DiffusionDet, precision: str = 'fp32') -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f'teacher: unknown precision {precision!r}; choose from {list(PRECISIONS)}'
-            )
+        check_precision(precision, 'teacher.precision')
         self.model = model.requires_grad_(False).eval()
         self.precision = precision
         self.shares_backbone = False
@@ -55,7 +50,7 @@ class Teacher:
             student_cfg (ConfigDict): The student's model, which is the
                 teacher's too unless ``config`` names another.
             config (str, optional): Config file of the teacher.
-            precision (str): ``fp32`` or ``bf16``.
+            precision (str): ``fp32``, ``bf16`` or ``fp16``.
 
         Raises:
             ValueError: If the weights are not those of the model, or it sees
@@ -131,15 +126,10 @@ class Teacher:
             student_maps (Sequence[Tensor]): Of the student's backbone.
             use (Callable): What to do with the model and its features.
         """
-        dtype = PRECISIONS[self.precision]
         model = self.model
-        with (
-            torch.inference_mode(),
-            autocast(enabled=dtype is not None, dtype=dtype or torch.bfloat16),
-            packed(model, dtype),
-        ):
+        with torch.inference_mode(), in_precision(model, self.precision):
             # under AMP the student's maps may be less precise than wanted
-            wanted = batch_inputs.dtype if dtype is None else dtype
+            wanted = PRECISIONS[self.precision] or batch_inputs.dtype
             share = self.shares_backbone and student_maps[0].dtype == wanted
             maps = student_maps if share else model.backbone_maps(batch_inputs)
             return use(model, model.bbox_head.tabulate(model.neck(maps)))

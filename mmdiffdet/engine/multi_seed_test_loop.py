@@ -11,17 +11,15 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
-from mmengine.runner import Runner, TestLoop, autocast
+from mmengine.runner import Runner, TestLoop
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampler import SamplingVariant
 from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
-from ..models.packed_linear import packed
 from ..registry import LOOPS, MODELS, TASK_UTILS
+from .precision import check_precision, in_precision
 from .stopwatch import Stopwatch
 from .unwrap import unwrap
-
-PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
 
 
 class TestCase(NamedTuple):
@@ -102,10 +100,7 @@ class MultiSeedTestLoop(TestLoop):
         out: Optional[str] = None,
         tta: Optional[dict] = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f'test_cfg.precision: unknown {precision!r}; choose from {list(PRECISIONS)}'
-            )
+        check_precision(precision, 'test_cfg.precision')
         super().__init__(runner, dataloader, evaluator)
         self.precision = precision
         self.out = out
@@ -181,15 +176,10 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
         evaluators = [self._evaluator_of(case) for case in self.cases]
-        dtype = PRECISIONS[self.precision]
         # workers begin outside: what they compute stays in float32
         batches = iter(self.dataloader if self.cases else ())
         # around all images: autocast keeps the weights that it has cast
-        with (
-            torch.no_grad(),
-            autocast(enabled=dtype is not None, dtype=dtype),
-            packed(self.model, dtype),
-        ):
+        with torch.no_grad(), in_precision(self.model, self.precision):
             ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):
                 self.stopwatch.add(

@@ -24,10 +24,10 @@ def require_checkpoint(path: str, what: str) -> None:
         )
     folder = osp.basename(osp.dirname(path))
     plain, _, seed = folder.rpartition('_seed')
-    name, *parts = (plain if seed.isdigit() else folder).split('+')
+    config, *parts = (plain if seed.isdigit() else folder).split('+')
     way = 'Give the path of one that exists'
     # a file for this seed alone, then one that is told its seed
-    for name, option in ((folder, ''), (name, f' --train-seed {seed}' if plain else '')):
+    for name, option in ((folder, ''), (config, f' --train-seed {seed}' if plain else '')):
         files = CONFIGS.rglob(f'{name}.py')
         found = sorted(p for p in files if '_base_' not in p.parts)
         if found and option and any(found[0].parent.glob(f'{name}_seed*.py')):

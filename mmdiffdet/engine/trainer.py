@@ -11,6 +11,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
+from .precision import warn_if_emulated
+
 
 def use_amp(cfg: Config, on: bool) -> None:
     """Mixed precision, as this machine does it.
@@ -33,6 +35,7 @@ def use_amp(cfg: Config, on: bool) -> None:
                 if 'teacher' in hook:
                     hook.teacher.setdefault('precision', 'bf16')
         if not gpu:
+            warn_if_emulated()
             wrapper.type = 'PartBf16OptimWrapper'
             wrapper.pop('loss_scale', None)
 

@@ -38,7 +38,7 @@ from mmengine.runner import Runner
 from mmdiffdet import benchmark as bench
 from mmdiffdet.engine.command_line import run_command
 from mmdiffdet.engine.config_file import read_config
-from mmdiffdet.engine.multi_seed_test_loop import PRECISIONS
+from mmdiffdet.engine.precision import PRECISIONS
 from mmdiffdet.engine.stopwatch import device_name
 from mmdiffdet.utils import atomic_path
 

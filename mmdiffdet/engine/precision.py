@@ -1,0 +1,61 @@
+"""Reduced precision in testing, and whether this machine is made for it."""
+
+import logging
+from contextlib import contextmanager
+from functools import cache
+from typing import Iterator
+
+import torch
+from mmengine.logging import print_log
+from mmengine.runner import autocast
+from torch import nn
+
+from ..models.packed_linear import packed
+
+PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
+
+
+def check_precision(name: str, what: str) -> None:
+    """Raise ValueError if a precision is not one of ``PRECISIONS``.
+
+    Args:
+        name (str): The precision.
+        what (str): The option that names it.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f'{what}: unknown {name!r}; choose from {list(PRECISIONS)}')
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 is faster than float32 on this machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
+    return bool(probe and probe())
+
+
+@cache
+def warn_if_emulated() -> None:
+    """Tell, once, that a CPU computes bfloat16 without instructions for it."""
+    if not torch.cuda.is_available() and not has_bf16():
+        print_log(
+            'this CPU has no instructions for bfloat16 (avx512_bf16): it is many times slower '
+            'than float32 here. Leave out --amp, and precision=bf16',
+            'current',
+            logging.WARNING,
+        )
+
+
+@contextmanager
+def in_precision(model: nn.Module, precision: str) -> Iterator[None]:
+    """Compute in a precision, with weights that are cast once where they can.
+
+    Args:
+        model (nn.Module): Whose weights are meant.
+        precision (str): One of ``PRECISIONS``; reduced ones are autocast's.
+    """
+    dtype = PRECISIONS[precision]
+    if dtype is not None:
+        warn_if_emulated()
+    with autocast(enabled=dtype is not None, dtype=dtype), packed(model, dtype):
+        yield
