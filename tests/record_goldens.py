@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
-from tiny import build, seed_name, tiny_config
+from tiny import build, detectron2_name, tiny_config
 from torch import Tensor
 
 from mmdiffdet.convert.parity import Golden, _run_head
@@ -69,13 +69,13 @@ def write(name: str, tensors: Dict[str, Tensor], **metadata: Any) -> None:
 
 
 def weights(**options: Any) -> Dict[str, Tensor]:
-    """A head with no zero in it, under the seed's names."""
+    """A head with no zero in it, under Detectron2's names."""
     head = build(tiny_config(HIDDEN_DIM=8, DIM_DYNAMIC=4, **options)).bbox_head
     with torch.no_grad():
         for name, parameter in head.named_parameters():
             if parameter.dim() != 2 or 'mlp.2' in name or 'proj' in name:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-    return {f'head.{seed_name(k)}': v for k, v in head.state_dict().items()}
+    return {f'head.{detectron2_name(k)}': v for k, v in head.state_dict().items()}
 
 
 def features() -> Dict[str, Tensor]:
@@ -137,7 +137,7 @@ def main() -> None:
             **{f'in.weight_{k}': v for k, v in factors.items()},
             **{f'grad.feat{i}': f.grad for i, f in enumerate(feats)},
             **{
-                f'grad.head.{seed_name(k)}': v.grad
+                f'grad.head.{detectron2_name(k)}': v.grad
                 for k, v in model.bbox_head.named_parameters()
                 if v.grad is not None
             },

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import ROOT, SHARED, build, seed_name
+from tiny import ROOT, SHARED, build, detectron2_name
 
 from mmdiffdet.convert.checkpoint import convert, read_source, save
-from mmdiffdet.convert.seed_config import convert_config, dump, read_yaml
-from mmdiffdet.convert.seed_model import model_config
-from mmdiffdet.convert.seed_options import OPTIONS
-from mmdiffdet.convert.seed_weights import options_of
+from mmdiffdet.convert.detectron2_config import convert_config, dump, read_yaml
+from mmdiffdet.convert.detectron2_model import model_config
+from mmdiffdet.convert.detectron2_options import OPTIONS
+from mmdiffdet.convert.detectron2_weights import options_of
 from mmdiffdet.datasets.from_file import use_extra_coco
 from mmdiffdet.engine import load_checkpoint_file
 
@@ -80,7 +80,7 @@ def as_detectron2(net):
             name = name.replace('backbone.', 'backbone.bottom_up.stem.')
             name = name.replace('bn1', 'conv1.norm')
         else:
-            name = 'head.' + seed_name(name.removeprefix('bbox_head.'))
+            name = 'head.' + detectron2_name(name.removeprefix('bbox_head.'))
         weights[name] = value
     weights['betas'] = torch.zeros(1000)
     weights['sqrt_alphas_cumprod'] = torch.zeros(1000)
@@ -245,7 +245,7 @@ def yamls(tmp_path, child=CHILD):
     return tmp_path / 'child.yaml'
 
 
-def test_config_of_the_seed(tmp_path, monkeypatch, capsys):
+def test_config_of_detectron2(tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out/ours.py'
     code = run_main(monkeypatch, 'tools/convert_config.py', yamls(tmp_path), out)
     assert code == 0
@@ -292,7 +292,7 @@ def test_every_option_says_where_it_goes():
 
 
 def test_extra_coco_datasets(tmp_path, monkeypatch):
-    """The variable that names data sets for the seed does so here."""
+    """The variable that names data sets there does so here."""
     monkeypatch.setenv('EXTRA_COCO_DATASETS', 'cells_train,a.json,i;cells_val,b.json,i')
     src = yamls(
         tmp_path,

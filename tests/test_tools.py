@@ -18,7 +18,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny import ROOT, runner_config, write_coco
 
-from mmdiffdet.diffusion.sampler import DiffusionSampler
+from mmdiffdet.diffusion.sampling import DiffusionSampler
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.engine.command_line import run_command
 from mmdiffdet.engine.require_checkpoint import require_checkpoint

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdiffdet.convert.seed_model import model_config
+from mmdiffdet.convert.detectron2_model import model_config
 from mmdiffdet.models import DiffusionDet
 from mmdiffdet.registry import MODELS
 
@@ -44,7 +44,7 @@ BACKBONE = dict(
 NECK = dict(type='mmdet.FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=4)
 
 
-_TO_SEED = (
+_TO_DETECTRON2 = (
     ('output_parts.quality.mlp.', 'quality_head.'),
     ('attention_parts.geometry_bias.mlp.', 'geo_bias_mlp.'),
     ('attention_parts.geometry_bias.head_scale', 'geo_bias_scale_param'),
@@ -57,15 +57,15 @@ _TO_SEED = (
 )
 
 
-def seed_name(name: str) -> str:
-    """The seed system's name of one of our head's weights."""
-    for ours, seeds in _TO_SEED:
-        name = name.replace(ours, seeds)
+def detectron2_name(name: str) -> str:
+    """the Detectron2 system's name of one of our head's weights."""
+    for ours, theirs in _TO_DETECTRON2:
+        name = name.replace(ours, theirs)
     return name
 
 
 def tiny_config(**options: Any) -> ConfigDict:
-    """A model of a few thousand weights; ``options`` are seed options."""
+    """A model of a few thousand weights; ``options`` are Detectron2 options."""
     return ConfigDict(
         model_config({**SIZES, **options}),
         backbone=dict(BACKBONE),

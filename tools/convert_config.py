@@ -1,6 +1,6 @@
-"""Convert a training config of the seed system (Detectron2 YAML) to ours.
+"""Convert a training config of the Detectron2 system (Detectron2 YAML) to ours.
 
-    python tools/convert_config.py SEED.yaml OUT.py
+    python tools/convert_config.py CONFIG.yaml OUT.py
 
 _BASE_ files are followed. What has no counterpart is listed here and at the
 top of OUT.py; nothing is dropped silently.
@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.convert.seed_config import convert_config, dump, read_yaml
+from mmdiffdet.convert.detectron2_config import convert_config, dump, read_yaml
 from mmdiffdet.utils import atomic_path
 
 

@@ -5,7 +5,7 @@
         [--plan A [B]]
         [--format table|tsv|md|json|html] [--manifest OUT.tsv]
 
-Reads ledgers of ours and the tables of the Detectron2 seed system. Runs are
+Reads ledgers of ours and the tables of the Detectron2 system. Runs are
 averaged only if they share experiment, variant, config and protocol; --pool
 joins the experiments whose labels match the patterns (all, without one) under
 a name of yours, if their protocols agree. A and B are labels as printed, such

@@ -14,7 +14,7 @@ from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 
 from ..diffusion.noise import PerImageNoise
-from ..diffusion.sampler import SamplingVariant
+from ..diffusion.sampling import SamplingVariant
 from ..distill import Teacher
 from ..engine.precision import in_precision
 from ..models.detector import DiffusionDet

@@ -1,1 +1,1 @@
-"""Coming from the Detectron2 seed system or MMDetection's project."""
+"""Coming from the Detectron2 system or MMDetection's project."""

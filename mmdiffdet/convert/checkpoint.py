@@ -17,8 +17,8 @@ from torch import Tensor
 from ..engine.checkpoint import load_checkpoint_file
 from ..registry import MODELS
 from ..utils import atomic_path
-from .seed_model import model_config
-from .seed_weights import options_of, rename_all
+from .detectron2_model import model_config
+from .detectron2_weights import options_of, rename_all
 
 DETECTRON2 = 'Detectron2 DiffusionDet'
 PROJECT = "MMDetection's DiffusionDet project"

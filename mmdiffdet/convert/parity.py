@@ -1,8 +1,8 @@
 """Replay recorded inputs and compare with recorded outputs.
 
 A file is named ``<kind>_*.safetensors``; its kind says which function of this
-module replays it. Metadata ``knobs`` are options of the seed system, read
-through :mod:`~mmdiffdet.convert.seed_options`.
+module replays it. Metadata ``knobs`` are options of the Detectron2 system, read
+through :mod:`~mmdiffdet.convert.detectron2_options`.
 """
 
 import json
@@ -24,8 +24,8 @@ from ..losses.objects import PaddedObjects
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
-from .seed_model import model_config
-from .seed_weights import options_of, rename, rename_all
+from .detectron2_model import model_config
+from .detectron2_weights import options_of, rename, rename_all
 
 # largest absolute error, by what is compared (losses: relative; gradients:
 # relative to the tensor's largest value)
@@ -79,7 +79,7 @@ class Golden:
         return {**options, **json.loads(self.metadata.get('knobs', '{}'))}
 
     def head_weights(self) -> Dict[str, Tensor]:
-        """Weights of the head under the seed's names."""
+        """Weights of the head under Detectron2's names."""
         return {k[5:]: v for k, v in self.tensors.items() if k.startswith('head.')}
 
     def image_sizes(self, batch: int) -> Tensor:

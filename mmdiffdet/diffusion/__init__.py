@@ -13,8 +13,7 @@ from .label_scheduler import D3PMScheduler
 from .noise import PerImageNoise, make_generator, side_generator, stable_seed
 from .prediction import Prediction
 from .renewal import BoxRenewal
-from .sampler import DiffusionSampler, SamplingVariant
-from .sampling import SamplingStep, sample
+from .sampling import DiffusionSampler, SamplingStep, SamplingVariant, sample
 from .time_schedule import TimeSchedule
 
 __all__ = [

@@ -36,7 +36,7 @@ class QualityGuidance:
             each round adds.
         schedule (dict, optional): Arguments of :class:`TimeSchedule` for the
             step length.
-        batch_mean (bool): Divide by the batch size too, as the seed system
+        batch_mean (bool): Divide by the batch size too, as the Detectron2 system
             does; a result then depends on the batch through the constant that
             protects the norm. For parity only.
 

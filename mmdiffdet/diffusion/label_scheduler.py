@@ -54,7 +54,7 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         keep_min (float): Floor of keep(t).
         keep_const (float): Value of the ``constant`` schedule.
         update (str): ``heuristic`` re-noises p(c_0) to the next timestep, as
-            the seed system does; ``posterior`` is D3PM's
+            the Detectron2 system does; ``posterior`` is D3PM's
             q(c_{t-1} | c_t, p(c_0)), its eq. 4.
         use_distribution (bool): Whether the state in testing is the
             distribution; otherwise an id is sampled from it.

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ..diffusion.sampler import SamplingVariant
+from ..diffusion.sampling import SamplingVariant
 from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .precision import check_precision, in_precision

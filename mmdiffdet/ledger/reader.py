@@ -1,4 +1,4 @@
-"""Read ledgers of ours and the tables of the Detectron2 seed system."""
+"""Read ledgers of ours and the tables of the Detectron2 system."""
 
 import math
 import os

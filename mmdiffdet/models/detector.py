@@ -23,8 +23,7 @@ from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import NoisyProposals, corrupt
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.prediction import Prediction
-from ..diffusion.sampler import SamplingVariant
-from ..diffusion.sampling import Denoise, SamplingStep
+from ..diffusion.sampling import Denoise, SamplingStep, SamplingVariant
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
 from .checks import check_pieces
 from .postprocess import merge_steps

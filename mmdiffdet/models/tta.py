@@ -5,7 +5,7 @@ from typing import List, Sequence
 from mmdet.models import DetTTAModel
 from mmdet.structures import DetDataSample, SampleList
 
-from ..diffusion.sampler import SamplingVariant
+from ..diffusion.sampling import SamplingVariant
 from ..registry import MODELS
 from .detector import Measure, unmeasured
 

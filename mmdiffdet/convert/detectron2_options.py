@@ -1,9 +1,9 @@
-"""The seed system's options and what they are here: one table.
+"""The Detectron2 system's options and what they are here: one table.
 
-``OPTIONS`` maps a name to its default in the seed and to where its value
+``OPTIONS`` maps a name to its default there and to where its value
 goes: a section and a key. Names under ``MODEL.DiffusionDet`` stand without
 that prefix; those of Detectron2 itself have their full name.
-:mod:`~mmdiffdet.convert.seed_config` reads the sections.
+:mod:`~mmdiffdet.convert.detectron2_config` reads the sections.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 @dataclass(frozen=True)
 class Option:
-    """Where an option of the seed goes.
+    """Where an option of the Detectron2 system goes.
 
     Args:
-        default (Any): The seed's default.
+        default (Any): That system's default.
         section (str): What it configures; ``switch`` for those that choose
             between sections, ``fixed`` for those that can only have their
             default here, ``unused`` for those without a counterpart, which are
             reported where they differ from their default.
         key (str): Argument within the section.
-        convert (Callable, optional): From the seed's value to ours.
+        convert (Callable, optional): From Detectron2's value to ours.
     """
 
     default: Any
@@ -261,14 +261,14 @@ OPTIONS: Dict[str, Option] = {
 
 
 def sections(options: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
-    """Options, completed with the seed's defaults, by section.
+    """Options, completed with Detectron2's defaults, by section.
 
     Raises:
         ValueError: If an option is not in the table; lists all such.
     """
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
-        raise ValueError(f'unknown seed options: {", ".join(unknown)}')
+        raise ValueError(f'unknown Detectron2 options: {", ".join(unknown)}')
     found: Dict[str, Dict[str, Any]] = {}
     for name, option in OPTIONS.items():
         value = options.get(name, option.default)

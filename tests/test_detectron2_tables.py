@@ -1,4 +1,4 @@
-"""The tables of the seed system say what its record says."""
+"""The tables of the Detectron2 system say what its record says."""
 
 import re
 import subprocess
@@ -13,9 +13,9 @@ from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.statistics import summarise
 
 SHARED = ROOT.parent / 'shared'
-SEED_LEDGER = SHARED / 'seed/ledger'
+TABLES = SHARED / 'seed/ledger'
 needs_shared = pytest.mark.skipif(
-    not SEED_LEDGER.is_dir(), reason=f'{SEED_LEDGER}, the tables of the seed system, is not there'
+    not TABLES.is_dir(), reason=f'{TABLES}, the tables of the Detectron2 system, is not there'
 )
 
 STABLE = 'sampler_distill_20to1_seed{}_iter2500_stable{}_step1'
@@ -46,7 +46,7 @@ def recorded() -> Iterable[Tuple[str, str, str]]:
 
 @needs_shared
 def test_every_recorded_mean_and_deviation() -> None:
-    results = read_results([SEED_LEDGER])
+    results = read_results([TABLES])
     experiments = group(results.runs)
     checked = 0
     for file, mult, number in recorded():
@@ -76,7 +76,7 @@ def test_every_recorded_mean_and_deviation() -> None:
 
 @needs_shared
 def test_all_seed_tables_are_read() -> None:
-    results = read_results([SEED_LEDGER])
+    results = read_results([TABLES])
     sources = {r.source for r in results.runs + results.stated}
     assert len(sources) == 58
     assert len(results.runs) == 500 and len(results.stated) == 3
@@ -88,9 +88,9 @@ def test_all_seed_tables_are_read() -> None:
 
 
 @needs_shared
-def test_tool_on_the_seed_tables() -> None:
+def test_tool_on_the_tables() -> None:
     done = subprocess.run(
-        [sys.executable, 'tools/summarize.py', SEED_LEDGER],
+        [sys.executable, 'tools/summarize.py', TABLES],
         cwd=ROOT,
         text=True,
         capture_output=True,
@@ -105,7 +105,7 @@ def test_tool_on_the_seed_tables() -> None:
     ) in done.stderr
     assert 'warmstart_seed0_step10_results_disk; either one' in done.stderr
     full, none = (f'ablation_graph_topo_{kind}_seed0_stable_step1' for kind in ('full', 'none'))
-    done = summarize(SEED_LEDGER, '--compare', full, none)
+    done = summarize(TABLES, '--compare', full, none)
     assert (
         'B is worse than A, with 5 and 5 runs; this speaks of these two checkpoints only'
     ) in done.stdout

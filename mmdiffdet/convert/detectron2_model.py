@@ -1,8 +1,8 @@
-"""A model config of ours from the seed system's options."""
+"""A model config of ours from the Detectron2 system's options."""
 
 from typing import Any, Dict, Mapping
 
-from .seed_options import sections
+from .detectron2_options import sections
 
 _GEO_FEAT_LISTS = {
     ('proposal', 'qk_pos'): 'position_parts',
@@ -19,11 +19,11 @@ def _one_of(options: Mapping[str, Any], name: str, *valid: str) -> str:
 
 
 def model_config(options: Mapping[str, Any]) -> Dict[str, Any]:
-    """The model config of a set of seed options, less backbone and neck.
+    """The model config of a set of Detectron2 options, less backbone and neck.
 
     Args:
         options (Mapping[str, Any]): Names without ``MODEL.DiffusionDet.``;
-            what is not given has the seed's default.
+            what is not given has Detectron2's default.
 
     Raises:
         ValueError: If a name or a value is unknown.

@@ -1,11 +1,11 @@
-"""Weight names of the seed system's head, and ours."""
+"""Weight names of the Detectron2 system's head, and ours."""
 
 import re
 from typing import Any, Dict, Iterable, Mapping, Tuple
 
 from torch import Tensor
 
-# the seed's name of a part's weight -> ours after "<list>_parts."
+# Detectron2's name of a part's weight -> ours after "<list>_parts."
 _PARTS = (
     (r'quality_head\.(\d+)\.', r'quality.mlp.\1.'),
     (r'geo_bias_mlp\.(\d+)\.', r'geometry_bias.mlp.\1.'),
@@ -22,7 +22,7 @@ _STAGE = re.compile(r'(head_series\.\d+\.)(.*)')
 
 
 def rename(name: str, ours: Iterable[str]) -> str:
-    """Our name of a weight of the seed's head.
+    """Our name of a weight of Detectron2's head.
 
     Args:
         name (str): E.g. ``head_series.0.geo_feat_abs.0.weight``.
@@ -45,7 +45,7 @@ def rename_all(
     """Weights under our names, and those that nothing reads, with why.
 
     Args:
-        weights (dict[str, Tensor]): Of the seed's head, under its names.
+        weights (dict[str, Tensor]): Of Detectron2's head, under its names.
         ours (Iterable[str]): Names in our head.
     """
     ours = list(ours)
@@ -60,13 +60,13 @@ def rename_all(
 
 
 def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
-    """The seed options that the weights of a head tell.
+    """The Detectron2 options that the weights of a head tell.
 
     Which parts there are, and all sizes but the number of attention heads
     (told by ``geo_bias_scale_param`` alone).
 
     Args:
-        weights (Mapping[str, Tensor]): Of the seed's head, under its names.
+        weights (Mapping[str, Tensor]): Of Detectron2's head, under its names.
 
     Raises:
         ValueError: If they are not of a DiffusionDet head.

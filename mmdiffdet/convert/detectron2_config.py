@@ -1,4 +1,4 @@
-"""Training configs of the seed system (Detectron2 YAML) as configs of ours."""
+"""Training configs of the Detectron2 system (YAML) as configs of ours."""
 
 import ast
 import os.path as osp
@@ -11,8 +11,8 @@ from mmengine.config import Config
 
 from ..datasets.from_file import extra_coco_datasets
 from ..paths import CONFIGS
-from .seed_model import model_config
-from .seed_options import OPTIONS, sections
+from .detectron2_model import model_config
+from .detectron2_options import OPTIONS, sections
 
 _PREFIX = 'MODEL.DiffusionDet.'
 # Detectron2's names of data sets -> files of configs/_base_/datasets
@@ -290,7 +290,7 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
             f'convert the teacher: python tools/convert_checkpoint.py {weights} {checkpoint}'
         )
         result.notes.append(
-            f'compare {distill} of SamplerDistillHook with the seed: what the '
+            f'compare {distill} of SamplerDistillHook with the original: what the '
             'YAML does not set has the values of the "stable" recipe'
         )
     else:
