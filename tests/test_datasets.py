@@ -138,6 +138,54 @@ def test_objects365_leaves_out_what_is_not_shipped(tmp_path, monkeypatch):
     assert dataset[0]['inputs'].shape[-2:] == (800, 1067)
 
 
+@pytest.mark.parametrize(
+    'filter_cfg, test_mode, kept',
+    [
+        (None, False, ['a', 'b', 'c']),
+        (dict(filter_empty_gt=True), False, ['a', 'c']),
+        (dict(min_size=48), False, ['a', 'b', 'c']),
+        (dict(min_size=49), False, []),
+        (dict(filter_empty_gt=True, min_size=49), True, ['a', 'b', 'c']),
+    ],
+)
+def test_crowdhuman_filters(filter_cfg, test_mode, kept, tmp_path):
+    """Images of 64x48; b has nothing but a mask, c a box without height too."""
+    box = dict(tag='person', fbox=[1, 2, 8, 9], extra={})
+    lines = dict(
+        a=[box],
+        b=[dict(box, tag='mask')],
+        c=[box, dict(box, fbox=[1, 2, 8, 0]), dict(box, fbox=[1, 2, 0, 8])],
+    )
+    (tmp_path / 'Images').mkdir()
+    for name in lines:
+        cv2.imwrite(str(tmp_path / f'Images/{name}.jpg'), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / 'x.odgt').write_text(
+        ''.join(json.dumps(dict(ID=k, gtboxes=v)) + '\n' for k, v in lines.items())
+    )
+    init_default_scope('mmdiffdet')
+    cfg = dict(
+        type='CrowdHumanDataset',
+        data_root=str(tmp_path),
+        ann_file='x.odgt',
+        data_prefix=dict(img='Images/'),
+        filter_cfg=filter_cfg,
+        test_mode=test_mode,
+    )
+    if not kept:
+        with pytest.raises(ValueError, match='no image is left'):
+            DATASETS.build(cfg)
+        return
+    dataset = DATASETS.build(cfg)
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    assert [info['img_id'] for info in infos] == kept
+    objects = {info['img_id']: info['instances'] for info in infos}
+    assert [(o['bbox'], o['bbox_label'], o['ignore_flag']) for o in objects['c']] == [
+        ([1, 2, 9, 11], 0, 0)
+    ]
+    if 'b' in objects:
+        assert [(o['bbox_label'], o['ignore_flag']) for o in objects['b']] == [(-1, 1)]
+
+
 def test_crowdhuman_ignores_what_is_marked(tmp_path, monkeypatch):
     cfg, _, _ = load('crowdhuman', tmp_path, monkeypatch)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)

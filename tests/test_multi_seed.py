@@ -1,6 +1,7 @@
 """One pass for many seeds, and the rows that it leaves."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -162,11 +163,17 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     metrics = run.test()
     assert len(run.test_loop.cases) == 1 and calls
     assert metrics['seed0_step1/coco/bbox_mAP'] == pytest.approx(first['coco/bbox_mAP'], abs=1e-12)
+    rows = Ledger(path).read()
+    Ledger(path).append([replace(rows[0], AP=12.5, APs=None)], force=True)
     before = path.read_text()
     run = runner(data, checkpoint, tmp_path, [ledger_hook(path)], eval_seeds=[0, 1])
     run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
-    run.test()
+    metrics = run.test()
     assert path.read_text() == before
+    # as COCO's evaluation has it: from 0 to 1, and -1 for what there is not
+    assert metrics['seed0_step1/coco/bbox_mAP'] == 0.125
+    assert metrics['seed0_step1/coco/bbox_mAP_s'] == -1
+    Ledger(path).append([rows[0]], force=True)
     # not the same: another precision; again on purpose: force
     runner(data, checkpoint, tmp_path, [ledger_hook(path)], precision='bf16').test()
     assert [r.precision for r in Ledger(path).read()] == ['fp32', 'fp32', 'bf16']
