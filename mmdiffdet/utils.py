@@ -30,6 +30,11 @@ def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def printable(text: str) -> str:
+    """The text on one line: control characters and line breaks as escapes."""
+    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 @contextmanager
 def quiet_import() -> Iterator[None]:
     """For MMDetection, which tells of optional packages that nobody asked for

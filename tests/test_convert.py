@@ -4,6 +4,7 @@ import pickle
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,3 +381,40 @@ def test_distillation_options_become_the_hook(tmp_path):
     assert 'custom_hooks' not in alone.config
     assert f'{name}TOPK' in alone.unknown
     assert f'{name}BOX_WEIGHT' not in alone.unknown
+
+
+CODE = 'open(chr(119), chr(119))'  # leaves a file named w
+
+
+@pytest.mark.parametrize(
+    'yaml',
+    [
+        'MODEL:\n  "EVIL\\n{code}\\n#": 3\n',
+        'MODEL:\n  "EVIL\\r{code}\\r#": 3\n',
+        'SOLVER:\n  OPTIMIZER: "x\\n{code}\\n"\n',
+        'MODEL:\n  WEIGHTS: "a\\n{code}\\n"\n',
+        'OUTPUT_DIR: "a\\u2028{code}\\n\\"\\n{code}\\n#"\n',
+        'OUTPUT_DIR: \'"""\n{code}\n"""\'\n',
+        'DATASETS:\n  TRAIN: ("a\\n{code}\\n",)\n',
+    ],
+)
+def test_nothing_of_a_yaml_becomes_code(yaml, tmp_path, monkeypatch):
+    """Neither of its keys nor of its values, in comments or strings."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'x.yaml').write_text(yaml.replace('{code}', CODE))
+    result = convert_config(read_yaml(tmp_path / 'x.yaml'), tmp_path / 'x.py')
+    # a file's name is somebody else's text, too
+    (tmp_path / 'x.py').write_text(dump(result, Path(f'a\n{CODE}\n.yaml')))
+    Config.fromfile(tmp_path / 'x.py')
+    assert CODE in (tmp_path / 'x.py').read_text()
+    assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize(
+    'value', ["{{$NOPE:'+open('was_run','w').name+'}}", '{{_base_.model}}', '{{ fileDirname }}']
+)
+def test_what_mmengine_would_replace_is_refused(value, tmp_path):
+    (tmp_path / 'x.yaml').write_text(f'OUTPUT_DIR: "{value}"\n')
+    result = convert_config(read_yaml(tmp_path / 'x.yaml'), tmp_path / 'x.py')
+    with pytest.raises(ValueError, match='work_dir.*MMEngine replaces'):
+        dump(result, tmp_path / 'x.yaml')

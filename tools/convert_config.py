@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mmdiffdet.convert.detectron2_config import convert_config, dump, read_yaml
-from mmdiffdet.utils import atomic_path
+from mmdiffdet.utils import atomic_path, printable
 
 
 def main() -> int:
@@ -25,16 +25,17 @@ def main() -> int:
         parser.error(f'{args.dst}: a config file ends in .py')
     try:
         result = convert_config(read_yaml(args.src), args.dst)
+        text = dump(result, args.src)
     except (FileNotFoundError, ValueError) as error:
         print(f'{args.src}: {error}', file=sys.stderr)
         return 1
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.dst) as path:
-        path.write_text(dump(result, args.src))
+        path.write_text(text)
     for name, why in sorted(result.unknown.items()):
-        print(f'not converted: {name} ({why})')
+        print(printable(f'not converted: {name} ({why})'))
     for note in result.notes:
-        print(f'to do: {note}')
+        print(printable(f'to do: {note}'))
     print(f'wrote {args.dst}')
     return 0
 

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from ..datasets.from_file import extra_coco_datasets
 from ..paths import CONFIGS
+from ..utils import printable
 from .detectron2_model import model_config
 from .detectron2_options import OPTIONS, sections
 
@@ -158,11 +159,24 @@ def dump(result: ConvertedConfig, source: Path) -> str:
     Args:
         result (ConvertedConfig): From :func:`convert_config`.
         source (Path): The YAML, to be named.
+
+    Raises:
+        ValueError: If a value has ``{{``, in place of which MMEngine would
+            put other text when it reads the file.
     """
-    lines = [f'# From {source.name}']
-    lines += [f'# Not converted: {k} ({why})' for k, why in sorted(result.unknown.items())]
-    lines += [f'# To do: {note}' for note in result.notes]
-    return '\n'.join(lines) + '\n' + Config(result.config).pretty_text
+    lines = [f'From {source.name}']
+    lines += [f'Not converted: {k} ({why})' for k, why in sorted(result.unknown.items())]
+    lines += [f'To do: {note}' for note in result.notes]
+    # a config is a program: what the YAML says stays within its comment
+    comment = ''.join(f'# {printable(line)}\n' for line in lines)
+    text = Config(result.config).pretty_text
+    for line in text.splitlines():
+        if '{{' in line:
+            raise ValueError(
+                f'the value in {line.strip()!r} has {{{{, which MMEngine replaces in config '
+                'files; write it otherwise'
+            )
+    return comment + text
 
 
 def _equal(value: Any, default: Any) -> bool:
