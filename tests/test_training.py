@@ -5,7 +5,7 @@ import json
 import pickle
 import random
 import warnings
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
 from tiny import build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file, precision
@@ -132,6 +134,43 @@ def test_weights_alone_are_a_checkpoint(data, tmp_path, suffix):
 class _Evil:
     def __reduce__(self):
         return print, ('executed',)
+
+
+@pytest.mark.parametrize(
+    'address, models',
+    [
+        ('torchvision://x', 'get_torchvision_models'),
+        ('modelzoo://x', 'get_torchvision_models'),
+        ('mmcls://x', 'get_mmcls_models'),
+        ('openmmlab://x', 'get_external_models'),
+        ('open-mmlab://x', 'get_external_models'),
+        ('s3://x', None),
+        ('petrel://x', None),
+    ],
+)
+def test_no_scheme_of_mmengine_executes_a_pickle(address, models, tmp_path, monkeypatch, capsys):
+    """Whichever list of addresses or storage it goes through."""
+    weights = dict(state_dict={'backbone.a': torch.ones(1)})
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    for name, content in (('good', weights), ('evil', dict(state_dict={}, meta=_Evil()))):
+        path = tmp_path / f'{name}.pth'
+        torch.save(content, path)
+        place = path.name if models == 'get_external_models' else path.as_uri()
+        if models:
+            monkeypatch.setattr(mmengine_checkpoint, models, lambda place=place: dict(x=place))
+        else:
+            storage = Mock(get=lambda _, path=path: path.read_bytes())
+            monkeypatch.setattr(
+                mmengine_checkpoint, 'get_file_backend', lambda *_, s=storage, **__: s
+            )
+        if name == 'good':
+            found = CheckpointLoader.load_checkpoint(address)['state_dict']
+            assert [*found.values()] == [1]
+        else:
+            with pytest.raises(ValueError, match='holds more than weights'):
+                CheckpointLoader.load_checkpoint(address)
+    assert 'executed' not in capsys.readouterr().out
 
 
 def test_a_strangers_pickle_is_not_executed(tmp_path, capsys):

@@ -1,20 +1,23 @@
 """Reading checkpoints without running what is in them.
 
-Importing this module makes mmengine read local files and downloads through
-it: mmengine itself falls back to full unpickling.
+Importing this module makes mmengine read local files and downloads of every
+scheme (``https://``, ``torchvision://``, ``openmmlab://``, ``s3://``, ...)
+through it: mmengine itself falls back to full unpickling.
 """
 
 import json
 import os
 import pickle
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 import numpy as np
 import safetensors.torch
 import torch
 from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 
@@ -39,6 +42,24 @@ _SAFE_GLOBALS = [
 ]
 
 
+@contextmanager
+def _weights_only(what: object) -> Iterator[None]:
+    """Allow what mmengine saves besides tensors; errors name ``what``."""
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            yield
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'checkpoint {what} holds more than weights and was not opened '
+            f'({str(error).splitlines()[0]}). A file of Detectron2 goes '
+            'through tools/convert_checkpoint.py'
+        ) from error
+    except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f'checkpoint {what} cannot be read: it is damaged or not a checkpoint ({error})'
+        ) from error
+
+
 def load_checkpoint_file(
     filename: Union[str, os.PathLike], map_location: Optional[Any] = 'cpu'
 ) -> Dict[str, Any]:
@@ -58,34 +79,39 @@ def load_checkpoint_file(
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
-    try:
+    with _weights_only(path):
         if path.suffix == '.safetensors':
             device = map_location if isinstance(map_location, str) else 'cpu'
             with safetensors.safe_open(path, 'pt', device) as file:
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))
                 return dict(meta=meta, state_dict={k: file.get_tensor(k) for k in file.keys()})
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            return torch.load(path, map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f'checkpoint {path} holds more than weights and was not opened '
-            f'({str(error).splitlines()[0]}). A file of Detectron2 goes '
-            'through tools/convert_checkpoint.py'
-        ) from error
-    except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f'checkpoint {path} cannot be read: it is damaged or not a checkpoint ({error})'
-        ) from error
+        return torch.load(path, map_location, weights_only=True)
 
 
-def _load_from_url(url: str, map_location: Optional[Any] = None) -> Dict[str, Any]:
+def _load_downloaded(file: Any, map_location: Optional[Any] = None) -> Dict[str, Any]:
+    with _weights_only(f'that was downloaded ({file})'):
+        return torch.load(file, map_location, weights_only=True)
+
+
+def _load_from_url(
+    url: str, map_location: Optional[Any] = None, model_dir: Optional[str] = None
+) -> Dict[str, Any]:
     """Download once a node, then read as weights only."""
-    load = torch.hub.load_state_dict_from_url
+
+    def load() -> Dict[str, Any]:
+        with _weights_only(url):
+            return torch.hub.load_state_dict_from_url(
+                url, model_dir, map_location, weights_only=True
+            )
+
     if get_dist_info()[0] == 0:
-        load(url, map_location=map_location, weights_only=True)
+        load()
     barrier()
-    return load(url, map_location=map_location, weights_only=True)
+    return load()
 
 
 CheckpointLoader.register_scheme('', load_checkpoint_file, force=True)
 CheckpointLoader.register_scheme(('http://', 'https://'), _load_from_url, force=True)
+# what all other schemes of mmengine read through, whichever there are
+mmengine_checkpoint.load_from_http = _load_from_url
+mmengine_checkpoint._safe_torch_load = _load_downloaded
