@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from mmdiffdet.models.roi_gather import _Gather, _taps
+from mmdiffdet.ops_finder import compiled
 from mmdiffdet.registry import MODELS
 
 STRIDES = [4, 8, 16, 32]
+pytestmark = pytest.mark.skipif(
+    not compiled(), reason='RoIAlign of MMCV is not compiled; what stands in is the gather itself'
+)
 
 
 def extractors():

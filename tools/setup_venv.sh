@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # tools/setup_venv.sh: create .venv with all that mmdiffdet needs.
 # Each finished step leaves a mark in .venv, so that a run that was stopped
-# goes on where it was. PYTHON names another interpreter than python3.
+# goes on where it was. PYTHON names another interpreter than python3;
+# OPERATORS=1 compiles MMCV's operators, which takes a C++ compiler and 10 to 15
+# minutes on 2 cores, and is for those who use operators that are not ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -52,10 +54,17 @@ step torch 'PyTorch (a minute, more with a slow connection)' \
     "${pip[@]}" torch==2.13.0 numpy==2.2.6
 step build 'build tools' \
     "${pip[@]}" setuptools wheel ninja packaging psutil
-# without the operators' C++ sources in reach of another compiler's defaults:
-# no debug symbols and light optimisation build in three quarters of the time
-step mmcv 'mmcv, compiled from source: 10 to 15 minutes on 2 cores, once' \
-    env CFLAGS='-g0 -O1' "${pip[@]}" --no-build-isolation onedl-mmcv==2.3.6
+if [ -n "${OPERATORS:-}" ]; then
+    # no debug symbols and light optimisation build in three quarters of the time
+    step operators 'mmcv, compiled from source: 10 to 15 minutes on 2 cores, once' \
+        env CFLAGS='-g0 -O1' "${pip[@]}" --no-build-isolation --no-cache-dir \
+        --force-reinstall --no-deps onedl-mmcv==2.3.6
+elif [ ! -e "$marks/operators" ]; then
+    # where its set-up does not find PyTorch, MMCV builds without operators;
+    # mmdiffdet/ops.py stands in for those that are called
+    step mmcv 'mmcv, without compiled operators' \
+        "${pip[@]}" --no-cache-dir onedl-mmcv==2.3.6
+fi
 # again when what setup.py asks for has changed
 step "project-$(cksum <setup.py | cut -d' ' -f1)" 'MMDetection, Diffusers and mmdiffdet (2 minutes)' \
     "${pip[@]}" --no-build-isolation -e '.[test,lint]'

@@ -1,0 +1,36 @@
+"""Let MMCV be imported where its operators were not compiled."""
+
+import importlib
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any, Optional
+
+EXTENSION = 'mmcv._ext'
+
+
+class OperatorFinder(MetaPathFinder):
+    """Finds :mod:`mmdiffdet.ops` under the name of MMCV's extension.
+
+    It is asked last, so that a compiled extension is what Python finds.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        """What stands in for ``mmcv._ext``; None for other modules."""
+        if name != EXTENSION:
+            return None
+        return importlib.util.spec_from_file_location(name, Path(__file__).with_name('ops.py'))
+
+
+def compiled() -> bool:
+    """Whether MMCV's own operators are there."""
+    extension = importlib.import_module(EXTENSION)
+    return Path(extension.__file__).name != 'ops.py'
+
+
+def find_operators() -> None:
+    """Have ``import mmcv._ext`` succeed; again does nothing."""
+    if not any(isinstance(finder, OperatorFinder) for finder in sys.meta_path):
+        sys.meta_path.append(OperatorFinder())
