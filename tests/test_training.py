@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import random
+import runpy
 import warnings
 from unittest.mock import Mock, patch
 
@@ -16,9 +17,10 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
-from tiny import build, runner_config, tiny_config, write_coco
+from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file, precision
+from mmdiffdet.engine.checkpoint import load_weights
 from mmdiffdet.engine.part_hooks import GeometryWarmupHook
 from mmdiffdet.engine.part_optim import parts_of
 from mmdiffdet.engine.trainer import use_amp
@@ -531,3 +533,32 @@ def test_bfloat16_without_instructions_is_told_once(monkeypatch):
         assert told.call_count == (not there)
     assert 'Leave out --amp' in told.call_args.args[0]
     precision.warn_if_emulated.cache_clear()
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_weight_that_is_not_finite_stops_everybody(value, data, tmp_path):
+    """Testing, starting from it, giving it away: none goes on with AP 0."""
+    model = build(tiny_config())
+    weights = model.state_dict()
+    weights['bbox_head.head_series.1.norm2.weight'][3] = value
+    path = tmp_path / 'diverged.pth'
+    torch.save(dict(state_dict=weights), path)
+    message = r'diverged.pth: 1 weights are not finite .bbox_head.head_series.1.norm2.weight'
+    for run in ('train', 'test'):
+        cfg = runner_config(data, tmp_path / run)
+        cfg.load_from = str(path)
+        cfg.experiment_name = f'{tmp_path.name}_{run}'
+        with pytest.raises(ValueError, match=message):
+            getattr(Runner.from_cfg(cfg), run)()
+    with pytest.raises(ValueError, match=message):
+        load_weights(model, path, 'no way out')
+    finalize = runpy.run_path(str(ROOT / 'tools/finalize_checkpoint.py'))['finalize']
+    with pytest.raises(ValueError, match=message):
+        finalize(path, tmp_path / 'given.safetensors')
+    assert not (tmp_path / 'given.safetensors').exists()
+
+
+def test_may_start_fresh_is_a_list():
+    """Text would be taken letter by letter, and the guard be off."""
+    with pytest.raises(ValueError, match=r"e.g. \['neck'\]"):
+        HOOKS.build(dict(type='CheckpointGuardHook', may_start_fresh='neck'))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.engine.checkpoint import check_finite
 from mmdiffdet.ledger import sha256_of_file
 from mmdiffdet.utils import atomic_path
 
@@ -65,6 +66,7 @@ def finalize(src: Path, dst: Path, ema: bool = False) -> str:
         raise ValueError(f'must end in .pth or .safetensors, got {dst}')
     checkpoint = load_checkpoint_file(src)
     weights = {k: v.contiguous() for k, v in weights_of(checkpoint, ema).items()}
+    check_finite(weights, src)
     meta = {k: v for k, v in (checkpoint.get('meta') or {}).items() if k in _KEPT}
     meta['weights'] = 'ema' if 'ema_state_dict' in checkpoint else 'last'
     meta.setdefault('exp_name', f'{src.resolve().parent.name}@{src.stem}')

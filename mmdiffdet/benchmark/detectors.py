@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
-from ..engine.checkpoint import load_checkpoint_file
+from ..engine.checkpoint import load_weights
 from ..models.detector import DiffusionDet
 from ..models.dynamic_conv import DynamicConv
 from ..models.head import DiffusionDetHead
@@ -159,13 +159,7 @@ def build_pair(
     ours = MODELS.build(model)
     ours.init_weights()
     if checkpoint is not None:
-        weights = load_checkpoint_file(checkpoint)
-        try:
-            ours.load_state_dict(weights.get('state_dict', weights))
-        except RuntimeError as error:
-            raise ValueError(
-                f'{checkpoint} is of another model than {cfg.filename}: {error}'
-            ) from error
+        load_weights(ours, checkpoint, f'{cfg.filename} does not describe it')
     pair = dict(ours=ours)
     if other is not None:
         pair['reference'] = MODELS.build(other)

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
-from ..engine.checkpoint import load_checkpoint_file
+from ..engine.checkpoint import load_weights
 from ..engine.precision import PRECISIONS, check_precision, in_precision
 from ..models.detector import DiffusionDet
 from ..registry import MODELS
@@ -68,22 +68,7 @@ class Teacher:
                 )
         with torch.random.fork_rng(devices=[]):
             model = MODELS.build(cfg)
-        weights = load_checkpoint_file(checkpoint)
-        weights = weights.get('state_dict', weights)
-        try:
-            result = model.load_state_dict(weights, strict=False)
-        except RuntimeError as error:  # of another shape
-            raise ValueError(
-                f'teacher {checkpoint} is of another model: {error}; name its '
-                'config in teacher.config'
-            ) from error
-        if result.missing_keys or result.unexpected_keys:
-            raise ValueError(
-                f'teacher {checkpoint} is of another model: missing '
-                f'{result.missing_keys[:5]}, left over '
-                f'{result.unexpected_keys[:5]}; name its config in '
-                'teacher.config'
-            )
+        load_weights(model, checkpoint, 'name its config in teacher.config')
         return cls(model, precision)
 
     def compare(self, student: DiffusionDet) -> None:

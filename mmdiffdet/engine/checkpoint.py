@@ -10,7 +10,7 @@ import os
 import pickle
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Union
 
 import numpy as np
 import safetensors.torch
@@ -19,6 +19,7 @@ from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
 
 
 def _getattr_of_history(obj: Any, name: str) -> Any:
@@ -86,6 +87,54 @@ def load_checkpoint_file(
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))
                 return dict(meta=meta, state_dict={k: file.get_tensor(k) for k in file.keys()})
         return torch.load(path, map_location, weights_only=True)
+
+
+def check_finite(weights: Mapping[str, Any], what: object) -> None:
+    """Raise ValueError if a weight is NaN or infinite; names the first ones.
+
+    Args:
+        weights (Mapping[str, Any]): Tensors by name; other values pass.
+        what (object): The checkpoint.
+    """
+    bad = [
+        name
+        for name, value in weights.items()
+        if torch.is_tensor(value) and value.is_floating_point() and not value.isfinite().all()
+    ]
+    if bad:
+        raise ValueError(
+            f'checkpoint {what}: {len(bad)} weights are not finite ({", ".join(bad[:3])}'
+            f'{", ..." if len(bad) > 3 else ""}); its training diverged, or the file is damaged. '
+            'Use an earlier one'
+        )
+
+
+def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: str) -> None:
+    """Load a checkpoint's weights into a model, all of them.
+
+    Args:
+        model (Module): To be filled.
+        filename (str | os.PathLike): ``.pth`` or ``.safetensors``.
+        way_out (str): What to do if it is of another model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, a weight is not finite, or its
+            names and shapes are not those of the model.
+    """
+    content = load_checkpoint_file(filename)
+    weights = content.get('state_dict', content)
+    check_finite(weights, filename)
+    problem = ''
+    try:
+        result = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # of another shape
+        problem = str(error)
+    else:
+        if result.missing_keys or result.unexpected_keys:
+            problem = f'missing {result.missing_keys[:5]}, left over {result.unexpected_keys[:5]}'
+    if problem:
+        raise ValueError(f'checkpoint {filename} is of another model: {problem}; {way_out}')
 
 
 def _load_downloaded(file: Any, map_location: Optional[Any] = None) -> Dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import (
 )
 
 from ..registry import HOOKS
+from .checkpoint import check_finite
 from .unwrap import unwrap
 
 
@@ -29,11 +30,20 @@ class CheckpointGuardHook(Hook):
     Args:
         may_start_fresh (Sequence[str]): Regular expressions, searched for in
             names. Defaults to the optional parts of a stage.
+
+    Raises:
+        ValueError: If ``may_start_fresh`` is text, or (when a checkpoint is
+            loaded) a weight is NaN or infinite or does not fit.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self, may_start_fresh: Sequence[str] = (r'_parts\.',)) -> None:
+        if isinstance(may_start_fresh, str):
+            raise ValueError(
+                'CheckpointGuardHook: may_start_fresh must be a list of regular expressions, '
+                f'e.g. [{may_start_fresh!r}], got text'
+            )
         self.may_start_fresh = tuple(may_start_fresh)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
@@ -44,6 +54,8 @@ class CheckpointGuardHook(Hook):
         """
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', k): v for k, v in weights.items()}
+        source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        check_finite(weights, source)
         expected = _weights_of(runner.model)
         # mmengine builds the train loop before it loads, the test loop alone
         # leaves its config
@@ -69,7 +81,6 @@ class CheckpointGuardHook(Hook):
             else:
                 problems.append(f'left over {name}')
         if problems:
-            source = runner._load_from or find_latest_checkpoint(runner.work_dir)
             shown = '\n  '.join(problems[:8])
             more = len(problems) - 8
             raise ValueError(

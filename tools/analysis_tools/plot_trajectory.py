@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from mmdiffdet.engine.checkpoint import load_checkpoint_file
+from mmdiffdet.engine.checkpoint import load_weights
 from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.registry import DATASETS, MODELS
 from mmdiffdet.visualization import plot_trajectory, record_trajectory
@@ -36,8 +36,7 @@ def main() -> None:
     cfg.model.backbone.init_cfg = None
     init_default_scope('mmdiffdet')
     model = MODELS.build(cfg.model)
-    weights = load_checkpoint_file(args.checkpoint)
-    model.load_state_dict(weights.get('state_dict', weights))
+    load_weights(model, args.checkpoint, f'{args.config} does not describe it')
     model.to(args.device).eval()
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     data = pseudo_collate([dataset[args.image_index]])
