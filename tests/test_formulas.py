@@ -300,3 +300,29 @@ def test_defaults_of_the_detector():
         max_per_img=-1,
     )
     assert isinstance(model, DiffusionDet) and not model._backbone_frozen
+
+
+def test_a_stage_has_the_size_of_its_rois():
+    config = tiny_config().bbox_head
+    config.roi_extractor.output_size = 5
+    for extractor in (
+        config.roi_extractor,
+        dict(
+            type='mmdet.SingleRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=5, sampling_ratio=2),
+            out_channels=16,
+            featmap_strides=[4, 8, 16, 32],
+        ),
+    ):
+        head = MODELS.build({**config, 'roi_extractor': extractor})
+        assert head.head_series[0].inst_interact.out_layer.in_features == 25 * 16
+    config.stage.roi_size = 7
+    with pytest.raises(ValueError, match='roi_size is 7, roi_extractor gives 5'):
+        MODELS.build(config)
+
+
+def test_finest_scale_is_the_side_at_the_border_of_levels():
+    boxes = torch.tensor([[0.0, 0, 55, 55], [0, 0, 57, 57], [0, 0, 113, 113]])
+    for scale, levels in ((56, [0, 0, 1]), (28, [0, 1, 2]), (112, [0, 0, 0])):
+        extractor = GatherRoIExtractor(1, [4, 8, 16], finest_scale=scale)
+        assert extractor._levels(boxes, 3).tolist() == levels

@@ -34,6 +34,13 @@ def reset_by_name(module: nn.Module, seed: int) -> None:
                     nn.init.xavier_uniform_(parameter)
 
 
+def _output_size(roi_extractor: nn.Module) -> int:
+    """Bins along a side of a RoI, of our extractor or one of MMDetection."""
+    if hasattr(roi_extractor, 'output_size'):
+        return roi_extractor.output_size
+    return roi_extractor.roi_layers[0].output_size[0]
+
+
 @MODELS.register_module()
 class DiffusionDetHead(BaseModule):
     """Stages that refine noisy boxes, each with its own weights.
@@ -44,9 +51,13 @@ class DiffusionDetHead(BaseModule):
         num_classes (int): K.
         feat_channels (int): d, also the channels of the feature maps.
         num_stages (int): Stages of the cascade.
-        stage (dict): Config of a stage, e.g. ``DiffusionDetStage``.
+        stage (dict): Config of a stage, e.g. ``DiffusionDetStage``; its
+            ``roi_size`` is the extractor's unless it is given.
         roi_extractor (dict): ``GatherRoIExtractor`` or an extractor of
             MMDetection.
+
+    Raises:
+        ValueError: If ``stage.roi_size`` is not the extractor's.
     """
 
     def __init__(
@@ -64,6 +75,13 @@ class DiffusionDetHead(BaseModule):
         self.num_classes = num_classes
         with torch.random.fork_rng(devices=[]):
             self.roi_extractor = MODELS.build(roi_extractor)
+            stage = dict(stage)
+            size = _output_size(self.roi_extractor)
+            if stage.setdefault('roi_size', size) != size:
+                raise ValueError(
+                    f'model.bbox_head.stage.roi_size is {stage["roi_size"]}, roi_extractor gives '
+                    f'{size} bins a side (output_size); leave roi_size out'
+                )
             self.time_mlp = nn.Sequential(
                 Timesteps(d, flip_sin_to_cos=False, downscale_freq_shift=1),
                 nn.Linear(d, 4 * d),
