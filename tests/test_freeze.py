@@ -271,7 +271,9 @@ def test_tools(frozen: Path) -> None:
     again = run(*command)
     assert again.returncode == 1 and 'choose another name' in again.stderr
     _flip(root / 'new/mine/configs/000.py')
-    bad = run('verify', root / 'new/mine', '--rerun', 1)
+    asked = run('verify', root / 'new/mine', '--rerun', 1)
+    assert asked.returncode == 2 and 'read them, then add --trust' in asked.stderr
+    bad = run('verify', root / 'new/mine', '--rerun', 1, '--trust')
     assert bad.returncode == 1
     assert '000.py has changed' in bad.stderr
     assert 'nothing was rerun' in bad.stderr

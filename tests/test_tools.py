@@ -346,7 +346,7 @@ def test_numbers_from_test_to_verify(lab):
     table = python('summarize.py', ledger, '--format', 'tsv').stdout
     assert 'work@iter_2' in table and len(table.splitlines()) >= 3
     python('freeze.py', lab / 'frozen', '--rows', ledger)
-    good = python('verify.py', lab / 'frozen', '--rerun', '1')
+    good = python('verify.py', lab / 'frozen', '--rerun', '1', '--trust')
     assert '1 reruns' in good.stdout
     runs = next((lab / 'frozen').glob('runs*'))
     text = runs.read_text()

@@ -1,12 +1,13 @@
 """Check the evidence of a result.
 
-    python tools/verify.py FOLDER [--rerun N] [--checkpoints DIR]
+    python tools/verify.py FOLDER [--rerun N --trust] [--checkpoints DIR]
         [--digest SHA256] [--tolerance 0.1]
 
 Checks the hash of every file and checkpoint and recomputes the manifest from
 the runs. --rerun tests N rows again with tools/test.py: the metrics must be
 equal to the last digit on the same device and versions, within the tolerance
-elsewhere. --digest is what tools/freeze.py printed. Exit status 1 if anything
+elsewhere. A config of MMEngine is a program: --rerun executes those of the
+folder, so it asks for --trust, once you have read them. --digest is what tools/freeze.py printed. Exit status 1 if anything
 does not agree.
 """
 
@@ -23,12 +24,20 @@ def main() -> int:
     )
     parser.add_argument('folder', type=Path)
     parser.add_argument('--rerun', type=int, default=0, metavar='N')
+    parser.add_argument(
+        '--trust', action='store_true', help='let the configs of the folder be executed'
+    )
     parser.add_argument('--checkpoints', type=Path, help='folder that holds them now')
     parser.add_argument('--digest', help='that the folder must have')
     parser.add_argument('--tolerance', type=float, default=0.1, help='AP points')
     args = parser.parse_args()
     if args.rerun < 0 or args.tolerance < 0:
         parser.error('--rerun and --tolerance must not be negative')
+    if args.rerun and not args.trust:
+        parser.error(
+            f'--rerun executes the config files in {args.folder}/configs, which are programs; '
+            'read them, then add --trust'
+        )
     test = Path(__file__).with_name('test.py')
     try:
         result = verify(
