@@ -338,6 +338,8 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
     cfg['metainfo']['classes'] += ('grey',)
     content = json.loads((folder / 'train.json').read_text())
     content['categories'].append(dict(id=4, name='grey'))
+    content['images'].append(dict(content['images'][0], id=50))
+    content['annotations'].append(dict(content['annotations'][0], id=98, image_id=50))
     (folder / 'train.json').write_text(json.dumps(content))
     (folder / 'images/3.png').write_bytes(b'no image')
     cv2.imwrite(str(folder / 'images/4.png'), np.zeros((20, 30, 3), np.uint8))
@@ -364,11 +366,12 @@ def test_check_dataset_finds_what_is_wrong(tmp_path, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert end.value.code == 1
     for line in (
-        '6 images, 7 objects, 0 ignored',
+        '7 images, 8 objects, 0 ignored',
         'ERROR: unreadable image: 1 (3.png',
         'ERROR: image of another size than annotated: 1 (4.png: 30x20 instead of 64x48)',
         'warning: box out of the image: 1 (1.png [40',
         'warning: box that stands twice: 1 (2.png',
+        'warning: image that stands twice: 1 (0.png)',
         'warning: image with more objects than proposals (1; raise '
         'num_proposals of model.train_cfg and model.test_cfg): 1 '
         '(2.png: 2)',

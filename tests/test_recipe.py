@@ -13,12 +13,12 @@ import pytest
 import torch
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
-from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.engine import command, load_checkpoint_file
 from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.provenance import finished
 from mmdiffdet.engine.recipe import STAGES, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
-from mmdiffdet.engine.trainer import training_lock
+from mmdiffdet.engine.trainer import training_lock, use_amp
 
 D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
 CHAIN = ['baseline', 'warmstart', '20to1']
@@ -280,3 +280,43 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
     pieces = load_checkpoint_file('work_dirs/mini_20to1_seed0/iter_8.pth')
     for key, value in whole['state_dict'].items():
         assert torch.equal(value, pieces['state_dict'][key]), key
+
+
+def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path):
+    log = tmp_path / 'sub/x.log'
+    script = 'import sys; [print(f"line {i}") for i in range(20)]; sys.exit(3)'
+    seen = []
+    with pytest.raises(RuntimeError, match='all output is in') as error:
+        command.run([sys.executable, '-c', script], log, seen.append, r'line \d*5$')
+    shown = str(error.value).splitlines()
+    assert [line for line in shown if line.startswith('line')] == [
+        f'line {i}' for i in range(8, 20)
+    ]
+    assert seen == ['line 5', 'line 15']
+    assert log.read_text().count('line') == 20 + 1  # and the command itself
+
+
+@pytest.mark.parametrize(
+    'gpu, bf16, wrapper, precision',
+    [
+        (False, False, 'PartBf16OptimWrapper', 'bf16'),
+        (True, True, 'PartAmpOptimWrapper', 'bf16'),
+        (True, False, 'PartAmpOptimWrapper', None),
+    ],
+)
+def test_mixed_precision_of_a_machine(gpu, bf16, wrapper, precision, monkeypatch):
+    """And of the teacher, where bfloat16 is there and it names none."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: bf16)
+    cfg = read_config('configs/demo/demo_20to1.py', 0)
+    use_amp(cfg, True)
+    assert cfg.optim_wrapper.type == wrapper
+    assert ('loss_scale' in cfg.optim_wrapper) == gpu
+    assert cfg.custom_hooks[0].teacher.get('precision') == precision
+    cfg = read_config('configs/demo/demo_20to1.py', 0)
+    cfg.custom_hooks[0].teacher.precision = 'fp32'
+    use_amp(cfg, True)
+    assert cfg.custom_hooks[0].teacher.precision == 'fp32'
+    cfg = read_config('configs/demo/demo_20to1.py', 0)
+    use_amp(cfg, False)
+    assert cfg.optim_wrapper.type == 'PartOptimWrapper'
