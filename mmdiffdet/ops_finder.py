@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import warnings
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -31,6 +32,17 @@ def compiled() -> bool:
 
 
 def find_operators() -> None:
-    """Have ``import mmcv._ext`` succeed; again does nothing."""
-    if not any(isinstance(finder, OperatorFinder) for finder in sys.meta_path):
-        sys.meta_path.append(OperatorFinder())
+    """Have ``import mmcv._ext`` succeed; again does nothing.
+
+    Warns if MMDetection was imported before: it has then put functions that
+    only raise in place of the operators.
+    """
+    if any(isinstance(finder, OperatorFinder) for finder in sys.meta_path):
+        return
+    if 'mmdet.models' in sys.modules and importlib.util.find_spec(EXTENSION) is None:
+        warnings.warn(
+            'MMCV has no compiled operators and mmdet was imported before mmdiffdet, so that '
+            'NMS and RoIAlign are missing: import mmdiffdet first',
+            stacklevel=3,
+        )
+    sys.meta_path.append(OperatorFinder())

@@ -4,6 +4,9 @@ import pytest
 import torch
 import yapf.yapflib.yapf_api
 
+# before any test module imports MMDetection, see mmdiffdet/ops_finder.py
+import mmdiffdet  # noqa: F401
+
 # tiny models gain nothing from threads, and lose much on a busy machine
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'  # and so do the commands that they start

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import warnings
 
+import mmdet.models  # noqa: F401
 import numpy as np
 import pytest
 import torch
@@ -188,3 +190,15 @@ def test_the_finder_answers_for_nothing_else():
     ops_finder.find_operators()  # once is enough
     assert sys.meta_path == before
     assert isinstance(before[-1], ops_finder.OperatorFinder) or ops_finder.compiled()
+
+
+def test_mmdetection_imported_before_is_told(monkeypatch):
+    others = [f for f in sys.meta_path if not isinstance(f, ops_finder.OperatorFinder)]
+    for spec in (object(), None):  # with compiled operators it does not matter
+        monkeypatch.setattr(sys, 'meta_path', list(others))
+        monkeypatch.setattr(ops_finder.importlib.util, 'find_spec', lambda name, s=spec: s)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter('always')
+            ops_finder.find_operators()
+        assert len(told) == (spec is None)
+    assert 'import mmdiffdet first' in str(told[0].message)
