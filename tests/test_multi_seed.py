@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -196,6 +197,17 @@ def test_the_config_of_a_run_gives_the_same_key(data, checkpoint, tmp_path):
     (again,) = Ledger(tmp_path / 'again.tsv').read()
     assert again.key == row.key
     assert again.metrics == row.metrics
+
+
+def test_no_path_of_the_machine_is_in_a_row(data, checkpoint, tmp_path, monkeypatch):
+    """Where the outputs are below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(tmp_path / 'l.tsv')])
+    run.test()
+    (row,) = Ledger('l.tsv').read()
+    assert not Path(row.out_dir).is_absolute()
+    assert Path(row.out_dir).resolve() == Path(run.log_dir).resolve()
+    assert Path(row.out_dir, 'config.py').is_file()
 
 
 def test_bad_loops(data, checkpoint, tmp_path):

@@ -177,7 +177,7 @@ class LedgerHook(Hook):
             mmdet=mmdet.__version__,
             diffusers=diffusers.__version__,
             mmdiffdet=__version__,
-            out_dir=runner.log_dir,
+            out_dir=_from_here(runner.log_dir),
         )
         self._model_cfg = runner.cfg.to_dict()
 
@@ -256,6 +256,12 @@ def experiment_of(checkpoint: str, name: Optional[str] = None) -> str:
         stem = osp.splitext(osp.basename(checkpoint))[0]
         name = f'{folder}@{stem}'
     return re.sub(r'_?seed\d+', '', name)
+
+
+def _from_here(path: str) -> str:
+    """Relative to the working directory where it is below it, as checkpoints are."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _keys(metrics: Dict[str, float]) -> Dict[str, str]:
