@@ -18,9 +18,10 @@ A and B. Repeated and contradicting rows are told on the error stream.
 import argparse
 import re
 import sys
+from typing import Iterable
 
 from mmdiffdet.ledger.comparison import compare
-from mmdiffdet.ledger.experiments import group, pool, select
+from mmdiffdet.ledger.experiments import Experiment, group, pool, select
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.report import (
@@ -70,6 +71,14 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def tell(problems: Iterable[str], *experiments: Experiment) -> None:
+    """Problems that name one of the experiments, on the error stream."""
+    names = {name for e in experiments for name in (e.label, *e.members)}
+    for problem in problems:
+        if names & set(re.split(r'[;,:]? ', problem)):
+            print(problem, file=sys.stderr)
+
+
 def main() -> int:
     args = parse_args()
     try:
@@ -89,18 +98,13 @@ def main() -> int:
         if args.compare:
             a, b = (select(experiments, name) for name in args.compare)
             print(render_comparison(compare(a, b, args.metric, args.across), args.format))
-            names = {a.label, *a.members, b.label, *b.members}
-            for problem in problems:
-                if names & set(re.split(r'[;,:]? ', problem)):
-                    print(problem, file=sys.stderr)
+            tell(problems, a, b)
             return 0
         if args.plan:
-            study = plan_study(
-                *(select(experiments, name) for name in args.plan),
-                metric=args.metric,
-                across=args.across,
-            )
+            chosen = [select(experiments, name) for name in args.plan]
+            study = plan_study(*chosen, metric=args.metric, across=args.across)
             print(render_study(study, args.format))
+            tell(problems, *chosen)
             return 0
         records = summary_records(experiments, results.stated, args.metric)
         print(render_summary(records, problems, args.metric, args.format))

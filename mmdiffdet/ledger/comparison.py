@@ -8,6 +8,7 @@ import numpy as np
 from .experiments import Experiment, describe
 from .pairing import sides_of, spread_of
 from .planning import MIN_UNITS, more_runs
+from .power import ALPHA
 from .problems import contradicts_itself
 from .protocol import PROTOCOL_FIELDS
 from .resampling import (
@@ -20,7 +21,6 @@ from .resampling import (
 )
 from .statistics import Summary, summarise
 
-ALPHA = 0.05
 FEW = 10
 """Below this many train seeds a bootstrap interval is clearly too narrow."""
 
@@ -165,9 +165,7 @@ def compare(
         spread,
         verdict,
         _scope(unit, counts),
-        'none needed'
-        if verdict != 'not distinguishable'
-        else more_runs(unit, sides, difference, spread, ALPHA),
+        'none needed' if verdict != 'not distinguishable' else more_runs(unit, sides, difference),
         notes,
     )
 

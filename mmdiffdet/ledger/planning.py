@@ -4,20 +4,16 @@ import math
 from bisect import bisect_left
 from typing import Callable, Dict, Optional, Sequence
 
-from scipy import optimize, stats
-
-from .resampling import Components, Groups
+from .power import needed_noncentrality
+from .resampling import Groups, components
 
 MAX_SEEDS = 1000
 MIN_UNITS = 3
 """With two replicates a t-test rests on nothing but its assumption."""
-POWER = 0.8
 PLANNED_SEEDS = (3, 4, 5, 6, 8, 10, 15, 20)
 
 
-def more_runs(
-    unit: str, sides: Sequence[Groups], difference: float, spread: Components, alpha: float
-) -> str:
+def more_runs(unit: str, sides: Sequence[Groups], difference: float) -> str:
     """About how many more runs would settle a comparison.
 
     From the two variance components: more train seeds against more eval
@@ -27,8 +23,6 @@ def more_runs(
         unit (str): ``train seed``, ``eval seed`` or ``none``.
         sides (Sequence[Groups]): Paired differences, or values of A and B.
         difference (float): That was found.
-        spread (Components): Variances.
-        alpha (float): Level of the test.
     """
     if unit == 'none':
         return (
@@ -40,30 +34,28 @@ def more_runs(
         return 'no number would settle a difference of zero'
     trains = min(len(side) for side in sides)
     evals = min(len(g) for side in sides for g in side)
-    inner = spread.evaluation or 0.0
-
-    def freedom(count: int) -> int:
-        return len(sides) * (count - 1)
-
+    paired = len(sides) == 1
+    parts = [components(side) for side in sides]
+    inner = None if any(c.evaluation is None for c in parts) else sum(c.evaluation for c in parts)
     if unit == 'eval seed':
-        needed = seeds_needed(difference, lambda n: inner / n, freedom, evals, alpha)
+        needed = seeds_needed(difference, lambda n: inner / n, paired, evals)
         return (
             _count(needed, evals, 'eval seed')
             + ' of these checkpoints; a claim on training needs more train '
             'seeds'
         )
     of_train = seeds_needed(
-        difference, lambda n: (spread.train + inner / evals) / n, freedom, trains, alpha
+        difference, lambda n: variance_of_difference(sides, evals) / n, paired, trains
     )
     text = f'{_count(of_train, trains, "train seed")} (x {evals} eval seeds)'
-    if spread.evaluation is None:
+    if inner is None:
         return text + '; the share of the eval seeds is unknown'
     of_eval = seeds_needed(
         difference,
-        lambda n: (spread.train + inner / n) / trains,
-        lambda n: freedom(trains),
+        lambda n: variance_of_difference(sides, n) / trains,
+        paired,
         evals,
-        alpha,
+        units=trains,
     )
     if of_eval is None or trains < MIN_UNITS:
         return text + '; more eval seeds alone would not settle it'
@@ -77,77 +69,76 @@ def _count(needed: Optional[int], there: int, what: str) -> str:
     return f'about {more} more {what}{"s" if more > 1 else ""}'
 
 
+def variance_of_difference(sides: Sequence[Groups], evals: int) -> float:
+    """Variance between train seeds of a difference of models' means.
+
+    Args:
+        sides (Sequence[Groups]): Paired differences, or values of A and B;
+            two train seeds at least.
+        evals (int): Eval seeds of each model. A side with one eval seed
+            cannot tell their share, which then counts as that of training.
+    """
+    parts = [components(side) for side in sides]
+    return sum(c.train + (c.evaluation or 0.0) / evals for c in parts)
+
+
 def seeds_needed(
     difference: float,
     variance: Callable[[int], float],
-    freedom: Callable[[int], float],
+    paired: bool,
     start: int,
-    alpha: float,
+    units: Optional[int] = None,
 ) -> Optional[int]:
-    """The number of seeds with which a t-test would settle it.
+    """The number of seeds with which the test that decides would settle it.
 
     Args:
         difference (float): The true one, as far as is known.
         variance (Callable): Of the mean difference, from the number of
             seeds.
-        freedom (Callable): Degrees of freedom, from the number of seeds.
+        paired (bool): Whether differences are tested, or two groups.
         start (int): The number that there is; 3 at least is the answer.
-        alpha (float): Level of the test.
+        units (int, optional): Replicates of the test, if the seeds in
+            question are not; 3 at least.
 
     Returns:
         int | None: The smallest number with 80 % power; None if even 1000
         are too few.
     """
+    if units is not None and units < MIN_UNITS:
+        return None
 
     def settles(count: int) -> bool:
         spread = math.sqrt(variance(count))
-        if spread == 0:
-            return difference != 0
-        df = freedom(count)
-        limit = stats.t.isf(alpha / 2, df)
-        return stats.nct.sf(limit, df, abs(difference) / spread) >= POWER
+        needed = needed_noncentrality(count if units is None else units, paired)
+        return abs(difference) >= needed * spread if spread else difference != 0
 
-    counts = range(max(start, MIN_UNITS), MAX_SEEDS + 1)
-    # power grows with the number of seeds
+    first = max(start, MIN_UNITS)
+    # where another test begins to decide power may fall; later it only grows
+    for count in range(first, min(first + 8, MAX_SEEDS + 1)):
+        if settles(count):
+            return count
+    counts = range(first + 8, MAX_SEEDS + 1)
     found = bisect_left(counts, True, key=settles)
     return counts[found] if found < len(counts) else None
 
 
-def smallest_difference(variance: float, freedom: int, alpha: float = 0.05) -> float:
-    """The true difference that a t-test would find with 80 % power.
-
-    Args:
-        variance (float): Of the mean difference.
-        freedom (int): Degrees of freedom of that variance, at least 1.
-        alpha (float): Level of the two-sided test.
-    """
-    limit = stats.t.isf(alpha / 2, freedom)
-
-    def lacking(noncentrality: float) -> float:
-        return stats.nct.sf(limit, freedom, noncentrality) - POWER
-
-    return math.sqrt(variance) * optimize.brentq(lacking, 0, 3 * limit + 10)
-
-
 def detectable(
-    sides: Sequence[Groups], spread: Components, alpha: float, counts: Sequence[int] = PLANNED_SEEDS
+    sides: Sequence[Groups], evals: int, counts: Sequence[int] = PLANNED_SEEDS
 ) -> Dict[int, float]:
     """The smallest difference that numbers of train seeds could show.
 
+    Found by the test that decides in ``--compare``, four times in five.
+
     Args:
-        sides (Sequence[Groups]): Paired differences, or values of A and B,
-            whose eval seeds a model are those of the study to come.
-        spread (Components): Variances of a difference, with that between
-            train seeds.
-        alpha (float): Level of the test.
+        sides (Sequence[Groups]): Paired differences, or values of A and B.
+        evals (int): Eval seeds of each model.
         counts (Sequence[int]): Numbers of train seeds on each side.
 
     Returns:
         dict[int, float]: By number of train seeds.
     """
-    evals = min(len(g) for side in sides for g in side)
-    variance = spread.train + (spread.evaluation or 0.0) / evals
+    variance = variance_of_difference(sides, evals)
     return {
-        count: smallest_difference(variance / count, len(sides) * (count - 1), alpha)
+        count: needed_noncentrality(count, len(sides) == 1) * math.sqrt(variance / count)
         for count in counts
     }

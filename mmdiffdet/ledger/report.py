@@ -164,20 +164,17 @@ def render_study(study: Study, style: str) -> str:
     s = study
     if style == 'json':
         return json.dumps(asdict(s), indent=2)
-    train, evals = (None if v is None else v**0.5 for v in s.spread)
     rows = [
         ['study', f'{s.label}, {"paired" if s.paired else "unpaired"}'],
         [
             'spread',
-            f'{s.metric} {_text(train, 4)} between train seeds, '
-            f'{_text(evals, 4)} between eval seeds (standard deviations of a '
-            f'difference), from {s.seen[0]} train seeds x {s.seen[1]} eval '
-            'seeds',
+            f'differences between models deviate by {s.deviation:.4f} {s.metric} from train seed '
+            f'to train seed, each model with {s.seen[1]} eval seeds',
         ],
         [
             'known to',
-            f'{s.factor[0]:.2f} to {s.factor[1]:.2f} times that, '
-            f'with {s.seen[0]} train seeds (95 %)',
+            f'{s.factor[0]:.2f} to {s.factor[1]:.2f} times that (95 %), from {s.seen[0]} train '
+            'seeds',
         ],
         *(
             [f'{count} train seeds', f'could show {value:.2f} {s.metric}']
@@ -185,8 +182,8 @@ def render_study(study: Study, style: str) -> str:
         ),
         [
             'meaning',
-            'true difference that a two-sided test at 0.05 finds '
-            f'with 80 % power, {s.seen[1]} eval seeds a model',
+            'the true difference that the test which decides in --compare finds four times in '
+            f'five (p <= 0.05), {s.seen[1]} eval seeds a model',
         ],
         *(['note', note] for note in s.notes),
     ]

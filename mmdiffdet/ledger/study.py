@@ -6,11 +6,11 @@ from typing import Dict, List, Optional, Tuple
 
 from scipy import stats
 
-from .comparison import ALPHA, check_protocols
+from .comparison import check_protocols
 from .experiments import Experiment
-from .pairing import groups_of, sides_of, spread_of, values_of
-from .planning import detectable
-from .resampling import Components
+from .pairing import groups_of, sides_of, values_of
+from .planning import detectable, variance_of_difference
+from .problems import contradicts_itself
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Study:
         paired (bool): Whether by train seed and eval seed.
         seen (tuple): Train seeds, and eval seeds of each, that the spread is
             known from.
-        spread (Components): Variances of a difference between two runs.
-        factor (tuple): 95 % interval of the true deviation between train
-            seeds in units of the one that was found, if it is normal.
+        deviation (float): Standard deviation, between train seeds, of the
+            difference of two models' means over their eval seeds.
+        factor (tuple): 95 % interval of the true deviation in units of that,
+            if differences are normal.
         smallest (dict[int, float]): Difference by number of train seeds on
             each side, with as many eval seeds as were seen.
         notes (List[str]): What limits the answer.
@@ -35,7 +36,7 @@ class Study:
     metric: str
     paired: bool
     seen: Tuple[int, int]
-    spread: Components
+    deviation: float
     factor: Tuple[float, float]
     smallest: Dict[int, float]
     notes: List[str]
@@ -46,9 +47,10 @@ def plan_study(
 ) -> Study:
     """The smallest difference that numbers of train seeds could show.
 
-    With a two-sided t-test at 0.05 that finds it four times in five. The
-    spread is that of the paired differences of A and B or, of one experiment
-    alone, what two unpaired ones that vary like it would have.
+    The test that decides in :func:`~mmdiffdet.ledger.comparison.compare`
+    finds it four times in five. The spread is that of the paired differences
+    of A and B or, of one experiment alone, what two unpaired ones that vary
+    like it would have.
 
     Args:
         a (Experiment): Whose trainings vary as those of the study will.
@@ -57,11 +59,14 @@ def plan_study(
         across (str, optional): The protocol field in which A and B differ.
 
     Raises:
-        ValueError: If fewer than two train seeds tell how trainings vary, or
-            A and B were tested by different protocols.
+        ValueError: If fewer than two train seeds tell how trainings vary, an
+            experiment contradicts itself, or A and B were tested by
+            different protocols.
     """
     notes: List[str] = []
     if b is None:
+        for problem in contradicts_itself(a):
+            raise ValueError(f'cannot plan: {problem}')
         sides = [groups_of(values_of(a, metric))] * 2
         label = f'two like {a.label}'
         notes.append('pairs by train seed may differ less: give two experiments to --plan')
@@ -70,23 +75,29 @@ def plan_study(
         sides, pairing = sides_of(a, b, metric, notes)
         label = f'{a.label} and {b.label}'
         notes.append(pairing)
-    trains = min(len(side) for side in sides)
-    spread = spread_of(sides)
-    if spread.train is None:
+    trains = [len(side) for side in sides]
+    if min(trains) < 2:
         raise ValueError(
             f'--plan: {label}: one train seed cannot show how '
             'much trainings vary; train two more at least'
         )
-    if spread.evaluation is None:
-        notes.append('one eval seed: its share counts as that of training')
-    low, high = (math.sqrt((trains - 1) / q) for q in stats.chi2.ppf([0.975, 0.025], trains - 1))
+    if any(all(len(g) == 1 for g in side) for side in sides):
+        notes.append('one eval seed a model: its share counts as that of training')
+    evals = min(len(g) for side in sides for g in side)
+    parts = [variance_of_difference([side], evals) for side in sides]
+    # of a sum of variances that are known from their own seeds (Satterthwaite,
+    # 1946); of one experiment that stands for both there is one
+    freedom = trains[0] - 1.0
+    if b is not None and len(sides) == 2 and all(parts):
+        freedom = sum(parts) ** 2 / sum(v**2 / (n - 1) for v, n in zip(parts, trains))
+    low, high = (math.sqrt(freedom / q) for q in stats.chi2.ppf([0.975, 0.025], freedom))
     return Study(
         label,
         metric,
         len(sides) == 1,
-        (trains, min(len(g) for side in sides for g in side)),
-        spread,
+        (min(trains), evals),
+        math.sqrt(sum(parts)),
         (low, high),
-        detectable(sides, spread, ALPHA),
+        detectable(sides, evals),
         notes,
     )
