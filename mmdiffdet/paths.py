@@ -8,8 +8,16 @@ at the top; an installed package has copies.
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-CONFIGS = (PACKAGE / '.mim/configs').resolve()
-TOOLS = (PACKAGE / '.mim/tools').resolve()
+
+
+def _folder(name: str) -> Path:
+    linked = PACKAGE / '.mim' / name
+    # a clone on Windows has text files in place of links
+    return (linked if linked.is_dir() else PACKAGE.parent / name).resolve()
+
+
+CONFIGS = _folder('configs')
+TOOLS = _folder('tools')
 
 
 def command_of(tool: str) -> str:

@@ -203,6 +203,10 @@ def test_candidates_and_centre_region():
     [
         (dict(candidate_topk=0), 'candidate_topk must be at least 1'),
         (dict(cls_weight=-1.0), 'cls_weight must be >= 0'),
+        (dict(gamma=-1.0), 'gamma must be >= 0'),
+        (dict(alpha=7.0), 'alpha must be in'),
+        (dict(outside_cost=-5.0), 'outside_cost must be >= 0'),
+        (dict(background_cost=float('nan')), 'background_cost must be >= 0'),
         (dict(center_radius=float('nan')), 'center_radius must be >= 0'),
     ],
 )
@@ -263,3 +267,39 @@ def test_ignored_proposals_have_no_loss():
     sum(criterion(found, [gt], SIZE).values()).backward()
     moved = found.logits.grad[0, 0].abs().sum(-1) > 0
     assert moved.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    'assigner, message',
+    [
+        (dict(type='mmdet.SimOTAAssigner'), 'SimOTAAssigner takes points or probabilities'),
+        (dict(type='mmdet.DynamicSoftLabelAssigner'), 'DynamicSoftLabelAssigner takes points'),
+        (dict(type='mmdet.TaskAlignedAssigner', topk=3), 'TaskAlignedAssigner takes points'),
+        (
+            dict(type='mmdet.MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, ignore_iof_thr=0.5),
+            'ignore_iof_thr has no effect',
+        ),
+    ],
+)
+def test_assigners_that_do_not_fit(assigner, message):
+    config = tiny_config().criterion
+    config.assigner = assigner
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config)
+
+
+@pytest.mark.parametrize('options', [dict(alpha=0.5), dict(gamma=1.0), dict(gamma=0.0)])
+def test_focal_cost_has_its_alpha_and_gamma(options):
+    found = output(num=30)
+    args = (found.logits, found.boxes, PaddedObjects.pad([objects(6)]), SIZE.expand(1, 2))
+    plain, other = (
+        DynamicKAssigner().assign_batch(*args),
+        DynamicKAssigner(**options).assign_batch(*args),
+    )
+    instances = InstanceData(scores=found.logits[0, 0], bboxes=found.boxes[0, 0])
+    before, after = (
+        TASK_UTILS.build({**COSTS[0], **o})(instances, objects(6), META).T for o in ({}, options)
+    )
+    torch.testing.assert_close(
+        (other.cost - plain.cost)[0, 0], after - before, rtol=1e-4, atol=5e-3
+    )

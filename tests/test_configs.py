@@ -186,3 +186,23 @@ def test_the_chain_fits_together():
         iters = Config.fromfile(before).train_cfg.max_iters
         assert file == f'iter_{iters}.pth'
         assert cfg.optim_wrapper.optimizer.lr == 2.5e-6
+
+
+def test_parts_that_share_a_piece_have_it_once():
+    cfg = recipe('d3pm_quality', 'guidance')
+    stage = cfg.model.bbox_head.stage
+    assert [p.type for p in stage.output_parts] == ['QualityHead']
+    assert cfg.model.sampler.guidance.scale > 0 and cfg.model.label_scheduler
+    for config in ('warmstart/warmstart', 'distill/20to1_seed0'):
+        MODELS.build(
+            read_config(f'configs/{config}.py', parts=['guidance']).model
+            | dict(backbone=dict(type=torch.nn.Identity), neck=dict(type=torch.nn.Identity))
+        )
+
+
+@pytest.mark.parametrize(
+    'path', ['/nowhere/configs/demo/demo.py', 'mine/configs/demo/demo.py', 'myconfigs/demo/demo.py']
+)
+def test_a_path_of_ones_own_is_not_taken_for_ours(path):
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        read_config(path)

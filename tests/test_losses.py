@@ -383,3 +383,53 @@ def test_nothing_leaves_the_device():
         found, [g.to('meta') for g in gt], SIZE.expand(3, 2).to('meta')
     )
     assert {v.device.type for v in losses.values()} == {'meta'}
+
+
+def test_topology_is_divided_by_the_pairs_of_all_processes():
+    gt = PaddedObjects.pad([objects(3)])
+    args = (torch.rand(1, 4, 4), torch.zeros(1, 4, 4), torch.tensor([[0, 1, 2, -1]]), None, gt)
+    alone = TopologyLoss()(*args)
+    # beside a process without a pair the mean count is half as large
+    with patch('mmdiffdet.losses.topology_loss.reduce_mean', lambda count: count / 2):
+        torch.testing.assert_close(TopologyLoss()(*args), 2 * alone)
+
+
+@pytest.mark.parametrize('kind, expected', [('bce', None), ('l1', 0.15), ('mse', 0.0325)])
+def test_quality_loss_by_hand(kind, expected):
+    logits = torch.tensor([0.5, 0.8]).logit()
+    iou = torch.tensor([0.25, 0.85])
+    if kind == 'bce':
+        expected = -(
+            iou * torch.tensor([0.5, 0.8]).log() + (1 - iou) * torch.tensor([0.5, 0.2]).log()
+        ).mean()
+    found = QualityLoss(kind, loss_weight=2.0)(logits, iou)
+    torch.testing.assert_close(found, 2 * torch.as_tensor(expected))
+
+
+@pytest.mark.parametrize('options', [dict(beta=1.0), dict(beta=3.0), dict(activated=True)])
+def test_quality_focal_loss_of_dense_targets_is_mmdetections(options):
+    pred = output().logits[0, 0].detach()
+    if 'activated' in options:
+        pred = pred.sigmoid()
+    target = torch.rand(12, 3, generator=torch.Generator().manual_seed(0)) * (pred > 0.3)
+    ours, theirs = (
+        MODELS.build(dict(type=f'{scope}QualityFocalLoss', **options)) for scope in ('', 'mmdet.')
+    )
+    found = ours(pred, target, reduction_override='sum')
+    torch.testing.assert_close(found, theirs(pred, target, reduction_override='sum'))
+
+
+def test_eps_of_giou_is_the_smallest_area():
+    box = torch.tensor([[0.0, 0, 1e-3, 1e-3]])
+    losses = [MODELS.build(dict(type='GIoULoss', eps=eps))(box, box) for eps in (1e-6, 1e-4)]
+    torch.testing.assert_close(torch.stack(losses), torch.tensor([0.0, 0.99]))
+
+
+def test_frequencies_can_be_set_anew():
+    draw = FederatedClasses([1, 0, 0], num_sampled=1)
+    none = torch.tensor([[-1]])
+    assert chosen(*draw(none, 3)) == [0]
+    draw.class_frequency = [0, 0, 1]
+    assert chosen(*draw(none, 3)) == [2]
+    with pytest.raises(ValueError, match='not all zero'):
+        draw.class_frequency = [1.0, float('nan')]

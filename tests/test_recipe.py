@@ -18,7 +18,7 @@ from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.provenance import finished
 from mmdiffdet.engine.recipe import STAGES, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
-from mmdiffdet.engine.trainer import training_lock, use_amp
+from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
 
 D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
 CHAIN = ['baseline', 'warmstart', '20to1']
@@ -307,7 +307,12 @@ def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path):
 def test_mixed_precision_of_a_machine(gpu, bf16, wrapper, precision, monkeypatch):
     """And of the teacher, where bfloat16 is there and it names none."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: bf16)
+    # emulated bfloat16 does not count
+    monkeypatch.setattr(
+        torch.cuda,
+        'is_bf16_supported',
+        lambda including_emulation=True: including_emulation or bf16,
+    )
     cfg = read_config('configs/demo/demo_20to1.py', 0)
     use_amp(cfg, True)
     assert cfg.optim_wrapper.type == wrapper
@@ -320,3 +325,21 @@ def test_mixed_precision_of_a_machine(gpu, bf16, wrapper, precision, monkeypatch
     cfg = read_config('configs/demo/demo_20to1.py', 0)
     use_amp(cfg, False)
     assert cfg.optim_wrapper.type == 'PartOptimWrapper'
+
+
+def test_amp_of_other_wrappers(monkeypatch):
+    """MMDetection's own model gets MMEngine's, where there is a GPU."""
+    for gpu, wrapper in ((True, 'AmpOptimWrapper'), (False, 'PartBf16OptimWrapper')):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda gpu=gpu: gpu)
+        cfg = read_config('configs/detr/detr_demo.py')
+        use_amp(cfg, True)
+        assert cfg.optim_wrapper.type == wrapper
+    cfg.optim_wrapper = dict(type='MyOptimWrapper')
+    with pytest.raises(ValueError, match='--amp: optim_wrapper.type is MyOptimWrapper'):
+        use_amp(cfg, True)
+
+
+def test_a_strategy_alone_is_told():
+    cfg = read_config('configs/demo/demo.py', options={'strategy.type': 'WholeFSDPStrategy'})
+    with pytest.raises(ValueError, match='needs runner_type=FlexibleRunner'):
+        build_trainer(cfg)

@@ -37,12 +37,14 @@ def images_per_class(dataset: Any, num_classes: int) -> List[int]:
     """
     counts = [0] * num_classes
     for part in base_datasets(dataset):
-        if not hasattr(part, 'get_cat_ids'):
-            raise ValueError(
-                f'FederatedFrequencyHook: {type(part).__name__} has no '
-                'get_cat_ids; give class_frequency in the config'
-            )
         for index in range(len(part)):
-            for label in set(part.get_cat_ids(index)):
+            try:
+                labels = set(part.get_cat_ids(index))
+            except (AttributeError, NotImplementedError) as error:
+                raise ValueError(
+                    f'FederatedFrequencyHook: {type(part).__name__} has no '
+                    'get_cat_ids; give class_frequency in the config'
+                ) from error
+            for label in labels:
                 counts[label] += 1
     return counts

@@ -164,7 +164,7 @@ class DiffusionSampler:
     ) -> None:
         self.scheduler = build_box_scheduler(scheduler)
         check_timesteps(sampling_timesteps, self.scheduler.config.num_train_timesteps)
-        if eta < 0:
+        if not eta >= 0:
             raise ValueError(f'sampler: eta must be >= 0, got {eta}')
         if stages_per_step is not None and not (
             isinstance(stages_per_step, (list, tuple))

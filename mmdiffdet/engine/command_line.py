@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 from mmengine.config import Config, DictAction
 
-from ..paths import PACKAGE
+from ..paths import PACKAGE, TOOLS
 from .compile_hook import use_compile
 from .config_file import read_config
 from .processes import use_cpu_processes
@@ -91,14 +91,17 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except (OSError, ValueError) as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if not raised_in.is_relative_to(PACKAGE):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        ours = any(Path(frame.filename).resolve().is_relative_to(p) for p in (PACKAGE, TOOLS))
+        # what is not a raise of ours is a mistake of ours, or somebody else's
+        if not ours or not (frame.line or '').startswith('raise'):
             raise
         sys.exit(f'ERROR: {error}')
     except TypeError as error:
         caller = traceback.extract_tb(error.__traceback__)[-1].filename
-        if 'got an unexpected keyword argument' not in str(error) or not caller.endswith(
-            'registry/build_functions.py'
+        if 'got an unexpected keyword argument' not in str(error) or Path(caller).parts[-2:] != (
+            'registry',
+            'build_functions.py',
         ):
             raise
         sys.exit(

@@ -4,6 +4,7 @@ import difflib
 import os
 import os.path as osp
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from mmengine.config import Config
@@ -30,7 +31,13 @@ def find_config(path: str) -> str:
     """
     if osp.isfile(path):
         return path
-    name = path.partition('mmdiffdet::')[2] if '::' in path else path.partition('configs/')[2]
+    name = Path(path).as_posix()
+    for prefix in ('mmdiffdet::', 'configs/', './configs/'):
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix)
+            break
+    else:
+        name = ''
     if name and (CONFIGS / name).is_file():
         return str(CONFIGS / name)
     known = {
@@ -99,7 +106,7 @@ def add_parts(cfg: Config, names: Sequence[str]) -> None:
 
     A fragment is a config file whose ``part`` holds what it changes. Parts of
     a stage (lists named ``..._parts``) and ``custom_hooks`` are added to
-    those that are there; all else replaces.
+    those that are there, equal ones once; all else replaces.
 
     Args:
         cfg (Config): Changed in place.
@@ -132,7 +139,7 @@ def _append_lists(base: Any, fragment: Dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(there, dict):
             _append_lists(there, value)
         elif there and (key.endswith('_parts') or key == 'custom_hooks'):
-            fragment[key] = [*there, *value]
+            fragment[key] = [*there, *(v for v in value if v not in there)]
 
 
 def check_train_seed(cfg: Config, train_seed: int) -> None:

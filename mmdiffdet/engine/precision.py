@@ -1,6 +1,7 @@
 """Reduced precision in testing, and whether this machine is made for it."""
 
 import logging
+import platform
 from contextlib import contextmanager
 from functools import cache
 from typing import Iterator
@@ -29,7 +30,7 @@ def check_precision(name: str, what: str) -> None:
 def has_bf16() -> bool:
     """Whether bfloat16 is faster than float32 on this machine."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
     return bool(probe and probe())
 
@@ -37,7 +38,9 @@ def has_bf16() -> bool:
 @cache
 def warn_if_emulated() -> None:
     """Tell, once, that a CPU computes bfloat16 without instructions for it."""
-    if not torch.cuda.is_available() and not has_bf16():
+    # the instructions of other processors cannot be asked for
+    x86 = platform.machine().lower() in ('x86_64', 'amd64')
+    if x86 and not torch.cuda.is_available() and not has_bf16():
         print_log(
             'this CPU has no instructions for bfloat16 (avx512_bf16): it is many times slower '
             'than float32 here. Leave out --amp, and precision=bf16',

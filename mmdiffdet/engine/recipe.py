@@ -55,6 +55,13 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
+def _from_here(path: Path) -> str:
+    try:
+        return osp.relpath(path)
+    except ValueError:  # on another drive
+        return str(path)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One training of a chain.
@@ -143,11 +150,11 @@ def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List
         file = own if own.is_file() else stem.with_name(f'{stem.name}.py')
         seeded = any(stem.parent.glob(f'{stem.name}_seed*.py'))
         if file.is_file() and (file == own or not seeded):
-            found.append(Stage(stage, osp.relpath(file), seed, file != own, tuple(parts)))
+            found.append(Stage(stage, _from_here(file), seed, file != own, tuple(parts)))
         elif stages is None or stage in stages:
             raise FileNotFoundError(
                 f'recipe {name}, train seed {seed}, stage {stage}: '
-                f'{osp.relpath(own if seeded else file)} does not exist'
+                f'{_from_here(own if seeded else file)} does not exist'
             )
     return found
 

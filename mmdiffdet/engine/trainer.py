@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
-from .precision import warn_if_emulated
+from .precision import has_bf16, warn_if_emulated
 
 
 def use_amp(cfg: Config, on: bool) -> None:
@@ -24,13 +24,27 @@ def use_amp(cfg: Config, on: bool) -> None:
     Args:
         cfg (Config): Changed in place.
         on (bool): Whether to switch it on; a config that has it on is kept.
+
+    Raises:
+        ValueError: If it is to be switched on and ``optim_wrapper`` is of a
+            type that has no such form.
     """
     gpu = torch.cuda.is_available()
     wrapper = cfg.optim_wrapper
-    if on and wrapper.type == 'PartOptimWrapper':
-        wrapper.update(type='PartAmpOptimWrapper', loss_scale='dynamic')
-    if wrapper.type == 'PartAmpOptimWrapper':
-        if not gpu or torch.cuda.is_bf16_supported():
+    kind = wrapper.setdefault('type', 'OptimWrapper')
+    if on and kind in ('PartOptimWrapper', 'OptimWrapper'):
+        # MMDetection's own way for a model of MMDetection
+        kind = kind.replace('OptimWrapper', 'AmpOptimWrapper')
+        if kind == 'AmpOptimWrapper' and not gpu:
+            kind = 'PartAmpOptimWrapper'  # MMEngine's asks for a GPU
+        wrapper.update(type=kind, loss_scale='dynamic')
+    elif on and 'Amp' not in kind and 'Bf16' not in kind:
+        raise ValueError(
+            f'--amp: optim_wrapper.type is {kind}; use PartOptimWrapper or OptimWrapper, or leave '
+            'out --amp'
+        )
+    if kind == 'PartAmpOptimWrapper':
+        if not gpu or has_bf16():
             for hook in cfg.get('custom_hooks', []):
                 if 'teacher' in hook:
                     hook.teacher.setdefault('precision', 'bf16')
@@ -77,6 +91,11 @@ def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
             or GPUs and there is none, or a hook that does without it.
     """
     if 'runner_type' not in cfg:
+        if cfg.get('strategy'):
+            raise ValueError(
+                f'strategy {cfg.strategy.get("type")} needs runner_type=FlexibleRunner, without '
+                'which it would do nothing'
+            )
         return Runner.from_cfg(cfg)
     strategy = cfg.get('strategy') or ConfigDict(type='SingleDeviceStrategy')
     if strategy.type != 'SingleDeviceStrategy':

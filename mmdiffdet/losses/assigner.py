@@ -4,7 +4,12 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import torch
-from mmdet.models.task_modules import AssignResult, BaseAssigner
+from mmdet.models.task_modules import (
+    AssignResult,
+    BaseAssigner,
+    HungarianAssigner,
+    MaxIoUAssigner,
+)
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -30,6 +35,28 @@ class Assignment:
     cost: Optional[Tensor] = None
 
 
+def check_assigner(assigner: BaseAssigner) -> None:
+    """Raise ValueError for an assigner of MMDetection that does not fit.
+
+    Those for priors that are points, or for scores that are probabilities,
+    would fail or assign nothing. An assigner of a user's own is trusted.
+    """
+    name = type(assigner).__name__
+    if type(assigner).__module__.startswith('mmdet.') and not isinstance(
+        assigner, (HungarianAssigner, MaxIoUAssigner)
+    ):
+        raise ValueError(
+            f'criterion.assigner: {name} takes points or probabilities, and proposals are boxes '
+            'with logits; use DynamicKAssigner, HungarianAssigner, MaxIoUAssigner or one of '
+            'your own'
+        )
+    if getattr(assigner, 'ignore_iof_thr', -1) > 0:
+        raise ValueError(
+            f'criterion.assigner: {name}.ignore_iof_thr has no effect, as ignored objects do not '
+            'reach the criterion; leave it out'
+        )
+
+
 def assign(
     assigner: BaseAssigner,
     logits: Tensor,
@@ -37,11 +64,12 @@ def assign(
     objects: PaddedObjects,
     image_sizes: Tensor,
 ) -> Assignment:
-    """Assign with any assigner of MMDetection's interface.
+    """Assign with an assigner of MMDetection's interface.
 
     One that has ``assign_batch``, as :class:`DynamicKAssigner`, is called
-    once. Another one is called for each stage and image; its ``priors`` are
-    the predicted boxes.
+    once. Another one is called for each stage and image, see
+    :func:`check_assigner`; its ``priors`` are the predicted boxes, ``scores``
+    are logits.
 
     Args:
         assigner (BaseAssigner): E.g. ``DynamicKAssigner``.
@@ -106,8 +134,8 @@ class DynamicKAssigner(BaseAssigner):
             box and in no centre region.
 
     Raises:
-        ValueError: If ``candidate_topk`` is below 1, or ``center_radius`` or
-            a weight is negative.
+        ValueError: If ``candidate_topk`` is below 1, ``alpha`` is not in
+            [0, 1], or another number is negative or NaN.
     """
 
     def __init__(
@@ -126,10 +154,15 @@ class DynamicKAssigner(BaseAssigner):
             cls_weight=cls_weight,
             bbox_weight=bbox_weight,
             giou_weight=giou_weight,
+            gamma=gamma,
             center_radius=center_radius,
+            outside_cost=outside_cost,
+            background_cost=background_cost,
         ).items():
             if not value >= 0:
                 raise ValueError(f'DynamicKAssigner: {name} must be >= 0, got {value}')
+        if not 0 <= alpha <= 1:
+            raise ValueError(f'DynamicKAssigner: alpha must be in [0, 1], got {alpha}')
         if candidate_topk < 1:
             raise ValueError(
                 f'DynamicKAssigner: candidate_topk must be at least 1, got {candidate_topk}'

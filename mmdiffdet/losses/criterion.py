@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
-from .assigner import IGNORED, Assignment, assign
+from .assigner import IGNORED, Assignment, assign, check_assigner
 from .boxes import box_overlaps
 from .objects import PaddedObjects
 
@@ -22,8 +22,9 @@ class DiffusionDetCriterion(nn.Module):
     A loss is a sum over the batch divided by the number of the stage's
     matched proposals, averaged over processes (DiffusionDet, arXiv
     2211.09788, sec. 3.3). All stages and images are computed at once, over
-    all proposals and with zeros for those without an object, so that nothing
-    has a size that depends on the data.
+    all proposals and with zeros for those without an object, so that no size
+    depends on values that a GPU holds. Memory grows with the largest number
+    of objects of an image of the batch.
 
     Args:
         num_classes (int): K.
@@ -41,8 +42,9 @@ class DiffusionDetCriterion(nn.Module):
             with (IoU + 1e-3) ** p.
 
     Raises:
-        ValueError: If a loss weight or ``iou_weight_power`` is negative, or
-            class frequencies are not one a class.
+        ValueError: If a loss weight or ``iou_weight_power`` is negative,
+            class frequencies are not one a class, or the assigner does not
+            fit.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class DiffusionDetCriterion(nn.Module):
                 )
         self.num_classes = num_classes
         self.assigner = TASK_UTILS.build(assigner)
+        check_assigner(self.assigner)
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.loss_iou = MODELS.build(loss_iou)

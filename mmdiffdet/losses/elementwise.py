@@ -58,9 +58,10 @@ class QualityFocalLoss(losses.QualityFocalLoss):
         """(M, K) logits and targets in [0, 1] to the loss.
 
         With ``reduction_override='none'`` its shape is (M, K). A target of
-        labels (M,) and their IoUs (M,) is left to MMDetection's code.
+        labels (M,) and their IoUs (M,), or ``activated``, is left to
+        MMDetection's code.
         """
-        if not isinstance(target, Tensor):
+        if self.activated or not isinstance(target, Tensor):
             return super().forward(pred, target, weight, avg_factor, reduction_override)
         distance = (target - pred.sigmoid()).abs()
         loss = distance.pow(self.beta) * F.binary_cross_entropy_with_logits(

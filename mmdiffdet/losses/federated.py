@@ -1,6 +1,6 @@
 """Federated loss for data sets with many classes."""
 
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -33,19 +33,28 @@ class FederatedClasses:
         num_sampled: int = 50,
         power: float = 0.5,
     ) -> None:
-        if class_frequency is not None:
-            class_frequency = [float(f) for f in class_frequency]
-            if min(class_frequency) < 0 or max(class_frequency) == 0:
-                raise ValueError('FederatedClasses: class_frequency must be >= 0, and not all zero')
         if num_sampled < 1 or power < 0:
             raise ValueError(
                 'FederatedClasses: num_sampled must be at least 1 and power '
                 f'>= 0; got {num_sampled} and {power}'
             )
-        self.class_frequency = class_frequency
         self.num_sampled = num_sampled
         self.power = power
-        self._weight: Optional[Tensor] = None
+        self.class_frequency = class_frequency
+
+    @property
+    def class_frequency(self) -> Optional[List[float]]:
+        """Number of training images with each class."""
+        return self._frequency
+
+    @class_frequency.setter
+    def class_frequency(self, frequency: Optional[Sequence[float]]) -> None:
+        if frequency is not None:
+            frequency = [float(f) for f in frequency]
+            if not all(f >= 0 for f in frequency) or not any(frequency):
+                raise ValueError('FederatedClasses: class_frequency must be >= 0, and not all zero')
+        self._frequency = frequency
+        self._weight: Optional[Tensor] = None  # on the device of the first call
 
     def check(self, num_classes: int) -> None:
         """Raise ValueError unless each class has a frequency, if any has."""

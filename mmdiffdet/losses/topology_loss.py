@@ -3,6 +3,7 @@
 from typing import Optional
 
 import torch
+from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
 from ..registry import MODELS
@@ -76,7 +77,9 @@ class TopologyLoss(nn.Module):
         )
         if self.norm == 'row':
             target, found = _normalize(target), _normalize(found)
-        return self.loss_weight * (found - target).square().sum() / pairs.sum().clamp(min=1)
+        # of the whole batch, averaged over processes, as the criterion's count
+        count = reduce_mean(pairs.sum().float()).clamp(min=1)
+        return self.loss_weight * (found - target).square().sum() / count
 
 
 def _normalize(matrix: Tensor) -> Tensor:
