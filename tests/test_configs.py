@@ -77,7 +77,11 @@ def check(cfg, data, tmp_path, name):
     loss = runner.message_hub.log_scalars['train/loss'].current()
     assert 0 < loss < 1000
     metrics = runner.test()
-    assert -1 <= metrics['coco/bbox_mAP'] <= 1
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+    with torch.no_grad():
+        [found] = runner.model.test_step(next(iter(runner.test_dataloader)))
+    assert len(found.pred_instances) > 0
+    assert found.pred_instances.scores.isfinite().all()
 
 
 @pytest.mark.parametrize('name', TRAINED, ids=str)
