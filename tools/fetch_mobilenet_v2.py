@@ -16,7 +16,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from mmdet.models import MobileNetV2
 
 from mmdiffdet.utils import atomic_path
 
@@ -67,6 +66,9 @@ def main() -> None:
 
 def _rename(weights: dict) -> dict:
     """The same tensors, in the same order, under MMDetection's names."""
+    # after mmdiffdet, which lets MMCV be imported without compiled operators
+    from mmdet.models import MobileNetV2
+
     ours = MobileNetV2().state_dict()
     names = [k for k in ours if not k.endswith('num_batches_tracked')]
     values = [v for k, v in weights.items() if not k.endswith('num_batches_tracked')]
