@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.experiments import group, select
 from mmdiffdet.ledger.freeze import freeze
 from mmdiffdet.ledger.reader import read_results
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/deliverables'))
     args = parser.parse_args()
     try:
-        experiments = group(read_results(args.rows).runs)
+        experiments = group(read_results(args.rows, [read_detectron2_table]).runs)
         if args.select:
             experiments = [select(experiments, name) for name in args.select]
         folder = args.out / args.name

@@ -20,12 +20,12 @@ import re
 import sys
 from typing import Iterable
 
+from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.report import (
-    FORMATS,
     render_comparison,
     render_manifest,
     render_study,
@@ -34,6 +34,7 @@ from mmdiffdet.ledger.report import (
 )
 from mmdiffdet.ledger.row import METRICS
 from mmdiffdet.ledger.study import plan_study
+from mmdiffdet.ledger.text import FORMATS
 from mmdiffdet.utils import atomic_path
 
 
@@ -82,7 +83,7 @@ def tell(problems: Iterable[str], *experiments: Experiment) -> None:
 def main() -> int:
     args = parse_args()
     try:
-        results = read_results(args.paths)
+        results = read_results(args.paths, [read_detectron2_table])
         experiments = group(results.runs)
         pools = [pool(experiments, name, patterns) for name, *patterns in args.pool]
         if len({p.name for p in pools}) < len(pools):

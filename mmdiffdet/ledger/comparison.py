@@ -1,26 +1,28 @@
 """Whether one experiment is better than another."""
 
-from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .experiments import Experiment, describe
-from .pairing import sides_of, spread_of
-from .planning import MIN_UNITS, more_runs
-from .power import ALPHA
+from .pairing import sides_of
+from .planning import more_runs
+from .power import ALPHA, MIN_UNITS
 from .problems import contradicts_itself
 from .protocol import PROTOCOL_FIELDS
 from .resampling import (
     Components,
     Test,
     bootstrap_means,
+    components,
     interval,
     paired_tests,
     unpaired_tests,
 )
 from .statistics import Summary, summarise
 
+UNDECIDED = 'not distinguishable'
 FEW = 10
 """Below this many train seeds a bootstrap interval is clearly too narrow."""
 
@@ -30,9 +32,9 @@ class Comparison:
     """B against A; a positive difference means that B has the larger metric.
 
     Args:
-        a (Experiment): The one compared with.
+        a (Experiment): The one to compare with.
         b (Experiment): The one in question.
-        metric (str): Which was compared.
+        metric (str): Name of the metric.
         summaries (tuple): Of A and of B, over all of their runs.
         pairing (str): What was paired, and how much of it.
         used (tuple): Number of runs of A and of B that were compared.
@@ -42,16 +44,18 @@ class Comparison:
         difference (float): Between the means of the train seeds' means.
         low (float, optional): Lower end of the 95 % bootstrap interval.
         high (float, optional): Upper end.
-        tests (List[Test]): The p-values there are, of which ``decisive``
-            counts.
-        decisive (Test, optional): The permutation test where it can reach
-            0.05, otherwise the t-test; none with two replicates.
+        tests (List[Test]): The p-values there are.
+        decisive (Test, optional): The one of them that counts: the
+            permutation test where it can reach 0.05, otherwise the t-test;
+            none with two replicates.
         spread (Components): Variances of the (paired) differences, or the
             sums of those of A and B.
         verdict (str): ``better``, ``worse`` or ``not distinguishable``.
         scope (str): What the verdict speaks of.
         more (str): About how many more runs would settle it.
         notes (List[str]): What limits the answer.
+        corrected (float, optional): p-value of the decisive test, corrected
+            for the number of comparisons that were made together.
     """
 
     a: Experiment
@@ -72,6 +76,7 @@ class Comparison:
     scope: str
     more: str
     notes: List[str]
+    corrected: Optional[float] = None
 
 
 def compare(
@@ -111,16 +116,13 @@ def compare(
             lacks the metric.
     """
     notes = check_protocols(a, b, across)
-    sides, pairing = sides_of(a, b, metric, notes)
+    sides, pairing, more_notes = sides_of(a, b, metric)
+    notes += more_notes
     rng = np.random.default_rng(0)
-    tests: List[Test] = []
-    if len(sides) == 1:
-        boot = bootstrap_means(sides[0], resamples, rng)
-        difference = float(np.mean([g.mean() for g in sides[0]]))
-    else:
-        boot = bootstrap_means(sides[1], resamples, rng) - bootstrap_means(sides[0], resamples, rng)
-        means = [np.mean([g.mean() for g in side]) for side in sides]
-        difference = float(means[1] - means[0])
+    # B's draws first, then A's; a pair is one side
+    boot = [bootstrap_means(side, resamples, rng) for side in reversed(sides)]
+    means = [np.mean([g.mean() for g in side]) for side in reversed(sides)]
+    difference = float(means[0] - means[1] if len(sides) == 2 else means[0])
     if all(len(side) > 1 for side in sides):
         unit = 'train seed'
         units = [np.array([g.mean() for g in side]) for side in sides]
@@ -136,38 +138,69 @@ def compare(
         elif any(len(values) < 2 for values in units):
             unit = 'none'
             notes.append('one run cannot show how much runs vary')
+    tests: List[Test] = []
     low = high = None
     if unit != 'none':
         tests = (paired_tests if len(units) == 1 else unpaired_tests)(*units)
-        low, high = interval(boot, 1 - ALPHA)
+        low, high = interval(boot[0] - boot[1] if len(boot) == 2 else boot[0], 1 - ALPHA)
     counts = (len(units[0]), len(units[-1]))
-    used = tuple(sum(map(len, side)) for side in (sides[0], sides[-1]))
     decisive = None
     if min(counts) >= MIN_UNITS:
         decisive = next((t for t in tests if t.smallest <= ALPHA), None)
-    verdict = _verdict(difference, low, high, decisive)
-    spread = spread_of(sides)
-    notes += _limits(unit, min(counts), tests, decisive, low, high, verdict)
+    verdict = _verdict(difference, low, high, decisive and decisive.p)
+    parts = zip(*(components(side) for side in sides))
     return Comparison(
         a,
         b,
         metric,
-        (summarise(a.runs, metric), summarise(b.runs, metric)),
-        pairing,
-        used,
-        unit,
-        counts,
-        difference,
-        low,
-        high,
-        tests,
-        decisive,
-        spread,
-        verdict,
-        _scope(unit, counts),
-        'none needed' if verdict != 'not distinguishable' else more_runs(unit, sides, difference),
-        notes,
+        summaries=(summarise(a.runs, metric), summarise(b.runs, metric)),
+        pairing=pairing,
+        used=tuple(sum(map(len, side)) for side in (sides[0], sides[-1])),
+        unit=unit,
+        units=counts,
+        difference=difference,
+        low=low,
+        high=high,
+        tests=tests,
+        decisive=decisive,
+        spread=Components(*(None if None in values else sum(values) for values in parts)),
+        verdict=verdict,
+        scope=_scope(unit, counts),
+        more=more_runs(unit, sides, difference) if verdict == UNDECIDED else 'none needed',
+        notes=notes + _limits(unit, min(counts), tests, decisive, low, high, verdict),
     )
+
+
+def correct(comparisons: Sequence[Comparison]) -> List[Comparison]:
+    """Correct the verdicts of several comparisons for their number (Holm, 1979).
+
+    The probability that any verdict is wrong where there is no difference
+    stays at 5 %: the smallest of n p-values is multiplied by n, the next one
+    by n - 1, and so on, and none becomes smaller than the one before it.
+    Comparisons without a decisive test count as none.
+
+    Args:
+        comparisons (Sequence[Comparison]): All that were made together.
+    """
+    tested = [c for c in comparisons if c.decisive]
+    order = np.argsort([c.decisive.p for c in tested], kind='stable')
+    corrected, p = {}, 0.0
+    for rank, i in enumerate(order):
+        p = max(p, min(1.0, (len(tested) - rank) * tested[i].decisive.p))
+        corrected[id(tested[i])] = p
+    done = []
+    for c in comparisons:
+        p = corrected.get(id(c))
+        verdict = _verdict(c.difference, c.low, c.high, p)
+        if verdict != c.verdict:
+            note = (
+                f'alone it would be {c.verdict}; among {len(tested)} comparisons a p of '
+                f'{c.decisive.p:.4f} is no rare chance'
+            )
+            more = f'more {c.unit}s than for one comparison, or fewer comparisons'
+            c = replace(c, verdict=verdict, notes=[*c.notes, note], more=more)
+        done.append(replace(c, corrected=p))
+    return done
 
 
 def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
@@ -213,14 +246,14 @@ def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List
 
 
 def _verdict(
-    difference: float, low: Optional[float], high: Optional[float], decisive: Optional[Test]
+    difference: float, low: Optional[float], high: Optional[float], p: Optional[float]
 ) -> str:
-    if decisive is not None and decisive.p <= ALPHA:
+    if p is not None and p <= ALPHA:
         if difference > 0 and low > 0:
             return 'better'
         if difference < 0 and high < 0:
             return 'worse'
-    return 'not distinguishable'
+    return UNDECIDED
 
 
 def _scope(unit: str, counts: Tuple[int, int]) -> str:
@@ -264,7 +297,7 @@ def _limits(
                 else f'{decisive.name} decides, which takes their means as normal'
             )
         )
-    if verdict == 'not distinguishable' and low * high > 0:
+    if verdict == UNDECIDED and low * high > 0:
         notes.append(
             'the interval leaves out zero, but no test that allows for few seeds confirms it'
         )

@@ -14,6 +14,7 @@ from .hashing import sha256_of_file
 from .ledger import write_rows
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS
+from .reader import rows_of, where
 from .row import Row
 
 RUNS = 'runs.tsv'
@@ -126,14 +127,14 @@ def _rows(experiments: Sequence[Experiment]) -> List[Row]:
     for experiment in experiments:
         for problem in contradicts_itself(experiment):
             raise ValueError(f'cannot freeze: {problem}')
-        for run in experiment.runs:
-            if run.row is None:
-                raise ValueError(
-                    f'cannot freeze {run.where}: it is no row of a ledger of '
-                    'ours, so it does not say what it rests on; test the '
-                    'checkpoint again with tools/test.py'
-                )
-            rows.setdefault(run.row.key, run.row)
+        for run in experiment.runs[~experiment.runs.is_row.astype(bool)].itertuples():
+            raise ValueError(
+                f'cannot freeze {where(run)}: it is no row of a ledger of '
+                'ours, so it does not say what it rests on; test the '
+                'checkpoint again with tools/test.py'
+            )
+        for row in rows_of(experiment.runs):
+            rows.setdefault(row.key, row)
     if not rows:
         raise ValueError('cannot freeze: there are no rows')
     return list(rows.values())

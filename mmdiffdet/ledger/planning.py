@@ -4,12 +4,10 @@ import math
 from bisect import bisect_left
 from typing import Callable, Dict, Optional, Sequence
 
-from .power import needed_noncentrality
+from .power import MIN_UNITS, needed_noncentrality
 from .resampling import Groups, components
 
 MAX_SEEDS = 1000
-MIN_UNITS = 3
-"""With two replicates a t-test rests on nothing but its assumption."""
 PLANNED_SEEDS = (3, 4, 5, 6, 8, 10, 15, 20)
 
 

@@ -10,6 +10,8 @@ from scipy import optimize, stats
 
 ALPHA = 0.05
 POWER = 0.8
+MIN_UNITS = 3
+"""With two replicates a t-test rests on nothing but its assumption."""
 _DRAWS = 4000
 _MOST_ARRANGEMENTS = 2**10
 """With more of them a permutation test has the power of the t-test."""

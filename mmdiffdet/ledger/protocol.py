@@ -27,9 +27,10 @@ class Protocol:
     Args:
         model_family (str, optional): Detector type, e.g. ``DiffusionDet``.
         dataset (str, optional): Name of the data set.
-        annotation_sha256 (str, optional): Of the annotation file.
+        annotation_sha256 (str, optional): SHA-256 of the annotation file.
         sample_step (int, optional): Number of sampling steps.
-        scheduler (str, optional): Of the sampler, e.g. ``DDIMScheduler``.
+        scheduler (str, optional): Scheduler of the sampler, e.g.
+            ``DDIMScheduler``.
         eta (float, optional): Stochasticity of the DDIM step.
         precision (str, optional): ``fp32``, ``bf16`` or ``fp16``.
     """
@@ -44,11 +45,8 @@ class Protocol:
 
     def differs(self, other: 'Protocol') -> Dict[str, Tuple[Any, Any]]:
         """Fields that differ, with the value of each side."""
-        return {
-            f.name: (getattr(self, f.name), getattr(other, f.name))
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
-        }
+        mine, theirs = asdict(self), asdict(other)
+        return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}
 
     @property
     def samples(self) -> bool:

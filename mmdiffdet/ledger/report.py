@@ -1,32 +1,33 @@
 """Experiments and comparisons as a table, TSV, Markdown, JSON or HTML."""
 
-import html
 import json
 from dataclasses import asdict, fields
 from typing import Any, Dict, List, Sequence
 
+import pandas as pd
+
 from .comparison import Comparison
-from .experiments import Experiment
+from .experiments import Experiment, tested_config
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
-from .runs import Stated
+from .reader import plain
 from .statistics import Summary, summarise
 from .study import Study
+from .text import render_table
 
-FORMATS = ('table', 'tsv', 'md', 'json', 'html')
 Record = Dict[str, Any]
 _DIGITS = dict(mean=4, std=4, mean_of_means=4, across=4, within=4, seconds_per_image=6)
 
 
 def summary_records(
-    experiments: Sequence[Experiment], stated: Sequence[Stated], metric: str
+    experiments: Sequence[Experiment], stated: pd.DataFrame, metric: str
 ) -> List[Record]:
     """A record an experiment, then those that are stated without runs.
 
     Args:
-        experiments (Sequence[Experiment]): To summarise.
-        stated (Sequence[Stated]): Shown as they are, for metric AP.
-        metric (str): Which to summarise.
+        experiments (Sequence[Experiment]): What to summarise.
+        stated (DataFrame): Stated means, shown as they are for metric AP.
+        metric (str): Name of the metric.
     """
     records = []
     for experiment in experiments:
@@ -40,7 +41,7 @@ def summary_records(
                 **asdict(experiment.protocol),
             }
         )
-    for item in stated if metric == 'AP' else ():
+    for item in stated.itertuples() if metric == 'AP' else ():
         variant = ','.join(f'{k}={v}' for k, v in item.variant)
         records.append(
             {
@@ -52,7 +53,7 @@ def summary_records(
                 'checkpoints': [],
                 'contradictory': False,
                 'pool_of': [],
-                **asdict(item.protocol),
+                **asdict(Protocol(sample_step=plain(item.sample_step))),
             }
         )
     return records
@@ -68,7 +69,7 @@ def render_summary(
         problems (Sequence[str]): Part of JSON only; else they are for the
             error stream.
         metric (str): For the heading.
-        style (str): One of ``FORMATS``.
+        style (str): One of :data:`~mmdiffdet.ledger.text.FORMATS`.
     """
     if style == 'json':
         return json.dumps(
@@ -78,14 +79,14 @@ def render_summary(
     rows = [dict(_cells(r), experiment=_name(r)) for r in records]
     if style != 'table':
         columns = ['experiment', *shown[:-1], *PROTOCOL_FIELDS]
-        return _render([[r[c] for c in columns] for r in rows], columns, style)
+        return render_table([[r[c] for c in columns] for r in rows], columns, style)
     # the same protocol in neighbouring lines, whatever the files' order
     order: Dict[Protocol, List[Record]] = {}
     for record, row in zip(records, rows):
         protocol = Protocol(**{k: record[k] for k in PROTOCOL_FIELDS})
         order.setdefault(protocol, []).append(row)
     body = [[r[c] for c in shown] for rows in order.values() for r in rows]
-    lines = _render(body, shown, 'table').split('\n')
+    lines = render_table(body, shown, 'table').split('\n')
     text = [f'{metric}; deviations are of the population', lines[0]]
     start = 1
     for protocol, of_protocol in order.items():
@@ -100,7 +101,7 @@ def render_comparison(comparison: Comparison, style: str) -> str:
 
     Args:
         comparison (Comparison): To tell.
-        style (str): One of ``FORMATS``.
+        style (str): One of :data:`~mmdiffdet.ledger.text.FORMATS`.
     """
     c = comparison
     if style == 'json':
@@ -124,6 +125,7 @@ def render_comparison(comparison: Comparison, style: str) -> str:
                 speaks_of=c.scope,
                 more_runs=c.more,
                 notes=c.notes,
+                **({} if c.corrected is None else dict(corrected_p=c.corrected)),
             ),
             indent=2,
         )
@@ -133,6 +135,8 @@ def render_comparison(comparison: Comparison, style: str) -> str:
     tests = '; '.join(
         f'{t.name} p = {t.p:.4f}' + (' (decides)' if t is c.decisive else '') for t in c.tests
     )
+    if c.corrected is not None:
+        tests += f'; corrected for the number of comparisons (Holm) p = {c.corrected:.4f}'
     runs = f'{c.used[0]} and {c.used[1]} runs'
     verdict = f'B is {c.verdict} than A, with {runs}'
     if c.verdict == 'not distinguishable':
@@ -151,7 +155,7 @@ def render_comparison(comparison: Comparison, style: str) -> str:
     ]
     if c.a.protocol != c.b.protocol:
         rows.insert(3, ['protocol of B', str(c.b.protocol)])
-    return _render(rows, ['', 'comparison'], style)
+    return render_table(rows, ['', 'comparison'], style)
 
 
 def render_study(study: Study, style: str) -> str:
@@ -159,7 +163,7 @@ def render_study(study: Study, style: str) -> str:
 
     Args:
         study (Study): To tell.
-        style (str): One of ``FORMATS``.
+        style (str): One of :data:`~mmdiffdet.ledger.text.FORMATS`.
     """
     s = study
     if style == 'json':
@@ -187,7 +191,7 @@ def render_study(study: Study, style: str) -> str:
         ],
         *(['note', note] for note in s.notes),
     ]
-    return _render(rows, ['', 'plan'], style)
+    return render_table(rows, ['', 'plan'], style)
 
 
 def render_manifest(
@@ -214,20 +218,22 @@ def render_manifest(
     ]
     rows = []
     for i, record in enumerate(records):
-        runs = experiments[i].runs if i < len(experiments) else []
+        runs = experiments[i].runs if i < len(experiments) else None
         cells = dict.fromkeys(columns, NOT_AVAILABLE)
         cells.update(_cells(record))
-        for name in metrics:
-            cells[f'mean_{name}'] = _text(summarise(runs, name).mean, 4)
         cells.update(
             experiment=record['experiment'],
             checkpoint_sha256=_join(record['checkpoints']),
-            config=_join(dict.fromkeys(r.config_sha256 or r.config for r in runs)),
             pool_of=_join(record['pool_of']),
-            sources=_join(dict.fromkeys(str(r.source) for r in runs)),
         )
+        if runs is not None:
+            cells.update({f'mean_{m}': _text(summarise(runs, m).mean, 4) for m in metrics})
+            cells.update(
+                config=_join(map(plain, tested_config(runs).unique())),
+                sources=_join(map(str, runs.source.unique())),
+            )
         rows.append([cells[c] for c in columns])
-    return _render(rows, columns, 'tsv') + '\n'
+    return render_table(rows, columns, 'tsv') + '\n'
 
 
 def _side(c: Comparison, side: int) -> str:
@@ -242,7 +248,7 @@ def _side(c: Comparison, side: int) -> str:
 def _cost(c: Comparison) -> str:
     seconds = [s.seconds_per_image for s in c.summaries]
     text = ' and '.join(f'{name} {_text(value, 6)}' for name, value in zip('AB', seconds))
-    devices = {r.device for e in (c.a, c.b) for r in e.runs}
+    devices = {device for e in (c.a, c.b) for device in map(plain, e.runs.device.unique())}
     text += ' seconds per image'
     if None in seconds:
         return text
@@ -276,30 +282,3 @@ def _text(value: Any, digits: Any = None) -> str:
 
 def _join(values: Any) -> str:
     return ','.join(v for v in values if v) or NOT_AVAILABLE
-
-
-def _render(rows: Sequence[Sequence[str]], columns: Sequence[str], style: str) -> str:
-    if style == 'tsv':
-        return '\n'.join('\t'.join(row) for row in [columns, *rows])
-    if style == 'md':
-        lines = [columns, ['---'] * len(columns), *rows]
-        return '\n'.join(
-            '| ' + ' | '.join(c.replace('|', '\\|') for c in line) + ' |' for line in lines
-        )
-    if style == 'html':
-        body = ''.join(f'<tr>{_html_cells(row, "td")}</tr>\n' for row in rows)
-        return (
-            '<table>\n<thead><tr>'
-            + _html_cells(columns, 'th')
-            + f'</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
-        )
-    widths = [max(map(len, column)) for column in zip(columns, *rows)]
-    # the last column is the long one
-    return '\n'.join(
-        '  '.join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip()
-        for line in [columns, *rows]
-    )
-
-
-def _html_cells(cells: Sequence[str], tag: str) -> str:
-    return ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from .comparison import check_protocols
 from .experiments import Experiment
-from .pairing import groups_of, sides_of, values_of
+from .pairing import side_of, sides_of
 from .planning import detectable, variance_of_difference
 from .problems import contradicts_itself
 
@@ -67,14 +67,14 @@ def plan_study(
     if b is None:
         for problem in contradicts_itself(a):
             raise ValueError(f'cannot plan: {problem}')
-        sides = [groups_of(values_of(a, metric))] * 2
+        sides = [side_of(a, metric)] * 2
         label = f'two like {a.label}'
         notes.append('pairs by train seed may differ less: give two experiments to --plan')
     else:
         notes += check_protocols(a, b, across)
-        sides, pairing = sides_of(a, b, metric, notes)
+        sides, pairing, more_notes = sides_of(a, b, metric)
         label = f'{a.label} and {b.label}'
-        notes.append(pairing)
+        notes += [*more_notes, pairing]
     trains = [len(side) for side in sides]
     if min(trains) < 2:
         raise ValueError(

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import group, select
 from mmdiffdet.ledger.page import render_page
@@ -41,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        results = read_results(args.paths)
+        results = read_results(args.paths, [read_detectron2_table])
         experiments = group(results.runs)
         comparisons = [
             compare(select(experiments, a), select(experiments, b), args.metric, *across)
