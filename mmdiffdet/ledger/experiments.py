@@ -67,6 +67,7 @@ def group(runs: pd.DataFrame) -> List[Experiment]:
         checked=runs.checkpoint_sha256.fillna(runs.checkpoint),
     )
     keys = ['experiment', 'variant', *PROTOCOL_FIELDS, 'tested', 'table']
+    of = of.drop_duplicates([*keys, 'checked', 'train_seed', 'eval_seed', *METRICS])
     experiments = []
     for _, members in of.groupby(keys, dropna=False, sort=False):
         first = dict(zip(keys, map(plain, members[keys].iloc[0])))
@@ -77,8 +78,8 @@ def group(runs: pd.DataFrame) -> List[Experiment]:
             'config': str(first['tested']),
             'source': str(first['table'] or 'ledger'),
         }
-        once = members.drop_duplicates(['checked', 'train_seed', 'eval_seed', *METRICS])
-        experiments.append(Experiment(first['experiment'], protocol, once[runs.columns], selectors))
+        members = members[runs.columns]
+        experiments.append(Experiment(first['experiment'], protocol, members, selectors))
     _label(experiments)
     return experiments
 

@@ -56,7 +56,7 @@ def summarise(runs: pd.DataFrame, metric: str = 'AP') -> Summary:
     means = np.array([v.mean() for v in values.values()])
     inner = [v.var() for v in values.values() if len(v) > 1]
     evals = '-'.join(map(str, counts[:1] + counts[1:][-1:])) or '0'
-    timed = runs.dropna(subset='seconds_per_image')
+    timed = runs[['device', 'seconds_per_image']].dropna(subset='seconds_per_image')
     one_device = timed.device.nunique(dropna=False) == 1
     return Summary(
         n=len(flat),
@@ -72,7 +72,8 @@ def summarise(runs: pd.DataFrame, metric: str = 'AP') -> Summary:
 
 def values_by_train_seed(runs: pd.DataFrame, metric: str) -> Dict[Optional[int], np.ndarray]:
     """The metric's values of each train seed, without those it lacks."""
-    groups = runs.dropna(subset=metric).groupby('train_seed', dropna=False, sort=False)[metric]
+    known = runs.set_index('train_seed')[metric].dropna()
+    groups = known.groupby(level=0, dropna=False, sort=False)
     return {plain(seed): values.to_numpy() for seed, values in groups}
 
 
