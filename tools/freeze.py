@@ -18,6 +18,7 @@ from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.experiments import group, select
 from mmdiffdet.ledger.freeze import freeze
 from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.text import one_line
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
         folder = args.out / args.name
         digest = freeze(experiments, folder)
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 1
     print(f'wrote {folder}\ndigest: {digest}')
     return 0

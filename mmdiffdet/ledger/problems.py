@@ -117,9 +117,9 @@ def _stated(results: Results) -> Iterable[str]:
     files = results.runs.source.map(lambda path: path.resolve())
     for item in results.stated.itertuples():
         of_file = results.runs[files == (item.source.parent / item.runs_file).resolve()]
-        said = f'{where(item)} states {item.mean} / {item.std}'
+        said = f'states {item.mean} / {item.std}'
         if of_file.empty:
-            yield f'{where(item)}: states {item.mean} / {item.std} of {item.runs_file}, which was not read'
+            yield f'{where(item)}: {said} of {item.runs_file}, which was not read'
             continue
         found = summarise(of_file)
         # half a unit of the fifth decimal, as the statement has five
@@ -128,7 +128,7 @@ def _stated(results: Results) -> Iterable[str]:
             for a, b in ((found.mean, item.mean), (found.std, item.std))
         ):
             yield (
-                f'contradiction: {said}, the runs of {item.runs_file} give {_round(found.mean)} / '
+                f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give {_round(found.mean)} / '
                 f'{_round(found.std)}'
             )
 

@@ -8,12 +8,13 @@ import pandas as pd
 
 from .comparison import Comparison
 from .experiments import Experiment, tested_config
+from .pareto import ParetoFront
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 from .reader import plain
 from .statistics import Summary, summarise
 from .study import Study
-from .text import render_table
+from .text import one_line, render_table
 
 Record = Dict[str, Any]
 _DIGITS = dict(mean=4, std=4, mean_of_means=4, across=4, within=4, seconds_per_image=6)
@@ -90,45 +91,51 @@ def render_summary(
     text = [f'{metric}; deviations are of the population', lines[0]]
     start = 1
     for protocol, of_protocol in order.items():
-        text += ['', f'protocol: {protocol}']
+        text += ['', one_line(f'protocol: {protocol}')]
         text += lines[start : start + len(of_protocol)]
         start += len(of_protocol)
     return '\n'.join(text)
 
 
-def render_comparison(comparison: Comparison, style: str) -> str:
-    """Text of a comparison.
+def render_comparisons(comparisons: Sequence[Comparison], style: str) -> str:
+    """Text of comparisons; JSON has a list of them if there are several.
 
     Args:
-        comparison (Comparison): To tell.
+        comparisons (Sequence[Comparison]): What to tell.
         style (str): One of :data:`~mmdiffdet.ledger.text.FORMATS`.
     """
-    c = comparison
-    if style == 'json':
-        return json.dumps(
-            dict(
-                a=c.a.label,
-                b=c.b.label,
-                metric=c.metric,
-                summary_a=asdict(c.summaries[0]),
-                summary_b=asdict(c.summaries[1]),
-                pairing=c.pairing,
-                used=c.used,
-                unit=c.unit,
-                units=c.units,
-                difference=c.difference,
-                interval=[c.low, c.high],
-                tests=[t._asdict() for t in c.tests],
-                decisive=c.decisive and c.decisive.name,
-                variance=c.spread._asdict(),
-                verdict=c.verdict,
-                speaks_of=c.scope,
-                more_runs=c.more,
-                notes=c.notes,
-                **({} if c.corrected is None else dict(corrected_p=c.corrected)),
-            ),
-            indent=2,
-        )
+    if style != 'json':
+        return '\n\n'.join(render_comparison(c, style) for c in comparisons)
+    records = [_comparison_record(c) for c in comparisons]
+    return json.dumps(records if len(records) > 1 else records[0], indent=2)
+
+
+def _comparison_record(c: Comparison) -> Record:
+    return dict(
+        a=c.a.label,
+        b=c.b.label,
+        metric=c.metric,
+        summary_a=asdict(c.summaries[0]),
+        summary_b=asdict(c.summaries[1]),
+        pairing=c.pairing,
+        used=c.used,
+        unit=c.unit,
+        units=c.units,
+        difference=c.difference,
+        interval=[c.low, c.high],
+        tests=[t._asdict() for t in c.tests],
+        decisive=c.decisive and c.decisive.name,
+        variance=c.spread._asdict(),
+        verdict=c.verdict,
+        speaks_of=c.scope,
+        more_runs=c.more,
+        notes=c.notes,
+        **({} if c.corrected is None else dict(corrected_p=c.corrected)),
+    )
+
+
+def render_comparison(c: Comparison, style: str) -> str:
+    """Text of a comparison, in any style but JSON."""
     interval = 'no interval'
     if c.low is not None:
         interval = f'95 % hierarchical bootstrap interval {c.low:+.4f} to {c.high:+.4f}'
@@ -192,6 +199,65 @@ def render_study(study: Study, style: str) -> str:
         *(['note', note] for note in s.notes),
     ]
     return render_table(rows, ['', 'plan'], style)
+
+
+def render_pareto(fronts: Sequence[ParetoFront], style: str) -> str:
+    """Text of the settings that no other beats in both metric and cost.
+
+    Args:
+        fronts (Sequence[ParetoFront]): What to tell.
+        style (str): One of :data:`~mmdiffdet.ledger.text.FORMATS`.
+    """
+    records = [
+        dict(
+            metric=front.metric,
+            dataset=front.dataset,
+            annotation_sha256=front.annotation_sha256,
+            device=front.device,
+            front=[
+                dict(
+                    experiment=p.experiment.label,
+                    **asdict(p.summary),
+                    interval=p.interval,
+                    seconds_interval=p.seconds_interval,
+                    share=p.share,
+                    **asdict(p.experiment.protocol),
+                )
+                for p in front.points
+            ],
+            beaten=front.beaten,
+        )
+        for front in fronts
+    ]
+    if style == 'json':
+        return json.dumps(records, indent=2)
+    columns = ['seconds_per_image', '95 %', 'mean', '95 %', 'seeds', 'on_front', 'experiment']
+    parts = []
+    for record in records:
+        rows = [
+            [
+                _text(p['seconds_per_image'], 6),
+                _ends(p['seconds_interval'], 6),
+                _text(p['mean'], 4),
+                _ends(p['interval'], 4),
+                p['seeds'],
+                f'{p["share"]:.0%}',
+                p['experiment'],
+            ]
+            for p in record['front']
+        ]
+        table = render_table(rows, columns, style)
+        if style == 'table':
+            table = one_line(
+                f'{record["metric"]} against seconds an image: {record["dataset"]}, '
+                f'{record["device"]}\n{table}\nbeaten: {", ".join(record["beaten"]) or "none"}'
+            )
+        parts.append(table)
+    return '\n\n'.join(parts)
+
+
+def _ends(ends: Any, digits: int) -> str:
+    return NOT_AVAILABLE if ends is None else ' to '.join(_text(end, digits) for end in ends)
 
 
 def render_manifest(

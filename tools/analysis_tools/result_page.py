@@ -6,6 +6,7 @@
 
 --compare can be given several times; A and B are labels as
 tools/summarize.py prints them, FIELD is the protocol field that is studied.
+The verdicts of several are corrected for their number (Holm).
 """
 
 import argparse
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
-from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import group, select
 from mmdiffdet.ledger.page import render_page
 from mmdiffdet.ledger.problems import find_problems
@@ -48,6 +49,8 @@ def main() -> None:
             compare(select(experiments, a), select(experiments, b), args.metric, *across)
             for a, b, *across in args.compare
         ]
+        if len(comparisons) > 1:
+            comparisons = correct(comparisons)
         page = render_page(
             args.title, experiments, comparisons, find_problems(results), args.pictures, args.metric
         )
