@@ -175,6 +175,7 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     assert metrics['seed0_step1/coco/bbox_mAP'] == 0.125
     assert metrics['seed0_step1/coco/bbox_mAP_s'] == -1
     Ledger(path).append([rows[0]], force=True)
+    assert list(run.test_loop.metrics) == [case.name for case in run.test_loop.cases]
     # not the same: another precision; again on purpose: force
     runner(data, checkpoint, tmp_path, [ledger_hook(path)], precision='bf16').test()
     assert [r.precision for r in Ledger(path).read()] == ['fp32', 'fp32', 'bf16']
@@ -208,6 +209,14 @@ def test_no_path_of_the_machine_is_in_a_row(data, checkpoint, tmp_path, monkeypa
     assert not Path(row.out_dir).is_absolute()
     assert Path(row.out_dir).resolve() == Path(run.log_dir).resolve()
     assert Path(row.out_dir, 'config.py').is_file()
+
+
+def test_what_fits_in_no_row_is_told_before_the_test(data, checkpoint, tmp_path):
+    hook = ledger_hook(tmp_path / 'x.tsv', exp_name='=mine')
+    run = runner(data, checkpoint, tmp_path, [hook])
+    run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match='no row could be written to .*x.tsv: exp_name must not'):
+        run.test()
 
 
 def test_bad_loops(data, checkpoint, tmp_path):

@@ -12,7 +12,7 @@ from ledger_rows import ROW, grouped
 
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare
-from mmdiffdet.ledger.page import render_page
+from mmdiffdet.reports.page import render_page
 
 TOOL = str(Path(__file__).parents[1] / 'tools/analysis_tools/result_page.py')
 PNG = bytes.fromhex(

@@ -22,6 +22,7 @@ from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import group, pool, select
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.statistics import summarise
+from mmdiffdet.reports.text import FORMATS
 
 
 # -- reading ------------------------------------------------------------------
@@ -413,3 +414,30 @@ def test_manifest(tmp_path: Path) -> None:
     assert row['sources'] == str(ledger)
     # the index in the folder is no ledger
     assert summarize(tmp_path, '--manifest', index).returncode == 0
+
+
+def test_names_are_text_in_every_format(tmp_path: Path) -> None:
+    """Neither markup nor a formula, and no terminal is steered."""
+    table_of(tmp_path / '=1+2\x1b[31m*b*[x](y)_step1.tsv', 'eval_seed\tAP\n0\t40\n1\t41')
+    table_of(tmp_path / '<img src=x>_step1.tsv', 'eval_seed\tAP\n0\t40\n1\t41')
+    out = {style: summarize(tmp_path, '--format', style) for style in FORMATS}
+    for done in out.values():
+        assert done.returncode == 0
+        assert '\x1b' not in done.stdout + done.stderr
+    assert ' =1+2\\x1b[31m*b*' in out['table'].stdout
+    assert "\n'=1+2\\x1b[31m*b*[x](y)_step1\t" in out['tsv'].stdout
+    assert '| =1+2\\\\x1b\\[31m\\*b\\*\\[x\\](y)_step1 |' in out['md'].stdout
+    assert '| &lt;img src=x&gt;_step1 |' in out['md'].stdout
+    assert '<img' not in out['html'].stdout
+    for name in ('nothing\x1b[31m', tmp_path / '\x1b[31m.tsv'):
+        done = summarize(tmp_path, '--compare', name, 'b') if isinstance(name, str) else None
+        done = done or summarize(name)
+        assert done.returncode == 1 and '\x1b' not in done.stderr and '\\x1b[31m' in done.stderr
+
+
+def test_the_index_overwrites_nothing_else(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40]]))
+    before = ledger.read_bytes()
+    done = summarize(ledger, '--manifest', ledger)
+    assert done.returncode == 1 and 'l.tsv: is there and no index' in done.stderr
+    assert ledger.read_bytes() == before

@@ -18,7 +18,7 @@ from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.experiments import group, select
 from mmdiffdet.ledger.freeze import freeze
 from mmdiffdet.ledger.reader import read_results
-from mmdiffdet.ledger.text import one_line
+from mmdiffdet.reports.text import one_line
 
 
 def main() -> int:

@@ -12,9 +12,10 @@ a name of yours, if their protocols agree. A and B are labels as printed, such
 as NAME or NAME@sample_step=4; --across names the protocol field in which they
 may differ. --compare can be given several times: the verdicts are then
 corrected for their number (Holm). --pareto tells the settings that no other
-beats in both metric and seconds an image. --plan tells, before a study, the smallest difference that numbers
-of train seeds could show at the spread of A, or of the paired differences of
-A and B. Repeated and contradicting rows are told on the error stream.
+beats in both metric and seconds an image. --plan tells, before a study, the
+smallest difference that numbers of train seeds could show at the spread of A,
+or of the paired differences of A and B. Repeated and contradicting rows are
+told on the error stream.
 """
 
 import argparse
@@ -31,17 +32,11 @@ from mmdiffdet.ledger.ledger import read_lines
 from mmdiffdet.ledger.pareto import pareto_fronts
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import MANIFEST_MARK, read_results
-from mmdiffdet.ledger.report import (
-    render_comparisons,
-    render_manifest,
-    render_pareto,
-    render_study,
-    render_summary,
-    summary_records,
-)
 from mmdiffdet.ledger.row import METRICS
 from mmdiffdet.ledger.study import plan_study
-from mmdiffdet.ledger.text import FORMATS, one_line
+from mmdiffdet.reports.summary import render_manifest, render_summary, summary_records
+from mmdiffdet.reports.text import FORMATS, one_line
+from mmdiffdet.reports.verdicts import render_comparisons, render_pareto, render_study
 from mmdiffdet.utils import atomic_path
 
 
@@ -84,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     asked = [f'--{k}' for k in ('compare', 'plan', 'pareto') if getattr(args, k)]
     if len(asked) > 1:
-        parser.error(f'{" and ".join(asked)} are {len(asked)} questions: ask one')
+        parser.error(f'{" and ".join(asked)} are different questions: ask one')
     if args.plan and len(args.plan) > 2:
         parser.error('--plan takes one experiment or two')
     if args.across and not (args.compare or len(args.plan or ()) == 2):

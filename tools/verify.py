@@ -15,8 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.ledger.text import one_line
 from mmdiffdet.ledger.verify import verify
+from mmdiffdet.reports.text import one_line
 
 
 def main() -> int:

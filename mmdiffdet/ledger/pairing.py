@@ -17,11 +17,16 @@ class Sides(NamedTuple):
         groups (list): One side (differences) or two, each with an array a
             train seed that has a value an eval seed.
         pairing (str): What was paired, and how much of it.
+        unit (str): Replicate of a test: ``train seed``, ``eval seed`` or
+            ``none``.
+        units (list[ndarray]): A value a replicate, of each side.
         notes (List[str]): What limits the answer.
     """
 
     groups: List[List[np.ndarray]]
     pairing: str
+    unit: str
+    units: List[np.ndarray]
     notes: List[str]
 
 
@@ -68,12 +73,27 @@ def sides_of(a: Experiment, b: Experiment, metric: str) -> Sides:
         apart = f'one train seed in common of {trained[0]} and {trained[1]}'
     if apart:
         sides = [_groups(table, 'value_a'), _groups(table, 'value_b')]
-        return Sides(sides, f'unpaired: {apart}', notes)
+        return _with_units(sides, f'unpaired: {apart}', notes)
     pairing = f'{len(pairs)} pairs by {by}'
     unused = [len(side) - len(pairs) for side in values]
     if any(unused):
         pairing += f'; without a partner and not used: {unused[0]} runs of A, {unused[1]} of B'
-    return Sides([_groups(pairs, 'difference')], pairing, notes)
+    return _with_units([_groups(pairs, 'difference')], pairing, notes)
+
+
+def _with_units(sides: List[List[np.ndarray]], pairing: str, notes: List[str]) -> Sides:
+    if all(len(side) > 1 for side in sides):
+        units = [np.array([g.mean() for g in side]) for side in sides]
+        return Sides(sides, pairing, 'train seed', units, notes)
+    units, why = [side[0] for side in sides], None
+    if any(len(side) > 1 for side in sides):
+        why = (
+            'one side has one train seed, so how much its '
+            'training varies is unknown and nothing is tested'
+        )
+    elif any(len(values) < 2 for values in units):
+        why = 'one run cannot show how much runs vary'
+    return Sides(sides, pairing, 'none' if why else 'eval seed', units, notes + [why] * bool(why))
 
 
 def side_of(a: Experiment, metric: str) -> List[np.ndarray]:

@@ -1,7 +1,7 @@
 """Settings that no other beats in both metric and cost."""
 
-from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,51 +11,32 @@ from .power import ALPHA
 from .problems import contradicts_itself
 from .reader import plain
 from .resampling import bootstrap_means, interval
-from .statistics import Summary, summarise
-
-Interval = Optional[Tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class ParetoPoint:
-    """A setting on the front.
-
-    Args:
-        experiment (Experiment): The setting.
-        summary (Summary): Mean, spread and seconds an image.
-        interval (tuple, optional): 95 % hierarchical bootstrap interval of
-            the mean of the train seeds' means; None of one run. From one
-            train seed it says nothing of another training.
-        seconds_interval (tuple, optional): The same of the seconds an image.
-        share (float): How often it is on the front when the runs of all
-            settings are resampled, from 0 to 1.
-    """
-
-    experiment: Experiment
-    summary: Summary
-    interval: Interval
-    seconds_interval: Interval
-    share: float
+from .statistics import summarise
 
 
 @dataclass(frozen=True)
 class ParetoFront:
-    """The front of the settings that may be compared.
+    """The settings of one data set and device that no other beats.
 
     Args:
         metric (str): Name of the metric.
         dataset (str, optional): Data set of all settings.
         annotation_sha256 (str, optional): SHA-256 of its annotations.
-        device (str): The hardware that all were measured on.
-        points (List[ParetoPoint]): From the cheapest to the best.
+        device (str, optional): The hardware that all were measured on.
+        front (list[dict]): From the cheapest to the best: label, summary and
+            protocol of a setting; ``interval`` and ``seconds_interval``, 95 %
+            hierarchical bootstrap intervals of its means (None of one run;
+            from one train seed they say nothing of another training); and
+            ``share``, how often it is on the front when the runs of all
+            settings are resampled.
         beaten (List[str]): Labels of the other settings.
     """
 
     metric: str
     dataset: Optional[str]
     annotation_sha256: Optional[str]
-    device: str
-    points: List[ParetoPoint]
+    device: Optional[str]
+    front: List[Dict[str, Any]]
     beaten: List[str]
 
 
@@ -64,8 +45,9 @@ def pareto_fronts(
 ) -> Tuple[List[ParetoFront], List[str]]:
     """A front for each data set, its annotations and device.
 
-    A setting beats another if it is as good and as fast, and better in one of
-    the two. Seconds of different devices are not compared.
+    A setting beats another if its mean of the train seeds' means is as good,
+    it is as fast, and better in one of the two. Seconds of different devices
+    are not compared.
 
     Args:
         experiments (Sequence[Experiment]): The settings.
@@ -73,64 +55,62 @@ def pareto_fronts(
         resamples (int): Number of bootstrap samples.
 
     Returns:
-        tuple: The fronts, and a sentence for each setting that is left out.
+        tuple: The fronts, and a sentence for what is left out and why.
 
     Raises:
         ValueError: If no setting has both the metric and its cost.
     """
-    left_out: List[str] = []
-    comparable: Dict[tuple, List[Tuple[Experiment, Summary]]] = {}
+    without: Dict[str, List[str]] = {}
+    comparable: Dict[tuple, List[Tuple[float, float, Experiment]]] = {}
     for e in experiments:
         summary = summarise(e.runs, metric)
-        problems = contradicts_itself(e)
-        if problems:
-            left_out.append(f'not on a front: {problems[0]}')
+        timed = e.runs.dropna(subset='seconds_per_image')
+        if contradicts_itself(e):
+            without.setdefault('contradict themselves', []).append(e.label)
         elif summary.mean is None:
-            left_out.append(f'not on a front: {e.label} has no {metric}')
+            without.setdefault(f'have no {metric}', []).append(e.label)
+        elif timed.empty:
+            without.setdefault('have no seconds_per_image', []).append(e.label)
         elif summary.seconds_per_image is None:
-            left_out.append(
-                f'not on a front: {e.label} has no seconds_per_image of one device alone'
-            )
+            without.setdefault('were timed on several devices', []).append(e.label)
         else:
-            device = plain(e.runs.device.dropna().iloc[0]) if e.runs.device.notna().any() else 'n/a'
-            key = (e.protocol.dataset, e.protocol.annotation_sha256, device)
-            comparable.setdefault(key, []).append((e, summary))
+            key = e.protocol.dataset, e.protocol.annotation_sha256, plain(timed.device.iloc[0])
+            mean = np.mean([g.mean() for g in side_of(e, metric)])
+            comparable.setdefault(key, []).append((summary.seconds_per_image, -mean, e))
+    left_out = [f'not on a front, as they {why}: {", ".join(e)}' for why, e in without.items()]
     if not comparable:
-        raise ValueError('--pareto: ' + '\n'.join(left_out or ['there are no runs']))
-    return [_front(metric, key, s, resamples) for key, s in comparable.items()], left_out
-
-
-def _front(metric: str, key: tuple, settings: list, resamples: int) -> ParetoFront:
-    # the cheapest first; of those that cost the same the best one
-    settings = sorted(settings, key=lambda item: (item[1].seconds_per_image, -_value(item[1])))
+        raise ValueError('\n'.join(['--pareto: nothing to compare', *left_out]))
     rng = np.random.default_rng(0)
-    sides = [side_of(e, metric) for e, _ in settings]
-    boot = np.array([bootstrap_means(side, resamples, rng) for side in sides])
-    values = np.array([[_value(summary)] for _, summary in settings])
-    wins, shares = (_better_than_cheaper(v) for v in (values, boot))
-    points, beaten = [], []
-    for i, (experiment, summary) in enumerate(settings):
-        if not wins[i, 0]:
-            beaten.append(experiment.label)
-            continue
-        seconds = bootstrap_means(side_of(experiment, 'seconds_per_image'), resamples, rng)
-        points.append(
-            ParetoPoint(
-                experiment,
-                summary,
-                interval(boot[i], 1 - ALPHA) if summary.n > 1 else None,
-                interval(seconds, 1 - ALPHA) if summary.n > 1 else None,
-                float(shares[i].mean()),
+    fronts = []
+    for key, settings in comparable.items():
+        # the cheapest first; of those that cost the same the best one
+        settings.sort(key=lambda setting: setting[:2])
+        boot = np.array([bootstrap_means(side_of(e, metric), resamples, rng) for *_, e in settings])
+        on_front = _above_all_before(np.array([[-mean] for _, mean, _ in settings]))[:, 0]
+        shares = _above_all_before(boot).mean(1)
+        front, beaten = [], []
+        for (*_, e), is_on, means, share in zip(settings, on_front, boot, shares):
+            if not is_on:
+                beaten.append(e.label)
+                continue
+            summary = summarise(e.runs, metric)
+            seconds = bootstrap_means(side_of(e, 'seconds_per_image'), resamples, rng)
+            ends = [interval(b, 1 - ALPHA) if summary.n > 1 else None for b in (means, seconds)]
+            front.append(
+                dict(
+                    experiment=e.label,
+                    **asdict(summary),
+                    interval=ends[0],
+                    seconds_interval=ends[1],
+                    share=float(share),
+                    **asdict(e.protocol),
+                )
             )
-        )
-    return ParetoFront(metric, *key, points, beaten)
+        fronts.append(ParetoFront(metric, *key, front, beaten))
+    return fronts, left_out
 
 
-def _value(summary: Summary) -> float:
-    return summary.mean if summary.mean_of_means is None else summary.mean_of_means
-
-
-def _better_than_cheaper(values: np.ndarray) -> np.ndarray:
-    """Whether each value is above all in the rows before it."""
+def _above_all_before(values: np.ndarray) -> np.ndarray:
+    """Whether each value, (settings, samples), is above all in the rows before."""
     best = np.maximum.accumulate(values)
-    return np.vstack([np.full_like(values[:1], True), values[1:] > best[:-1]]).astype(bool)
+    return np.vstack([np.ones_like(values[:1], dtype=bool), values[1:] > best[:-1]])

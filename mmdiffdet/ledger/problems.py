@@ -128,8 +128,8 @@ def _stated(results: Results) -> Iterable[str]:
             for a, b in ((found.mean, item.mean), (found.std, item.std))
         ):
             yield (
-                f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give {_round(found.mean)} / '
-                f'{_round(found.std)}'
+                f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give '
+                f'{_round(found.mean)} / {_round(found.std)}'
             )
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import group, select
-from mmdiffdet.ledger.page import render_page
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.row import METRICS
+from mmdiffdet.reports.page import render_page
 from mmdiffdet.utils import atomic_path
 
 

@@ -9,8 +9,8 @@ import html
 import re
 from typing import Callable, Dict, Sequence
 
+from ..ledger.row import FORMULA
 from ..utils import printable
-from .row import FORMULA
 
 FORMATS = ('table', 'tsv', 'md', 'json', 'html')
 _NUMBER = re.compile(r'[+-]?\d+(\.\d+)?')

@@ -12,11 +12,12 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .comparison import Comparison
-from .experiments import Experiment
-from .reader import plain
-from .report import render_comparison, render_summary, summary_records
-from .statistics import summarise, values_by_train_seed
+from ..ledger.comparison import Comparison
+from ..ledger.experiments import Experiment
+from ..ledger.reader import plain
+from ..ledger.statistics import summarise, values_by_train_seed
+from .summary import render_summary, summary_records
+from .verdicts import render_comparison
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
