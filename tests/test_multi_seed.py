@@ -162,7 +162,7 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     calls = []
     run.model.backbone.register_forward_hook(lambda *_: calls.append(1))
     metrics = run.test()
-    assert len(run.test_loop.cases) == 2 and len(calls) == 6
+    assert len(run.test_loop.tested) == 1 and len(calls) == 6
     assert metrics['seed0_step1/coco/bbox_mAP'] == pytest.approx(first['coco/bbox_mAP'], abs=1e-12)
     rows = Ledger(path).read()
     Ledger(path).append([replace(rows[0], AP=12.5, APs=None)], force=True)

@@ -426,7 +426,7 @@ def test_names_are_text_in_every_format(tmp_path: Path) -> None:
         assert '\x1b' not in done.stdout + done.stderr
     assert ' =1+2\\x1b[31m*b*' in out['table'].stdout
     assert "\n'=1+2\\x1b[31m*b*[x](y)_step1\t" in out['tsv'].stdout
-    assert '| =1+2\\\\x1b\\[31m\\*b\\*\\[x\\](y)_step1 |' in out['md'].stdout
+    assert '| =1+2\\\\x1b\\[31m\\*b\\*\\[x\\](y)\\_step1 |' in out['md'].stdout
     assert '| &lt;img src=x&gt;_step1 |' in out['md'].stdout
     assert '<img' not in out['html'].stdout
     for name in ('nothing\x1b[31m', tmp_path / '\x1b[31m.tsv'):

@@ -36,7 +36,8 @@ class MultiSeedTestLoop(TestLoop):
     their metrics are those of the ledger's rows. The others are handed to it.
 
     Attributes:
-        cases (List[TestCase]): All that was asked for, tested or known.
+        cases (List[TestCase]): All that was asked for.
+        tested (List[TestCase]): Those of them that the ledger did not have.
         metrics (dict[str, dict]): What each case's evaluator reports, or would
             have reported, by the case's name; in the order of the cases.
 
@@ -80,6 +81,7 @@ class MultiSeedTestLoop(TestLoop):
         self.out = out
         self.stopwatch = Stopwatch(warmup)
         self.metrics: Dict[str, dict] = {}
+        self.tested: List[TestCase] = []
         self.tta = tta
         self._ways = eval_seeds, variants
 
@@ -149,12 +151,15 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        ledger = next((h for h in self.runner.hooks if isinstance(h, LedgerHook)), None)
+        ledgers = [hook for hook in self.runner.hooks if isinstance(hook, LedgerHook)]
+        if len(ledgers) > 1:
+            raise ValueError('custom_hooks: a test has one LedgerHook; name one ledger')
+        ledger = ledgers[0] if ledgers else None
         known = ledger.find(self.runner, self.cases) if ledger else {}
-        cases = [case for case in self.cases if case.name not in known]
-        evaluators = [self._evaluator_of(case) for case in cases]
+        self.tested = [case for case in self.cases if case.name not in known]
+        evaluators = [self._evaluator_of(case) for case in self.tested]
         # workers begin outside: what they compute stays in float32
-        batches = iter(self.dataloader if cases else ())
+        batches = iter(self.dataloader if self.tested else ())
         # around all images: autocast keeps the weights that it has cast
         with torch.no_grad(), in_precision(self.model, self.precision):
             ready = time.perf_counter()
@@ -162,18 +167,15 @@ class MultiSeedTestLoop(TestLoop):
                 self.stopwatch.add(
                     'data', time.perf_counter() - ready, self._num_images(data_batch)
                 )
-                self.run_iter(idx, data_batch, cases, evaluators)
+                self.run_iter(idx, data_batch, evaluators)
                 ready = time.perf_counter()
         size = len(self.dataloader.dataset)
-        found = {case.name: e.evaluate(size) for case, e in zip(cases, evaluators)}
+        found = {case.name: e.evaluate(size) for case, e in zip(self.tested, evaluators)}
         self.metrics = {case.name: {**known, **found}[case.name] for case in self.cases}
         if ledger:
-            # rows of one pass share its features
-            shared = self.stopwatch.per_image('features') if cases else 0.0
-            seconds = [shared + self.stopwatch.per_image(i) for i in range(len(cases))]
             ledger.append(
                 self.runner,
-                [ledger.row(*args) for args in zip(cases, found.values(), seconds)],
+                [ledger.row(c, found[c.name], self._seconds(i)) for i, c in enumerate(self.tested)],
             )
         metrics = dict(next(iter(self.metrics.values()), {}))
         if len(self.metrics) > 1:
@@ -186,29 +188,27 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('after_test')
         return metrics
 
-    def run_iter(
-        self,
-        idx: int,
-        data_batch: dict,
-        cases: Sequence[TestCase],
-        evaluators: Sequence[Evaluator],
-    ) -> None:
+    def run_iter(self, idx: int, data_batch: dict, evaluators: Sequence[Evaluator]) -> None:
         """Test a batch in all cases; hooks see the first case's detections."""
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
-        if cases[0].variant is None:
+        if self.tested[0].variant is None:
             count = self._num_images(data_batch)
             with self.stopwatch('features', count):  # and all the rest
                 outputs = [self.tester.test_step(data_batch)]
             self.stopwatch.add(0, 0.0, count)
         else:
             outputs = self.tester.test_variants(
-                data_batch, [case.variant for case in cases], self.stopwatch
+                data_batch, [case.variant for case in self.tested], self.stopwatch
             )
         for evaluator, samples in zip(evaluators, outputs):
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(
             'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs[0]
         )
+
+    def _seconds(self, index: int) -> float:
+        """An image's share of the features and what the tested case took."""
+        return self.stopwatch.per_image('features') + self.stopwatch.per_image(index)
 
     def _num_images(self, data_batch: dict) -> int:
         inputs = data_batch['inputs']  # with augmentation, by view

@@ -18,8 +18,7 @@ class Experiment:
     Args:
         name (str): Name of the experiment.
         protocol (Protocol): What all runs share.
-        runs (DataFrame): One run or more, see
-            :class:`~mmdiffdet.ledger.reader.Results`.
+        runs (DataFrame): One or more, see :class:`~.reader.Results`.
         selectors (dict): Fields that tell it from others of its name.
         label (str): Name, and the selectors that are needed to find it.
         members (tuple): Labels of what a pool is made of.
@@ -50,15 +49,8 @@ def tested_config(runs: pd.DataFrame) -> pd.Series:
 
 
 def group(runs: pd.DataFrame) -> List[Experiment]:
-    """Put runs together that may be averaged.
-
-    Args:
-        runs (DataFrame): Runs of any number of experiments. One that is
-            there twice with the same numbers counts once.
-
-    Returns:
-        List[Experiment]: In the order of their first run.
-    """
+    """Put runs together that may be averaged, in the order of the first one of
+    each experiment. A run that is there twice with the same numbers counts once."""
     # a ledger is one whole with other ledgers; any other table stands for
     # itself, as its exp_name is rarely more than a file name
     of = runs.assign(
@@ -87,10 +79,7 @@ def group(runs: pd.DataFrame) -> List[Experiment]:
 def select(experiments: Sequence[Experiment], text: str) -> Experiment:
     """The experiment that ``NAME`` or ``NAME@field=value,...`` means.
 
-    Args:
-        experiments (Sequence[Experiment]): Experiments to choose from.
-        text (str): A name or a label; values may be shortened to their
-            beginning, as for hashes.
+    Hashes may be shortened to their beginning.
 
     Raises:
         ValueError: If none or several match.
@@ -124,8 +113,8 @@ def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] =
     Args:
         experiments (Sequence[Experiment]): Experiments to choose from.
         name (str): Name of the pool.
-        patterns (Sequence[str]): Labels; ``*`` and ``?`` are wild cards. All
-            experiments if there is none.
+        patterns (Sequence[str]): Labels with ``*`` and ``?``; all if there is
+            none.
 
     Raises:
         ValueError: If a pattern finds nothing, if protocols differ, or if a

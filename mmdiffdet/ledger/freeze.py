@@ -40,7 +40,7 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
 
     Args:
         experiments (Sequence[Experiment]): What to freeze.
-        folder (Path): Does not exist yet; appears only when it is complete.
+        folder (Path): Appears only when it is complete.
 
     Returns:
         str: SHA-256 of ``SHA256SUMS``, which stands for the whole folder.

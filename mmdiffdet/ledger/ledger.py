@@ -50,11 +50,7 @@ class Ledger:
         return [row for _, row in parse_rows(self.path, lines)]
 
     def find(self, keys: Iterable[RunKey]) -> Dict[RunKey, Row]:
-        """The rows of those of these tests that are there already.
-
-        Args:
-            keys (Iterable[RunKey]): Tests to look for.
-        """
+        """The rows of those of these tests that are there already."""
         keys = set(keys)
         return {row.key: row for row in self.read() if row.key in keys}
 
@@ -99,12 +95,7 @@ class Ledger:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a whole ledger; it replaces the file only when it is complete.
-
-    Args:
-        path (Path): The file; its folder must exist.
-        rows (Iterable[Row]): All rows of the ledger.
-    """
+    """Write a whole ledger; it replaces the file only when it is complete."""
     with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         file.write('\t'.join(COLUMNS) + '\n')
         for row in rows:
@@ -129,11 +120,8 @@ def read_lines(path: Path) -> List[str]:
 
 
 def is_ledger(header: str) -> bool:
-    """Whether a file with this first line is a ledger of ours.
-
-    Its columns are those of :class:`Row`, perhaps without the version, which
-    older ledgers do not have.
-    """
+    """Whether a file with this first line has the columns of :class:`Row`;
+    older ledgers have no version."""
     return tuple(header.split('\t')) in (COLUMNS, COLUMNS[:-1])
 
 
@@ -141,27 +129,18 @@ def not_a_ledger(header: str) -> str:
     """What sets the columns of a file apart from those of a ledger."""
     columns = header.split('\t')
     missing = [c for c in COLUMNS[:-1] if c not in columns]
-    unknown = list(dict.fromkeys(c for c in columns if c not in COLUMNS))
+    unknown = [c for c in dict.fromkeys(columns) if c not in COLUMNS]
     if len(missing) > len(COLUMNS) / 2:
         return f'not a ledger of this version; its columns must be {" ".join(COLUMNS)}'
-    differs = [
-        f'{k} {", ".join(map(repr, v))}'
-        for k, v in (('missing:', missing), ('unknown:', unknown))
-        if v
-    ]
-    return 'not a ledger of this version: ' + (
-        f'columns {"; ".join(differs)}'
-        if differs
-        else 'its columns stand in another order or twice'
-    )
+    differs = [f'missing: {", ".join(map(repr, missing))}'] * bool(missing)
+    differs += [f'unknown: {", ".join(map(repr, unknown))}'] * bool(unknown)
+    differs = differs or ['in another order or twice']
+    return f'not a ledger of this version; columns {"; ".join(differs)}'
 
 
 def parse_rows(path: Path, lines: Sequence[str]) -> Iterator[Tuple[int, Row]]:
-    """Each row of a ledger with the number of its line, from 2.
-
-    Raises:
-        ValueError: If a line does not parse; names the file and the line.
-    """
+    """Each row of a ledger with the number of its line, from 2; raises
+    ValueError, with file and line, if one does not parse."""
     count = len(lines[0].split('\t'))
     for number, line in enumerate(lines[1:], 2):
         cells = line.split('\t')

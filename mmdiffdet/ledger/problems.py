@@ -15,11 +15,7 @@ _TEST = ['checkpoint_sha256', 'tested', 'variant', *PROTOCOL_FIELDS, 'eval_seed'
 
 
 def find_problems(results: Results) -> List[str]:
-    """What a reader of the table should know, a sentence each.
-
-    Args:
-        results (Results): All that was read.
-    """
+    """What a reader of all these results should know, a sentence each."""
     experiments = group(results.runs)
     labels = pd.concat([e.runs.assign(label=e.label).label for e in experiments] or [pd.Series()])
     runs = results.runs.assign(

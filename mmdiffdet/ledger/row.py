@@ -4,17 +4,7 @@ import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
-from typing import (
-    Any,
-    Dict,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Union, get_args, get_type_hints
 
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 
@@ -30,12 +20,8 @@ _CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udff
 
 
 def parse_metric(value: Union[str, float, None]) -> Optional[float]:
-    """A metric on the 0-100 scale; None if it is not available.
-
-    Empty, ``n/a``, nan and COCO's -1 (also times 100) are not available.
-
-    Args:
-        value (str | float, optional): The metric, in percent.
+    """A metric in percent; None if it is not available: empty, ``n/a``, nan or
+    COCO's -1, also times 100.
 
     Raises:
         ValueError: If the value is not a number from 0 to 100.
@@ -64,36 +50,27 @@ class Row:
     """A row of the ledger; its fields are the columns, in this order.
 
     Args:
-        exp_name (str): Name of the experiment; the same for all of its seeds.
+        exp_name (str): Experiment; the same for all of its seeds.
         train_seed (int, optional): Seed of the training, if it is known.
         eval_seed (int): Seed of the sampling noise.
-        checkpoint (str): Path of the checkpoint.
-        checkpoint_sha256 (str): SHA-256 of that file.
-        config (str): Path of the config.
-        config_sha256 (str): SHA-256 of the resolved model and test config.
-        dataset (str): Name of the data set.
-        annotation_sha256 (str): SHA-256 of the annotation file.
+        checkpoint, checkpoint_sha256 (str): Path, and SHA-256 of the file.
+        config, config_sha256 (str): Path, and SHA-256 of the resolved model
+            and test config.
+        dataset, annotation_sha256 (str): Name, and SHA-256 of the annotations.
         model_family (str): Detector type, e.g. ``DiffusionDet``.
         sample_step (int): Number of sampling steps.
         scheduler (str): Class name of the sampler's scheduler.
         eta (float, optional): Stochasticity, if the scheduler has one.
         precision (str): ``fp32``, ``bf16`` or ``fp16``.
-        AP (float): In percent, as the other five. Those are None where there
-            is no object of the kind (COCO's -1) or the metric is not
-            available (nan).
-        AP50 (float, optional): AP at IoU 0.5.
-        AP75 (float, optional): AP at IoU 0.75.
-        APs (float, optional): AP of small objects.
-        APm (float, optional): AP of medium objects.
-        APl (float, optional): AP of large objects.
+        AP (float): In percent, as the other five metrics.
+        AP50, AP75 (float, optional): AP at IoU 0.5 and 0.75.
+        APs, APm, APl (float, optional): AP of small, medium and large
+            objects; None where there is none (COCO's -1).
         seconds_per_image (float, optional): Inference time.
         images_per_second (float, optional): Throughput of all processes.
         device (str): The hardware's own name, which says whether two runs
             must agree to the last digit.
-        torch (str): Version of PyTorch.
-        mmdet (str): Version of MMDetection.
-        diffusers (str): Version of Diffusers.
-        mmdiffdet (str): Version of this package.
+        torch, mmdet, diffusers, mmdiffdet (str): Versions.
         out_dir (str): Folder with the run's log and ``config.py``.
         time (str): ISO 8601, now by default.
         ledger_version (int): Version of these columns.
@@ -164,16 +141,8 @@ class Row:
 
     @classmethod
     def from_cells(cls, cells: Sequence[str]) -> 'Row':
-        """The row that :meth:`cells` wrote.
-
-        Args:
-            cells (Sequence[str]): Text of each column; the version may be
-                missing, as in ledgers from before it was written.
-
-        Raises:
-            ValueError: If the number of cells is another, or a cell does not
-                parse.
-        """
+        """The row that :meth:`cells` wrote; the version may be missing, as in
+        older ledgers. Raises ValueError if a cell does not parse."""
         return cls(
             **{name: None if cell == NOT_AVAILABLE else cell for name, cell in zip(COLUMNS, cells)}
         )
@@ -222,5 +191,5 @@ def _checked(name: str, value: Any) -> Any:
 
 COLUMNS = tuple(f.name for f in fields(Row))
 _HINTS = get_type_hints(Row)
-_OPTIONAL = {k for k, v in _HINTS.items() if get_origin(v) is Union}
-_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v for k, v in _HINTS.items() if k in COLUMNS}
+_OPTIONAL = {k for k, v in _HINTS.items() if type(None) in get_args(v)}
+_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v for k, v in _HINTS.items()}

@@ -43,12 +43,8 @@ class Summary:
 
 
 def summarise(runs: pd.DataFrame, metric: str = 'AP') -> Summary:
-    """Mean and spread of a metric.
-
-    Args:
-        runs (DataFrame): Runs of one experiment.
-        metric (str): Its name; runs that do not have it are left out.
-    """
+    """Mean and spread of a metric of one experiment; runs that do not have it
+    are left out."""
     values = values_by_train_seed(runs, metric)
     flat = np.concatenate([*values.values(), []])
     counts = sorted({len(v) for v in values.values()})
