@@ -195,7 +195,9 @@ def test_several_comparisons_are_corrected(tmp_path: Path) -> None:
     """Holm's steps by hand: 3 p1, 2 p2, p3, none below the one before."""
     a = np.full((6, 1), 40.0)
     steps = np.array([[1.0], [1.1], [0.9], [1.2], [0.8], [1.05]])
-    values = dict(a=a, b=a + steps, c=a + steps * [[1], [1], [1], [1], [1], [-0.05]], d=a + 2 * steps)
+    values = dict(
+        a=a, b=a + steps, c=a + steps * [[1], [1], [1], [1], [1], [-0.05]], d=a + 2 * steps
+    )
     values['one'] = [[43.0]]
     a, b, c, d, one = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
     alone = [compare(a, x) for x in (b, c, d, one)]

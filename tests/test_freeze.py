@@ -115,6 +115,10 @@ def _sum_again(folder: Path) -> None:
     )
 
 
+def _link(path: Path, to: Path) -> None:
+    path.symlink_to(to)
+
+
 def _drop_row(folder: Path) -> None:
     lines = (folder / 'runs.tsv').read_text().splitlines(True)
     (folder / 'runs.tsv').write_text(''.join(lines[:-1]))
@@ -136,6 +140,13 @@ def _drop_model(folder: Path) -> None:
         (lambda f: (f / 'configs/000.py').unlink(), '000.py is missing'),
         (lambda f: (f / 'runs.tsv').unlink(), 'runs.tsv is missing'),
         (lambda f: (f / 'more.txt').write_text('x'), 'more.txt is not listed'),
+        (
+            lambda f: (
+                (f / 'configs/000.py').replace(f / '0') and _link(f / 'configs/000.py', f / '0')
+            ),
+            '000.py is a link',
+        ),
+        (lambda f: _link(f / 'more', f / 'configs'), 'more is a link'),
         (_drop_row, 'runs.tsv has changed'),
         (lambda f: (_drop_row(f), _sum_again(f)), 'eval_seeds is 0,1,2'),
         (_drop_model, 'the line of a model is missing'),

@@ -95,6 +95,10 @@ def test_malformed_line_is_named(tmp_path: Path, name: str, text: str, message: 
         ('', ':1: not a table of results'),
         ('mean_AP\tstd_AP_pop\tresults_tsv\n\t1\ty.tsv\n', ':2: mean_AP and std_AP_pop must be'),
         ('mean_AP\tstd_AP_pop\tresults_tsv\n1\t1\n', ':2: has 2 columns instead of 3'),
+        (
+            'mean_AP\tstd_AP_pop\tresults_tsv\n1\t1\ta\0\n',
+            ':2: results_tsv holds a control character',
+        ),
         ('LR\tmean_AP\tstd_AP_pop\tresults_tsv\n', ':1: not a table of results'),
         (b'\xff\xfea\x00', ': not UTF-8 text'),
     ],
@@ -427,7 +431,7 @@ def test_names_are_text_in_every_format(tmp_path: Path) -> None:
     assert ' =1+2\\x1b[31m*b*' in out['table'].stdout
     assert "\n'=1+2\\x1b[31m*b*[x](y)_step1\t" in out['tsv'].stdout
     assert '| =1+2\\\\x1b\\[31m\\*b\\*\\[x\\](y)\\_step1 |' in out['md'].stdout
-    assert '| &lt;img src=x&gt;_step1 |' in out['md'].stdout
+    assert '| &lt;img src=x&gt;\\_step1 |' in out['md'].stdout
     assert '<img' not in out['html'].stdout
     for name in ('nothing\x1b[31m', tmp_path / '\x1b[31m.tsv'):
         done = summarize(tmp_path, '--compare', name, 'b') if isinstance(name, str) else None

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..ledger.protocol import NOT_AVAILABLE
 from ..ledger.reader import Records
-from ..ledger.row import METRICS, parse_metric
+from ..ledger.row import CONTROL, METRICS, parse_metric
 
 STATED = ('mean_AP', 'std_AP_pop', 'results_tsv')
 """Columns of a table of means without their runs."""
@@ -54,6 +54,9 @@ def read_detectron2_table(path: Path, lines: List[str]) -> Optional[Tuple[Record
         cells = line.split('\t')
         if len(cells) != len(header):
             raise ValueError(f'{path}:{number}: has {len(cells)} columns instead of {len(header)}')
+        for name, cell in zip(header, cells):
+            if CONTROL.search(cell):
+                raise ValueError(f'{path}:{number}: {name} holds a control character: {cell!r}')
         rows.append((number, dict(zip(header, cells))))
     if is_stated:
         return [], [_parse(path, n, row, _stated) for n, row in rows]

@@ -32,18 +32,15 @@ class Comparison:
     """B against A; a positive difference means that B has the larger metric.
 
     Args:
-        a (Experiment): The one to compare with.
-        b (Experiment): The one in question.
+        a, b (Experiment): The one to compare with, and the one in question.
         metric (str): Name of the metric.
         sides (Sides): What was compared with what.
         difference (float): Between the means of the train seeds' means.
-        low (float, optional): Lower end of the 95 % bootstrap interval.
-        high (float, optional): Upper end.
+        low, high (float, optional): Ends of the 95 % bootstrap interval.
         tests (List[Test]): The p-values there are.
         doubts (List[str]): What is not known of the two experiments.
         corrected (float, optional): p-value of the decisive test, corrected
-            for ``together`` comparisons.
-        together (int): Number of comparisons that were made together.
+            for ``together`` comparisons that were made.
     """
 
     a: Experiment

@@ -37,15 +37,10 @@ def sides_of(a: Experiment, b: Experiment, metric: str) -> Sides:
     one, the eval seed is enough. If pairing would leave one train seed where
     both sides have more, the sides are independent.
 
-    Args:
-        a (Experiment): The one to compare with.
-        b (Experiment): The one in question.
-        metric (str): Name of the metric.
-
     Raises:
         ValueError: If a side has no run with the metric.
     """
-    values, notes = [values_of(a, metric), values_of(b, metric)], []
+    values, notes = [_values(a, metric), _values(b, metric)], []
     if a.protocol.samples != b.protocol.samples:
         alone = 1 if a.protocol.samples else 0
         values[alone] = _for_each_eval_seed(values[alone], values[1 - alone])
@@ -58,10 +53,7 @@ def sides_of(a: Experiment, b: Experiment, metric: str) -> Sides:
     if trained == [1, 1]:
         by = 'eval seed'
         values = [side.assign(train_seed=0) for side in values]
-    # a metric has one value in each of its cells; missing where a side has no such run
-    table = values[0].merge(values[1], on=SEEDS, how='outer', suffixes=('_a', '_b'))
-    # seeds in the order of their text, which the bootstrap's draws rest on
-    table = table.sort_values(SEEDS, key=lambda seeds: seeds.astype(str))
+    table = _in_order(values[0].merge(values[1], on=SEEDS, how='outer', suffixes=('_a', '_b')))
     table['difference'] = table.value_b - table.value_a
     pairs = table.dropna(subset='difference')
     apart = None
@@ -85,7 +77,7 @@ def _with_units(sides: List[List[np.ndarray]], pairing: str, notes: List[str]) -
     if all(len(side) > 1 for side in sides):
         units = [np.array([g.mean() for g in side]) for side in sides]
         return Sides(sides, pairing, 'train seed', units, notes)
-    units, why = [side[0] for side in sides], None
+    units = [side[0] for side in sides]
     if any(len(side) > 1 for side in sides):
         why = (
             'one side has one train seed, so how much its '
@@ -93,25 +85,27 @@ def _with_units(sides: List[List[np.ndarray]], pairing: str, notes: List[str]) -
         )
     elif any(len(values) < 2 for values in units):
         why = 'one run cannot show how much runs vary'
-    return Sides(sides, pairing, 'none' if why else 'eval seed', units, notes + [why] * bool(why))
+    else:
+        return Sides(sides, pairing, 'eval seed', units, notes)
+    return Sides(sides, pairing, 'none', units, [*notes, why])
 
 
-def side_of(a: Experiment, metric: str) -> List[np.ndarray]:
+def side_of(experiment: Experiment, metric: str) -> List[np.ndarray]:
     """The values of an experiment, an array a train seed."""
-    values = values_of(a, metric).sort_values(SEEDS, key=lambda seeds: seeds.astype(str))
-    return _groups(values, 'value')
+    return _groups(_in_order(_values(experiment, metric)), 'value')
 
 
-def values_of(experiment: Experiment, metric: str) -> pd.DataFrame:
-    """Train seed, eval seed and ``value`` of the runs that have the metric.
-
-    Raises:
-        ValueError: If no run has it.
-    """
+def _values(experiment: Experiment, metric: str) -> pd.DataFrame:
+    """Train seed, eval seed and ``value`` of the runs that have the metric."""
     values = experiment.runs[[*SEEDS, metric]].dropna(subset=metric)
     if values.empty:
         raise ValueError(f'{experiment.label} has no {metric}')
     return values.rename(columns={metric: 'value'})
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Seeds in the order of their text, which the bootstrap's draws rest on."""
+    return table.sort_values(SEEDS, key=lambda seeds: seeds.astype(str))
 
 
 def _groups(table: pd.DataFrame, column: str) -> List[np.ndarray]:

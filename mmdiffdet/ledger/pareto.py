@@ -19,16 +19,13 @@ class ParetoFront:
     """The settings of one data set and device that no other beats.
 
     Args:
-        metric (str): Name of the metric.
-        dataset (str, optional): Data set of all settings.
-        annotation_sha256 (str, optional): SHA-256 of its annotations.
-        device (str, optional): The hardware that all were measured on.
+        metric, dataset, annotation_sha256, device (str, optional): What all
+            settings share.
         front (list[dict]): From the cheapest to the best: label, summary and
-            protocol of a setting; ``interval`` and ``seconds_interval``, 95 %
-            hierarchical bootstrap intervals of its means (None of one run;
-            from one train seed they say nothing of another training); and
-            ``share``, how often it is on the front when the runs of all
-            settings are resampled.
+            protocol; ``interval`` and ``seconds_interval``, 95 % hierarchical
+            bootstrap intervals (None of one run; from one train seed they say
+            nothing of another training); and ``share``, how often the setting
+            is on the front when the runs of all are resampled.
         beaten (List[str]): Labels of the other settings.
     """
 
@@ -48,11 +45,6 @@ def pareto_fronts(
     A setting beats another if its mean of the train seeds' means is as good,
     it is as fast, and better in one of the two. Seconds of different devices
     are not compared.
-
-    Args:
-        experiments (Sequence[Experiment]): The settings.
-        metric (str): Name of the metric, of which more is better.
-        resamples (int): Number of bootstrap samples.
 
     Returns:
         tuple: The fronts, and a sentence for what is left out and why.

@@ -15,12 +15,8 @@ def more_runs(unit: str, sides: Sequence[Groups], difference: float) -> str:
     """About how many more runs would settle a comparison.
 
     From the two variance components: more train seeds against more eval
-    seeds, for 80 % power if the true difference is the one that was found.
-
-    Args:
-        unit (str): ``train seed``, ``eval seed`` or ``none``.
-        sides (Sequence[Groups]): Paired differences, or values of A and B.
-        difference (float): The difference that was found.
+    seeds, for 80 % power if the true difference is the one that was found. The
+    arguments are those of :class:`~mmdiffdet.ledger.pairing.Sides`.
     """
     if unit == 'none':
         return (
@@ -115,14 +111,8 @@ def seeds_needed(
 
 
 def detectable(sides: Sequence[Groups], evals: int) -> Dict[int, float]:
-    """The smallest difference that numbers of train seeds could show.
-
-    The test that decides in ``--compare`` finds it four times in five.
-
-    Args:
-        sides (Sequence[Groups]): Paired differences, or values of A and B.
-        evals (int): Eval seeds of each model.
-    """
+    """The smallest difference, by number of train seeds, that the test that
+    decides finds four times in five, with so many eval seeds of each model."""
     variance = variance_of_difference(sides, evals)
     return {
         count: needed_noncentrality(count, len(sides) == 1) * math.sqrt(variance / count)

@@ -22,17 +22,8 @@ class Protocol:
     that the scheduler has not.
 
     Two protocols are equal only if every field is; a recorded value is never
-    equal to one that was not recorded.
-
-    Args:
-        model_family (str, optional): Detector type, e.g. ``DiffusionDet``.
-        dataset (str, optional): Name of the data set.
-        annotation_sha256 (str, optional): SHA-256 of the annotation file.
-        sample_step (int, optional): Number of sampling steps.
-        scheduler (str, optional): Scheduler of the sampler, e.g.
-            ``DDIMScheduler``.
-        eta (float, optional): Stochasticity of the DDIM step.
-        precision (str, optional): ``fp32``, ``bf16`` or ``fp16``.
+    equal to one that was not recorded. The fields are columns of
+    :class:`~mmdiffdet.ledger.Row`.
     """
 
     model_family: Optional[str] = None

@@ -13,17 +13,8 @@ from .row import COLUMNS, METRICS, Row
 
 MANIFEST_MARK = 'experiment\t'
 """How the header of an index begins; a folder's index is passed over."""
-RUN_COLUMNS = (*COLUMNS, 'experiment', 'variant', 'source', 'line', 'is_row')
-STATED_COLUMNS = (
-    'source',
-    'line',
-    'experiment',
-    'variant',
-    'sample_step',
-    'mean',
-    'std',
-    'runs_file',
-)
+_OF_RUN = (*COLUMNS, 'experiment', 'variant', 'source', 'line', 'is_row')
+_OF_STATED = ('experiment', 'variant', 'source', 'line', 'sample_step', 'mean', 'std', 'runs_file')
 _INTEGERS = ('train_seed', 'eval_seed', 'sample_step')
 _FLOATS = (*METRICS, 'eta', 'seconds_per_image')
 Records = List[Dict[str, Any]]
@@ -81,7 +72,7 @@ def read_results(
                 raise ValueError(f'{path}:1: not a table of results: {not_a_ledger(lines[0])}')
             runs += found[0]
             stated += found[1]
-    return Results(frame_of(runs), pd.DataFrame(stated, columns=STATED_COLUMNS))
+    return Results(frame_of(runs), pd.DataFrame(stated, columns=_OF_STATED))
 
 
 def record_of(row: Row, source: Path, line: int) -> Dict[str, Any]:
@@ -92,12 +83,8 @@ def record_of(row: Row, source: Path, line: int) -> Dict[str, Any]:
 
 
 def frame_of(records: Records) -> pd.DataFrame:
-    """The frame of runs, see :class:`Results`.
-
-    Args:
-        records (list[dict]): A run each; a column may be missing.
-    """
-    frame = pd.DataFrame(records, columns=RUN_COLUMNS)
+    """The frame of runs, see :class:`Results`; a record may lack columns."""
+    frame = pd.DataFrame(records, columns=_OF_RUN)
     # integers that may be missing; hashes and names stay as they are
     return frame.astype(dict.fromkeys(_INTEGERS, 'Int64') | dict.fromkeys(_FLOATS, float))
 

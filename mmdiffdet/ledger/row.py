@@ -16,7 +16,7 @@ NO_OBJECTS = (-1.0, -100.0)
 FORMULA = '=+-@'
 """What a cell begins with that a spreadsheet executes."""
 # also what turns the direction of text, and halves of characters
-_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 def parse_metric(value: Union[str, float, None]) -> Optional[float]:
@@ -160,7 +160,7 @@ def _checked(name: str, value: Any) -> Any:
     if kind is str:
         if not isinstance(value, str) or value in ('', NOT_AVAILABLE):
             raise ValueError(f'must be text, got {value!r}')
-        if _CONTROL.search(value):
+        if CONTROL.search(value):
             raise ValueError(f'must not hold a tab, a line break or a control character: {value!r}')
         if value[0] in FORMULA:
             raise ValueError(

@@ -18,17 +18,16 @@ class Study:
     """The smallest differences that a comparison could show.
 
     Args:
-        label (str): Label of the experiment, or of both.
-        metric (str): Name of the metric.
+        label, metric (str): Of the experiment, or of both; what is compared.
         paired (bool): Whether by train seed and eval seed.
         seen (tuple): Train seeds, and eval seeds of each, that the spread is
             known from.
         deviation (float): Standard deviation, between train seeds, of the
             difference of two models' means over their eval seeds.
-        factor (tuple): 95 % interval of the true deviation in units of that,
-            if differences are normal.
-        smallest (dict[int, float]): Difference by number of train seeds on
-            each side, with as many eval seeds as were seen.
+        factor (tuple): 95 % interval of the true one in units of that, if
+            differences are normal.
+        smallest (dict[int, float]): By number of train seeds on each side,
+            with as many eval seeds as were seen.
         notes (List[str]): What limits the answer.
     """
 

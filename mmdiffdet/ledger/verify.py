@@ -37,7 +37,7 @@ def verify(
     if device and versions are; elsewhere they may differ by ``tolerance``.
 
     Args:
-        folder (Path): That :func:`~mmdiffdet.ledger.freeze.freeze` wrote.
+        folder (Path): The deliverable.
         rerun (int): Number of rows to rerun, spread over the models.
         test_command (Sequence[str]): Starts a test.
         checkpoints (Path, optional): Folder to look for the checkpoints in,
@@ -98,6 +98,9 @@ def _check_sums(folder: Path) -> Iterator[Optional[str]]:
         sha, _, name = line.partition('  ')
         listed[name] = sha
     there = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()} - {SUMS}
+    for path in sorted(folder.rglob('*')):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            yield f'{path} is a link or a special file, which no deliverable has'
     for name in sorted(there | set(listed)):
         if name not in there:
             yield f'{folder / name} is missing'
