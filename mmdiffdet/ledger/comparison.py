@@ -1,6 +1,7 @@
 """Whether one experiment is better than another."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class Comparison:
     corrected: Optional[float] = None
     together: int = 1
 
-    @property
+    @cached_property
     def summaries(self) -> Tuple[Summary, Summary]:
         """Of A and of B, over all of their runs."""
         return summarise(self.a.runs, self.metric), summarise(self.b.runs, self.metric)
@@ -122,7 +123,7 @@ class Comparison:
         parts = zip(*map(components, self.sides.groups))
         return Components(*(None if None in values else sum(values) for values in parts))
 
-    @property
+    @cached_property
     def more(self) -> str:
         """About how many more runs would settle it."""
         if self.verdict != UNDECIDED:
