@@ -1,6 +1,7 @@
 """One pass for many seeds, and the rows that it leaves."""
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +218,23 @@ def test_what_fits_in_no_row_is_told_before_the_test(data, checkpoint, tmp_path)
     run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ValueError, match='no row could be written to .*x.tsv: exp_name must not'):
         run.test()
+
+
+@pytest.mark.parametrize('what', ['other metrics', 'no objects'])
+def test_a_test_without_ap_leaves_no_row(data, checkpoint, tmp_path, capsys, what):
+    path = tmp_path / 'rows.tsv'
+    cfg = runner(data, checkpoint, tmp_path, [ledger_hook(path)]).cfg
+    cfg.experiment_name += 'again'
+    if what == 'other metrics':
+        cfg.test_evaluator.prefix = 'mine'
+    else:
+        coco = json.loads((data / 'train.json').read_text())
+        (tmp_path / 'empty.json').write_text(json.dumps(dict(coco, annotations=[])))
+        cfg.test_evaluator.ann_file = str(tmp_path / 'empty.json')
+    metrics = Runner.from_cfg(cfg).test()
+    printed = capsys.readouterr()
+    assert f'no row for {path}' in printed.out + printed.err
+    assert not path.exists() and metrics
 
 
 def test_bad_loops(data, checkpoint, tmp_path):

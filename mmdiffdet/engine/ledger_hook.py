@@ -137,7 +137,7 @@ class LedgerHook(Hook):
         return known
 
     def row(self, case: TestCase, metrics: Dict[str, float], seconds: float) -> Optional[Row]:
-        """A case's result as a row; None if the metrics are not COCO's.
+        """A case's result as a row; None if there is no COCO AP in it.
 
         Args:
             case (TestCase): What was tested.
@@ -148,7 +148,7 @@ class LedgerHook(Hook):
         if keys is None:
             return None
         percent = {k: _percent(metrics[key]) for k, key in keys.items()}
-        return self._row(case, percent, seconds)
+        return None if percent['AP'] is None else self._row(case, percent, seconds)
 
     @master_only
     def append(self, runner: Runner, rows: Sequence[Optional[Row]]) -> None:
@@ -162,6 +162,7 @@ class LedgerHook(Hook):
             runner.logger.warning(
                 f'no row for {self.ledger.path}: the evaluator reports none of '
                 + ', '.join(keys['AP'] for keys in _METRICS)
+                + ' or found no object in the annotations'
             )
         done = self.ledger.append(filter(None, rows), force=self.force)
         for row in done.written:
