@@ -70,6 +70,12 @@ def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
     assert c.more.startswith('at least 3 train seeds')
 
 
+def test_two_eval_seeds_show_a_spread_and_decide_nothing(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40, 41]], [[45, 46.5]]))
+    assert (c.verdict, c.unit, c.units) == ('not distinguishable', 'eval seed', (2, 2))
+    assert c.decisive is None and c.low == 5 and c.high == 5.5
+
+
 def test_one_training_against_several_others(tmp_path: Path) -> None:
     ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41, 42]])))
     ledger.append([replace(r, train_seed=9) for r in ledger.read()], force=True)
@@ -219,6 +225,8 @@ def test_tool_compares_several_pairs(tmp_path: Path) -> None:
     path = ledger_of(tmp_path / 'l.tsv', dict(a=a, b=a + 3 + noise, c=a + noise))
     one = json.loads(summarize(path, '--compare', 'a', 'b', '--format', 'json').stdout)
     assert 'corrected_p' not in one
+    assert (one['summary_a']['mean'], one['summary_b']['n']) == (40, 10)
+    assert one['summary_b']['mean'] == pytest.approx(43 + noise.mean())
     pairs = ['--compare', 'a', 'b', '--compare', 'a', 'c']
     two = json.loads(summarize(path, *pairs, '--format', 'json').stdout)
     assert [x['b'] for x in two] == ['b', 'c']

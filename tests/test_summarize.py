@@ -21,6 +21,7 @@ from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import group, pool, select
 from mmdiffdet.ledger.problems import find_problems
+from mmdiffdet.ledger.protocol import PROTOCOL_FIELDS
 from mmdiffdet.ledger.statistics import summarise
 from mmdiffdet.reports.text import FORMATS
 
@@ -385,6 +386,10 @@ def test_formats_say_the_same(tmp_path: Path) -> None:
     html = summarize(ledger, '--format', 'html').stdout
     assert '<td>a|&lt;b&gt;</td>' in html and html.startswith('<table>')
     assert html.count('<tr>') == 3
+    lines = summarize(ledger, '--format', 'tsv').stdout.splitlines()
+    numbers = ['mean', 'std', 'mean_of_means', 'across', 'within', 'seconds_per_image']
+    columns = ['experiment', 'n', 'seeds', *numbers, 'checkpoint', *PROTOCOL_FIELDS]
+    assert lines[0].split('\t') == columns
     markdown = summarize(ledger, '--format', 'md').stdout.splitlines()
     assert markdown[2].startswith('| a\\|&lt;b&gt; | 6 | 3x2 | 41.5000 |')
     for style in ('table', 'md', 'html', 'tsv', 'json'):
