@@ -138,7 +138,7 @@ def test_bad_requests(own, monkeypatch):
         DATASETS.build(Config.fromfile(path).train_dataloader.dataset)
     with pytest.raises(ValueError, match='train_dataloader.*must ask'):
         read_config(path, options={'train_dataloader.dataset.metainfo.classes': ('red',)})
-    with pytest.raises(ValueError, match='not for CrowdHumanDataset'):
+    with pytest.raises(ValueError, match='YOLODataset, not for CrowdHumanDataset'):
         read_config(path, options={'train_dataloader.dataset.type': 'CrowdHumanDataset'})
     (own / 'train.json').write_text('{\n"categories": [')
     with pytest.raises(ValueError, match='train.json:2: not JSON'):

@@ -1,18 +1,22 @@
 """Train a detector.
 
-python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [FILE]]
-    [--auto-scale-lr] [--cfg-options KEY=VALUE ...]
+python tools/train.py CONFIG [--finetune CHECKPOINT] [--epochs N] [--amp]
+    [--resume [FILE]] [--work-dir DIR] [--auto-scale-lr]
+    [--on-bad-image stop|skip] [--cfg-options KEY=VALUE ...]
 """
 
 import argparse
 
+from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
+from mmdiffdet.datasets.checks import leaf_datasets
 from mmdiffdet.engine.command_line import (
     add_common_arguments,
     load_config,
     run_command,
 )
+from mmdiffdet.engine.epochs import FINETUNE_EPOCHS, use_epochs
 from mmdiffdet.engine.processes import leave_processes
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
@@ -31,14 +35,64 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='a checkpoint, or the latest one in the work directory',
     )
+    parser.add_argument(
+        '--finetune',
+        metavar='CHECKPOINT',
+        help='start from the weights of a checkpoint; those of its classes start fresh if the '
+        f'classes are others, all else must fit. Trains {FINETUNE_EPOCHS} epochs, unless --epochs '
+        'or --cfg-options train_cfg... say otherwise',
+    )
+    parser.add_argument(
+        '--epochs', type=int, help='train by epochs, with the schedule of the config stretched'
+    )
+    parser.add_argument(
+        '--on-bad-image',
+        choices=['stop', 'skip'],
+        help='what to do about images that nothing can decode: end with an error, or take another '
+        'one in training and a grey one in validation; by default as on_bad_image of the data '
+        'sets says, else stop',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
+
+
+def use_checkpoint(cfg: Config, checkpoint: str) -> None:
+    """Start from a checkpoint's weights, whatever its classes."""
+    cfg.load_from, cfg.resume = checkpoint, False
+    cfg.model.backbone.init_cfg = None  # the checkpoint has these weights
+    guard = cfg.default_hooks.setdefault('checkpoint_guard', dict(type='CheckpointGuardHook'))
+    guard.classes_start_fresh = True
+
+
+def use_schedule(cfg: Config, args: argparse.Namespace) -> None:
+    """Train by epochs if that is asked for, or nothing is and this is a fine-tuning.
+
+    Raises:
+        ValueError: If two lengths are given.
+    """
+    lengths = [
+        key for key in args.cfg_options or {} if key.startswith(('train_cfg', 'param_scheduler'))
+    ]
+    if args.epochs is not None:
+        if lengths:
+            raise ValueError(f'--epochs and --cfg-options {lengths[0]} both set the schedule')
+        use_epochs(cfg, args.epochs)
+    elif args.finetune and not lengths:
+        use_epochs(cfg, FINETUNE_EPOCHS)
 
 
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     use_amp(cfg, args.amp)
+    if args.finetune is not None:
+        use_checkpoint(cfg, args.finetune)
+    use_schedule(cfg, args)
+    if args.on_bad_image is not None:
+        for split in ('train', 'val', 'test'):
+            loader = cfg.get(f'{split}_dataloader')
+            for dataset in leaf_datasets(loader.dataset) if loader else []:
+                dataset['on_bad_image'] = args.on_bad_image
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
@@ -50,7 +104,7 @@ def main() -> None:
             cfg.resume, cfg.load_from = True, None
         # else the first start, from where the config says
     if cfg.get('load_from'):
-        require_checkpoint(cfg.load_from, 'load_from')
+        require_checkpoint(cfg.load_from, '--finetune' if args.finetune else 'load_from')
     pretrained = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
     if pretrained:
         require_checkpoint(pretrained, 'model.backbone.init_cfg')

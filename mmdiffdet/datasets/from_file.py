@@ -1,17 +1,16 @@
 """What a config leaves to the annotation files and to the environment."""
 
-import json
 import os
 import os.path as osp
-import xml.etree.ElementTree as ET
 from typing import Dict, List, NamedTuple
 
 from mmengine.config import Config, ConfigDict
-from mmengine.fileio import get_text, list_from_file
 
+from .coco_file import read_coco
 from .checks import leaf_datasets
-from .coco import tell_of_bad_coco
 from .loading import FROM_FILE, require_file
+from .voc import name_of, read_names, read_xml
+from .yolo import class_file, yolo_classes
 
 _SPLITS = ('train', 'val', 'test')
 
@@ -83,8 +82,8 @@ def use_extra_coco(cfg: Config) -> None:
 def use_classes_of_file(cfg: Config) -> None:
     """Read the classes where ``metainfo.classes`` is ``'from_file'``.
 
-    They are those of the training files, COCO's categories in their order or
-    the names in VOC's XML files, sorted. The model and the data sets of the
+    They are those of the training files: COCO's categories in their order, the
+    names in VOC's XML files, sorted, or YOLO's ``data.yaml``. The model and the data sets of the
     other splits that ask for them have them too.
 
     Args:
@@ -127,13 +126,9 @@ def voc_classes(ann_file: str, folder: str) -> List[str]:
     """
     require_file(ann_file, 'VOCDataset')
     names = set()
-    for image in list_from_file(ann_file):
+    for image in read_names(ann_file):
         path = osp.join(folder, f'{image}.xml')
-        require_file(path, 'VOCDataset')
-        try:
-            names.update(o.findtext('name') for o in ET.parse(path).iter('object'))
-        except ET.ParseError as error:
-            raise ValueError(f'{path}: not well-formed XML ({error})') from error
+        names.update(name_of(item, path) for item in read_xml(path).iter('object'))
     return sorted(names)
 
 
@@ -159,11 +154,12 @@ def _classes_of(dataset: ConfigDict) -> List[str]:
                 dataset.get('ann_subdir', 'Annotations'),
             ),
         )
+    if kind == 'YOLODataset':
+        return yolo_classes(class_file(root))
     if kind != 'CocoDataset':
         raise ValueError(
-            f'metainfo.classes={FROM_FILE!r} is for CocoDataset and VOCDataset, not for {kind}'
+            f'metainfo.classes={FROM_FILE!r} is for CocoDataset, VOCDataset and YOLODataset, '
+            f'not for {kind}'
         )
     require_file(path, kind)
-    with tell_of_bad_coco(path):
-        content = json.loads(get_text(path))
-        return [category['name'] for category in content['categories']]
+    return [category['name'] for category in read_coco(path)['categories']]
