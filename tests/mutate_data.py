@@ -32,7 +32,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import mmdiffdet.engine  # noqa: E402 before MMDetection, and fills the registries
+import mmdiffdet.engine  # noqa: E402, F401 before MMDetection, and fills the registries
 
 import cv2  # noqa: E402 isort: skip
 import numpy as np  # noqa: E402
@@ -196,12 +196,11 @@ def _config(root: Path, kind: str, ann_file: str, metric: str, own_file: bool = 
         ann_file=ann_file,
         data_prefix=dict(img='' if kind == 'YOLODataset' else 'images/'),
         metainfo=dict(classes='from_file'),
+        serialize_data=False,  # which collects garbage, most of the time that a mutant takes
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(
-                type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')
-            ),
+            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
         ],
     )
     evaluator = dict(type=metric, metric='bbox')
@@ -526,7 +525,9 @@ def outcome(cfg: Config, root: Path, kind: str, what: str) -> Outcome:
     except Hang:
         return Outcome('hang', f'check_dataset: {what}')
     except Exception as problem:
-        return Outcome('traceback', f'check_dataset: {what}', f'{type(problem).__name__}: {problem}')
+        return Outcome(
+            'traceback', f'check_dataset: {what}', f'{type(problem).__name__}: {problem}'
+        )
     if bool(code) != bool(error) or (told and 'warning' not in text and 'ERROR' not in text):
         return Outcome('unchecked', what, f'check_dataset: {code}; {error or told}; {text[-300:]}')
     if error:

@@ -79,9 +79,7 @@ def test_finetune_to_other_classes(ema, data, tmp_path, caplog):
     if ema:
         cfg.custom_hooks = [dict(type='EMAHook', strict_load=True)]
     with caplog.at_level(logging.INFO):
-        runner = command(
-            written(cfg, tmp_path), '--finetune', tmp_path / 'coco.pth', '--epochs', 2
-        )
+        runner = command(written(cfg, tmp_path), '--finetune', tmp_path / 'coco.pth', '--epochs', 2)
     assert (runner.epoch, runner.iter) == (2, 6)
     after = load_checkpoint_file(tmp_path / 'work/epoch_2.pth')['state_dict']
     fresh = class_weights(cfg.model, after)

@@ -143,9 +143,7 @@ def _check_boxes(
         elif (box[2:] - box[:2] < 1).any():
             report.note('box below a pixel', place)
         # VOC's boxes may end a pixel outside
-        if ends_inside and (
-            (box[:2] < -1).any() or box[2] > width + 1 or box[3] > height + 1
-        ):
+        if ends_inside and ((box[:2] < -1).any() or box[2] > width + 1 or box[3] > height + 1):
             report.note('box out of the image', place)
         key = (label, *box.tolist())
         if key in seen:

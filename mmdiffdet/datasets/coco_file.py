@@ -153,7 +153,7 @@ class _Reader:
             )
         if entry.get('area') is None:
             entry['area'] = max(box[2], 0) * max(box[3], 0)
-        elif not type(entry['area']) in (int, float) or not isfinite(entry['area']):
+        elif type(entry['area']) not in (int, float) or not isfinite(entry['area']):
             raise ValueError(f'area must be a number, got {json.dumps(entry["area"])[:60]}')
         for key in ('iscrowd', 'ignore'):
             value = entry.get(key)

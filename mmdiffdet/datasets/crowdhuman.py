@@ -49,7 +49,9 @@ def read_odgt(path: str, backend_args: Optional[dict] = None) -> List[dict]:
                 'gtboxes with tag and fbox'
             ) from error
         if record['ID'] in seen:
-            raise ValueError(f'{where}: ID {record["ID"]!r} stands in line {seen[record["ID"]]} too')
+            raise ValueError(
+                f'{where}: ID {record["ID"]!r} stands in line {seen[record["ID"]]} too'
+            )
         seen[record['ID']] = number
         records.append(dict(record, line=number))
     return records

@@ -6,8 +6,8 @@ from typing import Dict, List, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from .coco_file import read_coco
 from .checks import leaf_datasets
+from .coco_file import read_coco
 from .loading import FROM_FILE, require_file
 from .voc import name_of, read_names, read_xml
 from .yolo import class_file, yolo_classes
@@ -99,12 +99,15 @@ def use_classes_of_file(cfg: Config) -> None:
     classes = tuple(
         dict.fromkeys(name for dataset in asking['train'] for name in _classes_of(dataset))
     )
-    if not classes:
+    if not asking['train']:
         raise ValueError(
             f'metainfo.classes={FROM_FILE!r}: the data set of '
             "train_dataloader, whose classes are the model's, must ask for "
-            'it too, and have some'
+            'it too'
         )
+    if not classes:
+        files = [osp.join(d.get('data_root') or '', d.ann_file) for d in asking['train']]
+        raise ValueError(f'metainfo.classes={FROM_FILE!r}: {", ".join(files)} has no classes')
     for datasets in asking.values():
         for dataset in datasets:
             dataset.metainfo.classes = classes

@@ -26,9 +26,7 @@ def use_epochs(cfg: Config, max_epochs: int) -> None:
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     if not length:
         raise ValueError('--epochs: train_cfg of the config has neither max_iters nor max_epochs')
-    cfg.train_cfg = ConfigDict(
-        type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1
-    )
+    cfg.train_cfg = ConfigDict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
     schedulers = cfg.get('param_scheduler') or []
     for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
         if scheduler.get('end') not in (None, length):

@@ -74,9 +74,9 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         thresholds = None
         if iou_thrs is not None:
             thresholds = np.atleast_1d(np.asarray(iou_thrs, dtype=object))
-            if not all(
-                isinstance(t, (int, float)) and 0 < t <= 1 for t in thresholds
-            ) or not len(thresholds):
+            if not all(isinstance(t, (int, float)) and 0 < t <= 1 for t in thresholds) or not len(
+                thresholds
+            ):
                 raise ValueError(f'CocoMetric: iou_thrs must be in (0, 1], got {iou_thrs!r}')
             thresholds = thresholds.astype(float)
         nums.sort()

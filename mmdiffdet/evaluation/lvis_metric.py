@@ -1,5 +1,6 @@
 """LVIS's box metrics as numbers that can be compared."""
 
+import logging
 import os.path as osp
 import tempfile
 from collections import OrderedDict
@@ -15,7 +16,6 @@ from ..datasets.loading import require_file
 from ..datasets.lvis import lvis_api, read_lvis
 from ..registry import METRICS
 from .coco_metric import refuse_other_metrics
-
 
 
 @METRICS.register_module()
@@ -46,7 +46,9 @@ class LVISMetric(mmdet.evaluation.LVISMetric):
         refuse_other_metrics('LVISMetric', metric)
         fixed = [key for key in ('proposal_nums', 'iou_thrs') if kwargs.get(key) is not None]
         if fixed:
-            raise ValueError(f'LVISMetric: {", ".join(fixed)} would have no effect: LVIS defines it')
+            raise ValueError(
+                f'LVISMetric: {", ".join(fixed)} would have no effect: LVIS defines it'
+            )
         if kwargs.get('format_only') and not kwargs.get('outfile_prefix'):
             raise ValueError('LVISMetric: format_only needs outfile_prefix, the file to write')
         if isinstance(metric_items, str):
@@ -109,6 +111,7 @@ class LVISMetric(mmdet.evaluation.LVISMetric):
         from lvis import LVISResults
 
         if found:
+            logging.getLogger('lvis.results').setLevel('ERROR')  # that it trusts the format
             return LVISResults(self._lvis_api, found)
         empty = LVISResults.__new__(LVISResults)  # which fails without detections
         empty.logger = self._lvis_api.logger

@@ -6,9 +6,7 @@ data_root = '{{$OWN_ROOT:data/own}}/'
 metainfo = dict(classes='from_file')  # of data.yaml; the model has as many
 data = dict(_delete_=True, type='YOLODataset', data_root=data_root, metainfo=metainfo)
 train_dataloader = dict(
-    dataset=dict(
-        data, ann_file='{{$OWN_TRAIN:images/train}}', pipeline={{_base_.train_pipeline}}
-    )
+    dataset=dict(data, ann_file='{{$OWN_TRAIN:images/train}}', pipeline={{_base_.train_pipeline}})
 )
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -20,9 +18,7 @@ test_pipeline = [
     ),
 ]
 val_dataloader = dict(
-    dataset=dict(
-        data, ann_file='{{$OWN_VAL:images/val}}', test_mode=True, pipeline=test_pipeline
-    )
+    dataset=dict(data, ann_file='{{$OWN_VAL:images/val}}', test_mode=True, pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox')  # from the data set
