@@ -40,7 +40,7 @@ def _uncounted():
 @pytest.mark.parametrize('cut', [1, 2, 20, 200, 0.4])
 def test_a_cut_jpeg_is_used(cut, picture, tmp_path):
     path = tmp_path / 'a.jpg'
-    cv2.imwrite(str(path), picture)
+    cv2.imwrite(str(path), cv2.resize(picture, (320, 240)))
     whole, notes = read_image(str(path))
     assert notes == ()
     content = path.read_bytes()

@@ -6,7 +6,7 @@ from typing import Any, Hashable, List, Sequence
 import mmdet.datasets
 
 from ..registry import DATASETS
-from .coco_file import read_coco
+from .coco_file import api_of, read_coco
 from .loading import StrictClasses, require_file
 
 
@@ -35,10 +35,7 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         found = [category['name'] for category in content['categories']]
         classes = list(self.metainfo['classes'])
         self._check_classes(found, classes)
-        api = self.COCOAPI()
-        api.dataset = content
-        api.createIndex()
-        api.cat_img_map = api.catToImgs
+        api = api_of(content)
         self.COCOAPI = lambda path: api  # large files are read once
         data_list = super().load_data_list()
         del self.COCOAPI

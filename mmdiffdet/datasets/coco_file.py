@@ -5,11 +5,14 @@ way (an id as text, no area) is brought into COCO's own form, and what cannot be
 an error that names the entry.
 """
 
+import contextlib
+import io
 import json
 import warnings
 from math import isfinite
-from typing import Any, Callable, Dict, Hashable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Hashable, List, Optional
 
+from mmdet.datasets.api_wrappers import COCO
 from mmengine.fileio import get
 
 from .image_file import require_regular
@@ -73,6 +76,16 @@ def read_coco(path: str, annotated: bool = True, backend_args: Optional[dict] = 
             )
     _Reader(path).check(content)
     return content
+
+
+def api_of(content: dict) -> COCO:
+    """COCO's interface to content that has been read."""
+    api = COCO()
+    api.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
+    api.img_ann_map, api.cat_img_map = api.imgToAnns, api.catToImgs
+    return api
 
 
 def same_id(value: Any) -> Hashable:
@@ -199,8 +212,3 @@ def _of(entry: Dict[str, Any], key: str) -> Any:
 def is_number(value: Any) -> bool:
     """Whether it is a finite number that could be of pixels."""
     return type(value) in (int, float) and -_LIMIT < value < _LIMIT
-
-
-def order_of(ids: List[Hashable]) -> List[Tuple[bool, Any]]:
-    """Keys that sort numbers before text."""
-    return sorted((isinstance(i, str), i) for i in ids)

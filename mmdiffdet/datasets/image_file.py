@@ -13,6 +13,8 @@ import numpy as np
 from mmengine.fileio import get
 from PIL import Image, ImageFile, ImageOps
 
+from ..utils import printable
+
 _ORIENTATION = 0x0112  # EXIF's tag
 _ROTATED = (5, 6, 7, 8)  # its values that swap the sides
 
@@ -44,7 +46,7 @@ def require_regular(path: str, what: str) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = 'a folder' if stat.S_ISDIR(mode) else 'a FIFO, socket or device'
-        raise ValueError(f'{what} {path} is {kind}, not a file')
+        raise ValueError(f'{what} {printable(path)} is {kind}, not a file')
 
 
 def read_image(
@@ -75,14 +77,14 @@ def read_image(
     """
     if '://' not in path and not osp.exists(path):
         raise FileNotFoundError(
-            f'image {path} does not exist; is data_prefix of the data set right? '
+            f'image {printable(path)} does not exist; is data_prefix of the data set right? '
             'tools/check_dataset.py CONFIG counts all that are missing'
         )
     try:
         require_regular(path, 'image')
         content = get(path, backend_args=backend_args)
     except Exception as error:  # depends on the storage
-        raise BadImage(f'image {path} cannot be read: {error}') from error
+        raise BadImage(f'image {printable(path)} cannot be read: {error}') from error
     image, notes = _decode(content, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if size is not None and image.shape[:2] != tuple(size):
         found = f'{image.shape[1]}x{image.shape[0]}'
@@ -92,7 +94,7 @@ def read_image(
             notes += (OF_HEADER,)
         if image.shape[:2] != tuple(size):
             raise WrongSize(
-                f'image {path} is {found}, its annotation says {size[1]}x{size[0]}: its '
+                f'image {printable(path)} is {found}, its annotation says {size[1]}x{size[0]}: its '
                 'boxes would be in wrong places. Correct one of the two'
             )
     if image.dtype == np.uint16:
@@ -118,7 +120,7 @@ def header_size(path: str) -> Tuple[int, int]:
         BadImage: If it has no header of an image.
     """
     if not osp.exists(path):
-        raise FileNotFoundError(f'image {path} does not exist')
+        raise FileNotFoundError(f'image {printable(path)} does not exist')
     try:
         require_regular(path, 'image')
         with warnings.catch_warnings(), Image.open(path) as image:
@@ -126,7 +128,9 @@ def header_size(path: str) -> Tuple[int, int]:
             width, height = image.size
             rotated = image.getexif().get(_ORIENTATION) in _ROTATED
     except Exception as error:  # depends on the format
-        raise BadImage(f'image {path} cannot be decoded: {_first_line(error)}') from error
+        raise BadImage(
+            f'image {printable(path)} cannot be decoded: {_first_line(error)}'
+        ) from error
     return (height, width) if rotated else (width, height)
 
 
@@ -142,8 +146,8 @@ def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[st
         return image, ()
     if image is not None:
         raise BadImage(
-            f'image {path} has pixels of {image.dtype}: convert it to 8 or 16 bits, as only you '
-            'know its range'
+            f'image {printable(path)} has pixels of {image.dtype}: convert it to 8 or 16 bits, as '
+            'only you know its range'
         )
     return _with_pillow(content, path, bool(flags & cv2.IMREAD_IGNORE_ORIENTATION))
 
@@ -186,8 +190,8 @@ def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, T
             return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1]), notes
     except Exception as error:  # depends on the format
         raise BadImage(
-            f'image {path} cannot be decoded ({_first_line(error)}): replace the file or take it '
-            "out of the annotations, or go on without it (on_bad_image='skip' of the data set, "
+            f'image {printable(path)} cannot be decoded ({_first_line(error)}): replace the file or '
+            "take it out of the annotations, or go on without it (on_bad_image='skip' of the data set, "
             '--on-bad-image skip of tools/train.py)'
         ) from error
     finally:

@@ -7,6 +7,7 @@ from typing import Any, Iterable, List, Optional
 
 import numpy as np
 
+from ..utils import printable
 from .image_file import BadImage, count_image, require_regular
 
 FROM_FILE = 'from_file'
@@ -28,7 +29,7 @@ def require_file(path: str, owner: str) -> None:
     if '://' not in path and not osp.isfile(path):
         extra = os.environ.get('EXTRA_COCO_DATASETS')
         raise FileNotFoundError(
-            f'{owner}: annotation file {osp.abspath(path)} does not exist. '
+            f'{owner}: annotation file {printable(osp.abspath(path))} does not exist. '
             'Set data_root and ann_file of the data set in the config, or the '
             'variables that it takes them from (COCO_ROOT, OWN_ROOT, '
             'OWN_TRAIN, ...)' + (f'; EXTRA_COCO_DATASETS is {extra!r}' if extra else '')

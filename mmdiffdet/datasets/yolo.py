@@ -37,7 +37,7 @@ def yolo_classes(path: str) -> List[str]:
     else:
         try:
             content = yaml.safe_load(get(path).decode('utf-8-sig'))
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        except Exception as error:  # of YAML, or of a value that it makes
             text = ' '.join(str(error).split())[:120]
             raise ValueError(f'{path}: not YAML that can be read ({text})') from error
         names = content.get('names') if isinstance(content, dict) else None

@@ -110,6 +110,12 @@ class CheckpointGuardHook(Hook):
                     if begins
                     else ''
                 )
+                + (
+                    ". A file of Detectron2 or of MMDetection's project goes through "
+                    'tools/convert_checkpoint.py first'
+                    if 2 * len(problems) > len(expected)
+                    else ''
+                )
             )
         checkpoint['state_dict'] = weights
         if not begins:

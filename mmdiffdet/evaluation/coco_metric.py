@@ -14,7 +14,7 @@ from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmengine.fileio import load
 from mmengine.logging import MMLogger
 
-from ..datasets.coco_file import read_coco
+from ..datasets.coco_file import api_of, read_coco
 from ..datasets.loading import require_file
 from ..registry import METRICS
 
@@ -183,15 +183,6 @@ def refuse_other_metrics(owner: str, metric: Any) -> None:
     """Raise ValueError unless ``metric`` is boxes, the only kind that there is."""
     if metric not in ('bbox', ['bbox'], ('bbox',)):
         raise ValueError(f"{owner}: metric must be 'bbox' (detections are boxes), got {metric!r}")
-
-
-def api_of(content: dict) -> COCO:
-    """COCO's interface to content that has been read."""
-    api = COCO()
-    api.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
-        api.createIndex()
-    return api
 
 
 def _numbered(
