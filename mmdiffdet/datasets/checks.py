@@ -1,6 +1,7 @@
 """What is wrong with a data set, before a training finds out."""
 
 import os.path as osp
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Set
@@ -169,7 +170,9 @@ def _check_pipeline(report: DatasetReport, dataset: BaseDataset, readable: dict)
     for index in sorted(extremes):
         info = dataset.get_data_info(index)
         try:
-            dataset.prepare_data(index)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # of what has been noted
+                dataset.prepare_data(index)
         except Exception as error:  # depends on the transforms
             report.note(
                 'image that the pipeline fails on',

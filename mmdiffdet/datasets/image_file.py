@@ -190,9 +190,9 @@ def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, T
             return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1]), notes
     except Exception as error:  # depends on the format
         raise BadImage(
-            f'image {printable(path)} cannot be decoded ({_first_line(error)}): replace the file or '
-            "take it out of the annotations, or go on without it (on_bad_image='skip' of the data set, "
-            '--on-bad-image skip of tools/train.py)'
+            f'image {printable(path)} cannot be decoded ({_first_line(error)}): replace the file '
+            'or take it out of the annotations, or go on without it (on_bad_image=skip of the '
+            'data set, --on-bad-image skip of tools/train.py)'
         ) from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
