@@ -8,12 +8,16 @@ import json
 import mmdet.evaluation
 import numpy as np
 import pytest
+import spoil_data
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from mmdiffdet.datasets.coco_file import read_coco, same_id
 from mmdiffdet.evaluation import CocoMetric, LVISMetric
+from mmdiffdet.evaluation.rehearsal import rehearse
+from mmdiffdet.registry import DATASETS
 
 CLASSES = ('a', 'b', 'c')
 
@@ -176,6 +180,24 @@ def test_options_that_would_do_nothing(options, message):
     if 'proposal_nums' in options:
         with pytest.raises(ValueError, match='LVIS defines it'):
             LVISMetric('x.json', **options)
+
+
+def test_lvis_by_class(tmp_path):
+    """Rare, common and frequent ones, and which values are given."""
+    pytest.importorskip('lvis', reason='pip install lvis')
+    init_default_scope('mmdiffdet')
+    cfg = spoil_data.write(tmp_path / 'data', 'lvis')
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    cfg.val_evaluator.update(classwise=True, metric_items=['AP', 'APr'])
+    values = rehearse(cfg.val_evaluator, dataset)
+    assert set(values) == {
+        *('lvis/bbox_AP', 'lvis/bbox_APr'),
+        *(f'lvis/{name}_precision' for name in spoil_data.CLASSES),
+    }
+    assert all(value == pytest.approx(1) for value in values.values())
+    cfg.val_evaluator.update(metric_items=['mAP'])
+    with pytest.raises(ValueError, match=r"metric_items .'mAP'. are not among AP, AP50"):
+        rehearse(cfg.val_evaluator, dataset)
 
 
 @pytest.mark.parametrize('metric', ['segm', 'proposal', ['bbox', 'segm'], None])

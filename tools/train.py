@@ -7,16 +7,14 @@ python tools/train.py CONFIG [--finetune CHECKPOINT] [--epochs N] [--amp]
 
 import argparse
 
-from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from mmdiffdet.datasets.checks import leaf_datasets
 from mmdiffdet.engine.command_line import (
     add_common_arguments,
     load_config,
     run_command,
 )
-from mmdiffdet.engine.epochs import FINETUNE_EPOCHS, use_epochs
+from mmdiffdet.engine.finetune import start_from, use_on_bad_image, use_schedule
 from mmdiffdet.engine.processes import leave_processes
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
@@ -39,7 +37,7 @@ def parse_args() -> argparse.Namespace:
         '--finetune',
         metavar='CHECKPOINT',
         help='start from the weights of a checkpoint; those of its classes start fresh if the '
-        f'classes are others, all else must fit. Trains {FINETUNE_EPOCHS} epochs, unless --epochs '
+        'classes are others, all else must fit. Trains 24 epochs, unless --epochs '
         'or --cfg-options train_cfg... say otherwise',
     )
     parser.add_argument(
@@ -56,43 +54,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def use_checkpoint(cfg: Config, checkpoint: str) -> None:
-    """Start from a checkpoint's weights, whatever its classes."""
-    cfg.load_from, cfg.resume = checkpoint, False
-    cfg.model.backbone.init_cfg = None  # the checkpoint has these weights
-    guard = cfg.default_hooks.setdefault('checkpoint_guard', dict(type='CheckpointGuardHook'))
-    guard.classes_start_fresh = True
-
-
-def use_schedule(cfg: Config, args: argparse.Namespace) -> None:
-    """Train by epochs if that is asked for, or nothing is and this is a fine-tuning.
-
-    Raises:
-        ValueError: If two lengths are given.
-    """
-    lengths = [
-        key for key in args.cfg_options or {} if key.startswith(('train_cfg', 'param_scheduler'))
-    ]
-    if args.epochs is not None:
-        if lengths:
-            raise ValueError(f'--epochs and --cfg-options {lengths[0]} both set the schedule')
-        use_epochs(cfg, args.epochs)
-    elif args.finetune and not lengths:
-        use_epochs(cfg, FINETUNE_EPOCHS)
-
-
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     use_amp(cfg, args.amp)
     if args.finetune is not None:
-        use_checkpoint(cfg, args.finetune)
-    use_schedule(cfg, args)
-    if args.on_bad_image is not None:
-        for split in ('train', 'val', 'test'):
-            loader = cfg.get(f'{split}_dataloader')
-            for dataset in leaf_datasets(loader.dataset) if loader else []:
-                dataset['on_bad_image'] = args.on_bad_image
+        start_from(cfg, args.finetune)
+    use_schedule(cfg, args.epochs, args.finetune is not None, args.cfg_options)
+    use_on_bad_image(cfg, args.on_bad_image)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')

@@ -5,8 +5,6 @@ from mmengine.dataset import InfiniteSampler
 
 from ..registry import DATA_SAMPLERS
 
-FINETUNE_EPOCHS = 24
-
 
 def use_epochs(cfg: Config, max_epochs: int) -> None:
     """Train for a number of epochs, with the schedule of the config stretched.
