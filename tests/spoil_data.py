@@ -17,7 +17,20 @@ from PIL import Image
 CLASSES = ('red', 'green', 'blue')
 POOL: Tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 7.0, 1e300, -1e300, 2**70, float('nan'), float('inf')),
-    *('', ' ', '1', '7', '1.0', 'red', 'nan', 'x' * 300, 'ü\u202e\n\x00', '../../etc/passwd'),
+    *(
+        '',
+        ' ',
+        '1',
+        '7',
+        '1.0',
+        'red',
+        'nan',
+        'x' * 300,
+        'ü\u202e\n\x00',
+        '../../etc/passwd',
+        'http://x/y.jpg',
+    ),
+    *('a\\b.jpg', 'Red', ' red', '1,5', '5%', 1.5, 10**400, -0.0, 'true', '[]'),
     *([], {}, [1], [[1, 2]], {'id': 1}, [None] * 4, ['1', '2', '3', '4'], [1, 2, 3, 4, 5]),
 )
 

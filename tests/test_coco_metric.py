@@ -249,6 +249,8 @@ def test_same_id():
         (lambda c: c['annotations'][2].update(bbox=None), 'annotation id 3 .*: bbox must be four'),
         (lambda c: c['annotations'][2].update(iscrowd='0'), 'iscrowd must be 0 or 1, got "0"'),
         (lambda c: c['annotations'][2].update(area=float('nan')), 'area must be a number'),
+        (lambda c: c['annotations'][2].update(area=-1), 'area must be .* got -1'),
+        (lambda c: c['annotations'][2].update(area=1e11), 'area must be'),
         (lambda c: c['annotations'][2].update(image_id=[]), r'\[\] is no id'),
     ],
 )

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -68,6 +69,20 @@ def test_only_a_header_is_no_image(picture, tmp_path):
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(BadImage, match='nothing of it is there'):
         read_image(str(path))
+
+
+@pytest.mark.parametrize('side', [9000, 65000])
+def test_a_header_does_not_fill_the_memory(side, picture, tmp_path):
+    """A few flipped bytes make a photograph of 81 million pixels, or more."""
+    path = tmp_path / 'a.jpg'
+    cv2.imwrite(str(path), picture)
+    content = bytearray(path.read_bytes())
+    place = content.index(b'\xff\xc0') + 5
+    content[place : place + 4] = side.to_bytes(2, 'big') * 2
+    path.write_bytes(content)
+    with pytest.raises(BadImage, match='a.jpg'), patch('cv2.imdecode') as decode:
+        read_image(str(path), (48, 64))
+    decode.assert_not_called()
 
 
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir], ids=['fifo', 'folder'])

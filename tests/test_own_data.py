@@ -225,6 +225,14 @@ def run_check(monkeypatch, *arguments):
     return end.value.code
 
 
+def test_classes_that_look_alike_are_told(own):
+    content = json.loads((own / 'train.json').read_text())
+    content['categories'].append(dict(id=77, name=' Red'))
+    (own / 'train.json').write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"classes \['red', ' Red'\] differ only in case"):
+        read_config(str(ROOT / 'configs/own/own_coco.py'))
+
+
 def test_check_dataset_of_every_layout(own, tmp_path, monkeypatch, capsys):
     """What training or testing would stumble over, in the exit code."""
     monkeypatch.setenv('OWN_ROOT', str(write_yolo(tmp_path / 'yolo')))

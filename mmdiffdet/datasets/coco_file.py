@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import warnings
-from math import isfinite
 from typing import Any, Callable, Dict, Hashable, List, Optional
 
 from mmdet.datasets.api_wrappers import COCO
@@ -18,6 +17,7 @@ from mmengine.fileio import get
 from .image_file import require_regular
 
 _LIMIT = 1e9  # pixels; beyond that a number is no coordinate
+_LARGEST = 1e10  # square pixels; beyond that COCO's evaluation leaves an object out
 
 
 def read_json(path: str, backend_args: Optional[dict] = None) -> Any:
@@ -164,10 +164,11 @@ class _Reader:
                 'bbox must be four numbers [x, y, width, height] that are finite, got '
                 f'{json.dumps(box)[:80]}'
             )
-        if entry.get('area') is None:
-            entry['area'] = max(box[2], 0) * max(box[3], 0)
-        elif type(entry['area']) not in (int, float) or not isfinite(entry['area']):
-            raise ValueError(f'area must be a number, got {json.dumps(entry["area"])[:60]}')
+        area = entry.get('area')
+        if area is None:
+            entry['area'] = min(max(box[2], 0) * max(box[3], 0), _LARGEST)
+        elif type(area) not in (int, float) or not 0 <= area <= _LARGEST:
+            raise ValueError(f'area must be a number of square pixels, got {json.dumps(area)[:60]}')
         for key in ('iscrowd', 'ignore'):
             value = entry.get(key)
             if value is None:

@@ -2,6 +2,8 @@
 
 import os
 import os.path as osp
+import warnings
+from collections import Counter
 from typing import Dict, List, NamedTuple
 
 from mmengine.config import Config, ConfigDict
@@ -108,6 +110,13 @@ def use_classes_of_file(cfg: Config) -> None:
     if not classes:
         files = [osp.join(d.get('data_root') or '', d.ann_file) for d in asking['train']]
         raise ValueError(f'metainfo.classes={FROM_FILE!r}: {", ".join(files)} has no classes')
+    alike = Counter(' '.join(name.casefold().split()) for name in classes)
+    if len(alike) < len(classes):
+        names = [n for n in classes if alike[' '.join(n.casefold().split())] > 1]
+        warnings.warn(
+            f'classes {names[:4]} differ only in case or blanks, and are classes of their own',
+            stacklevel=2,
+        )
     for datasets in asking.values():
         for dataset in datasets:
             dataset.metainfo.classes = classes

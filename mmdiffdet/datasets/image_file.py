@@ -17,6 +17,7 @@ from ..utils import printable
 
 _ORIENTATION = 0x0112  # EXIF's tag
 _ROTATED = (5, 6, 7, 8)  # its values that swap the sides
+_GIANT = 5e7  # pixels; more than a camera's
 
 CUT = 'image that lacks its last bytes (what is there is used)'
 DEEP = 'image of 16 bits (its highest bits in use become the 8 that are used)'
@@ -76,15 +77,17 @@ def read_image(
         BadImage: If nothing can decode it, or it has another size.
     """
     if '://' not in path and not osp.exists(path):
+        hint = ' (its name has backslashes)' if '\\' in path else ''
         raise FileNotFoundError(
-            f'image {printable(path)} does not exist; is data_prefix of the data set right? '
-            'tools/check_dataset.py CONFIG counts all that are missing'
+            f'image {printable(path)} does not exist{hint}; is data_prefix of the data set '
+            'right? tools/check_dataset.py CONFIG counts all that are missing'
         )
     try:
         require_regular(path, 'image')
         content = get(path, backend_args=backend_args)
     except Exception as error:  # depends on the storage
         raise BadImage(f'image {printable(path)} cannot be read: {error}') from error
+    _refuse_giants(content, path, size)
     image, notes = _decode(content, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if size is not None and image.shape[:2] != tuple(size):
         found = f'{image.shape[1]}x{image.shape[0]}'
@@ -100,6 +103,25 @@ def read_image(
     if image.dtype == np.uint16:
         image, notes = to_8_bits(image), notes + (DEEP,)
     return image, notes
+
+
+def _refuse_giants(content: bytes, path: str, size: Optional[Tuple[int, int]]) -> None:
+    """Do not fill the memory because a damaged header says so."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
+            warnings.simplefilter('ignore')
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        if size and 4 * size[0] * size[1] > _GIANT:
+            return  # it is annotated as one
+        raise BadImage(f'image {printable(path)}: {_first_line(error)}') from error
+    except Exception:  # no header that Pillow knows
+        return
+    if size and width * height > max(4 * size[0] * size[1], _GIANT):
+        raise WrongSize(
+            f'image {printable(path)} is {width}x{height}, its annotation says '
+            f'{size[1]}x{size[0]}: its boxes would be in wrong places. Correct one of the two'
+        )
 
 
 def to_8_bits(image: np.ndarray) -> np.ndarray:
