@@ -111,6 +111,7 @@ def _write_voc(root: Path, boxes: list) -> Config:
     cfg = _config(root, 'VOCDataset', 'ImageSets/Main/train.txt', 'CocoMetric')
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_prefix = dict(sub_data_root='')
+    cfg.val_evaluator = [cfg.val_evaluator, dict(type='VOCMetric', metric='mAP', eval_mode='area')]
     return cfg
 
 
