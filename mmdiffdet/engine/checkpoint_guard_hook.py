@@ -91,11 +91,6 @@ class CheckpointGuardHook(Hook):
                 del weights[name]  # of a part that this model does without
             else:
                 problems.append(f'left over {name}')
-        if started:
-            runner.logger.info(
-                f'{source}: {len(started)} weights start fresh, all others are taken over: '
-                + ', '.join(started)
-            )
         if problems:
             shown = '\n  '.join(problems[:8])
             more = len(problems) - 8
@@ -116,6 +111,11 @@ class CheckpointGuardHook(Hook):
                     if 2 * len(problems) > len(expected)
                     else ''
                 )
+            )
+        if started:
+            runner.logger.info(
+                f'{source}: {len(started)} weights start fresh, all others are taken over: '
+                + ', '.join(started)
             )
         checkpoint['state_dict'] = weights
         if not begins:
@@ -158,7 +158,15 @@ def class_weights(model: Dict[str, Any], weights: Dict[str, Tensor]) -> Set[str]
     Args:
         model (dict): The model's config, whose ``bbox_head`` has ``num_classes``.
         weights (dict[str, Tensor]): Of the model.
+
+    Raises:
+        ValueError: If the model has no such head.
     """
+    if 'num_classes' not in model.get('bbox_head', {}):
+        raise ValueError(
+            f'--finetune: model {model.get("type")} has no bbox_head with num_classes; list the '
+            'weights of its classes in CheckpointGuardHook.may_start_fresh'
+        )
     head = copy.deepcopy(model['bbox_head'])
     head['num_classes'] += 1
     with torch.random.fork_rng(devices=[]):  # nobody's draws move
