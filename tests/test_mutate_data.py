@@ -1,5 +1,7 @@
 """A sample of spoilt data sets in each run; more by tests/mutate_data.py."""
 
+import json
+
 import mutate_data
 import pytest
 
@@ -55,3 +57,75 @@ def test_bad_ends_are_noticed(tmp_path, monkeypatch):
     assert judged(lambda cfg: fail(ValueError('bad'))) == 'unnamed'
     assert judged(lambda cfg: fail(ValueError(f'{tmp_path}/data: bad'))) == 'unchecked'
     assert judged(lambda cfg: wait()) == 'hang'
+
+
+def each(key, **changes):
+    """A change of all entries of a list of the file; values may be functions."""
+
+    def change(content):
+        for entry in content[key]:
+            for name, new in changes.items():
+                entry[name] = new(entry[name]) if callable(new) else new
+
+    return change
+
+
+def first(**changes):
+    return lambda content: content['annotations'][0].update(changes)
+
+
+def both(*changes):
+    return lambda content: [change(content) for change in changes]
+
+
+REPORTS = dict(
+    annotation_ids_twice=(each('annotations', id=1), 'warning'),
+    image_ids_twice=(each('images', id=7), 'named'),
+    ids_with_a_point=(both(each('images', id=float), each('annotations', image_id=float)), 'ok'),
+    ids_as_text_on_one_side=(each('annotations', image_id=str), 'ok'),
+    ids_as_text=(
+        both(
+            each('images', id=lambda i: f'img{i}'),
+            each('annotations', image_id=lambda i: f'img{i}'),
+        ),
+        'ok',
+    ),
+    no_annotation_ids=(lambda c: [a.pop('id') for a in c['annotations']], 'ok'),
+    large_ids=(
+        both(
+            each('images', id=lambda i: i + 2**62),
+            each('annotations', image_id=lambda i: i + 2**62),
+        ),
+        'ok',
+    ),
+    categories_as_text=(each('annotations', category_id=str), 'ok'),
+    unknown_images=(each('annotations', image_id=lambda i: i + 90), 'warning'),
+    no_area=(lambda c: [a.pop('area') for a in c['annotations']], 'ok'),
+    negative_sides=(first(bbox=[50, 50, -20, -10]), 'warning'),
+    out_of_the_image=(first(bbox=[-30, -40, 400, 300]), 'warning'),
+    corners_instead_of_sides=(first(bbox=[40, 30, 60, 45]), 'warning'),
+    nan=(first(bbox=[float('nan'), 0, 10, 10]), 'named'),
+    numbers_as_text=(first(bbox=['10', '20', '30.5', '40']), 'named'),
+    five_numbers=(first(bbox=[1, 2, 3, 4, 5]), 'named'),
+    relative=(first(bbox=[0.1, 0.2, 0.3, 0.4]), 'warning'),
+    null=(first(bbox=None), 'named'),
+    empty=(first(bbox=[]), 'named'),
+    crowd_as_text=(first(iscrowd='0'), 'named'),
+    ignored=(first(ignore=1), 'warning'),
+    no_annotations=(lambda c: c.pop('annotations'), 'named'),
+    sizes_swapped=(each('images', width=48, height=64), 'named'),
+    classes_twice=(each('categories', name='red'), 'named'),
+)
+
+
+@pytest.mark.parametrize('name', REPORTS)
+def test_what_people_reported(name, tmp_path):
+    change, expected = REPORTS[name]
+    mutate_data.init_default_scope('mmdiffdet')
+    root = tmp_path / 'data'
+    cfg = mutate_data.write(root, 'coco')
+    content = json.loads((root / 'train.json').read_text())
+    change(content)
+    (root / 'train.json').write_text(json.dumps(content))
+    found = mutate_data.outcome(cfg, root, 'coco', name)
+    assert found.kind == expected, found
