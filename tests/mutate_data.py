@@ -29,9 +29,10 @@ from typing import Any, Dict, Iterator, List, Tuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np  # noqa: E402
+from five_formats import WRITERS, write  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
-from spoil_data import WRITERS, mutate, write  # noqa: E402
+from spoil_data import mutate  # noqa: E402
 
 import mmdiffdet.engine  # noqa: E402, F401 before MMDetection, and fills the registries
 from mmdiffdet.datasets.check_config import check_config  # noqa: E402

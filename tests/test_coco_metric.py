@@ -5,10 +5,10 @@ import copy
 import io
 import json
 
+import five_formats
 import mmdet.evaluation
 import numpy as np
 import pytest
-import spoil_data
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
@@ -186,13 +186,13 @@ def test_lvis_by_class(tmp_path):
     """Rare, common and frequent ones, and which values are given."""
     pytest.importorskip('lvis', reason='pip install lvis')
     init_default_scope('mmdiffdet')
-    cfg = spoil_data.write(tmp_path / 'data', 'lvis')
+    cfg = five_formats.write(tmp_path / 'data', 'lvis')
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     cfg.val_evaluator.update(classwise=True, metric_items=['AP', 'APr'])
     values = rehearse(cfg.val_evaluator, dataset)
     assert set(values) == {
         *('lvis/bbox_AP', 'lvis/bbox_APr'),
-        *(f'lvis/{name}_precision' for name in spoil_data.CLASSES),
+        *(f'lvis/{name}_precision' for name in five_formats.CLASSES),
     }
     assert all(value == pytest.approx(1) for value in values.values())
     cfg.val_evaluator.update(metric_items=['mAP'])

@@ -214,6 +214,11 @@ def test_yolo_without_labels(tmp_path, monkeypatch):
     ):
         DATASETS.build(cfg.train_dataloader.dataset)
     assert len(DATASETS.build(cfg.val_dataloader.dataset)) == 3  # to predict on
+    (root / 'data.yaml').write_text('names: [a]\ntrain: ../train/images\n')
+    monkeypatch.setenv('OWN_TRAIN', 'nowhere')
+    cfg = read_config(str(ROOT / 'configs/own/own_yolo.py'))
+    with pytest.raises(FileNotFoundError, match=r'nowhere, .*\(data.yaml says train: ../train'):
+        DATASETS.build(cfg.train_dataloader.dataset)
 
 
 def run_check(monkeypatch, *arguments):

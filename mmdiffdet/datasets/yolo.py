@@ -11,6 +11,7 @@ import yaml
 from mmengine.fileio import get
 
 from ..registry import DATASETS
+from ..utils import printable
 from .crowdhuman import header_or_skip
 from .image_file import require_regular
 from .loading import StrictClasses, require_file
@@ -59,6 +60,16 @@ def class_file(root: str) -> str:
     """``data.yaml`` of a data set, or ``classes.txt`` where that is missing."""
     paths = [osp.join(root, name) for name in ('data.yaml', 'classes.txt', 'data.yml')]
     return next((path for path in paths if osp.isfile(path)), paths[0])
+
+
+def _said_in_yaml(root: str) -> str:
+    """What ``data.yaml`` says of the places of images, for an error."""
+    try:
+        content = yaml.safe_load(get(class_file(root)).decode('utf-8-sig'))
+        said = [f'{key}: {content[key]}' for key in ('path', 'train', 'val') if key in content]
+    except Exception:  # there is none, or of another kind
+        return ''
+    return f' (data.yaml says {printable(", ".join(said))[:150]})' if said else ''
 
 
 @DATASETS.register_module()
@@ -130,7 +141,13 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
             if not found:
                 raise FileNotFoundError(f'YOLODataset: {self.ann_file} has no images')
             return found, self.ann_file
-        require_file(self.ann_file, 'YOLODataset: folder or')
+        if '://' not in self.ann_file and not osp.exists(self.ann_file):
+            raise FileNotFoundError(
+                f'YOLODataset: {printable(osp.abspath(self.ann_file))}, a folder of images or a '
+                'list of them, does not exist. Set ann_file of the data set, or OWN_ROOT, '
+                f'OWN_TRAIN and OWN_VAL{_said_in_yaml(self.data_root or "")}'
+            )
+        require_file(self.ann_file, 'YOLODataset')
         folder = osp.dirname(self.ann_file)
         return [osp.join(folder, name) for name in read_names(self.ann_file)], folder
 
