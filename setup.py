@@ -29,12 +29,13 @@ setup(
     # 1.17.1. mmcv, mmengine and mmdet are the maintained continuations, under
     # the same import names. With builds of your own: pip install --no-deps.
     install_requires=[
-        'torch>=2.13,<2.14',
+        'torch>=2.11,<2.15',
         'onedl-mmcv>=2.3.6,<2.4',
         'onedl-mmengine>=0.10.12,<0.11',
         'onedl-mmdetection>=3.5.1,<3.6',
         'diffusers>=0.42,<0.43',
         'numpy>=2.2,<2.3',
+        'pandas>=2.2,<3',
         'scipy>=1.15,<2',
         'pycocotools>=2.0.11,<2.1',
         'safetensors>=0.8,<1',

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # tools/setup_venv.sh: create .venv with all that mmdiffdet needs.
 # Each finished step leaves a mark in .venv, so that a run that was stopped
-# goes on where it was. PYTHON names another interpreter than python3;
+# goes on where it was. PYTHON names another interpreter than python3, TORCH
+# another version of PyTorch than 2.13.0;
 # OPERATORS=1 compiles MMCV's operators, which takes a C++ compiler and 10 to 15
 # minutes on 2 cores, and is for those who use operators that are not ours.
 set -euo pipefail
@@ -51,7 +52,7 @@ fi
 pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
 
 step torch 'PyTorch (a minute, more with a slow connection)' \
-    "${pip[@]}" torch==2.13.0 numpy==2.2.6
+    "${pip[@]}" "torch==${TORCH:-2.13.0}" numpy==2.2.6
 step build 'build tools' \
     "${pip[@]}" setuptools wheel ninja packaging psutil
 if [ -n "${OPERATORS:-}" ]; then
