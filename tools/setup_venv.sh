@@ -54,7 +54,7 @@ pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
 step torch 'PyTorch (a minute, more with a slow connection)' \
     "${pip[@]}" "torch==${TORCH:-2.13.0}" numpy==2.2.6
 step build 'build tools' \
-    "${pip[@]}" setuptools wheel ninja packaging psutil
+    "${pip[@]}" 'setuptools>=77' wheel ninja packaging psutil
 if [ -n "${OPERATORS:-}" ]; then
     # no debug symbols and light optimisation build in three quarters of the time
     step operators 'mmcv, compiled from source: 10 to 15 minutes on 2 cores, once' \

@@ -1,0 +1,99 @@
+"""Commands that README and docs/ name: that they exist, and the cheap ones run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from tiny import ROOT
+
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+# tools that only read what the repository holds
+CHEAP = ('tools/check_parity.py tests', 'tools/summarize.py work_dirs/ledger')
+
+
+def blocks(page):
+    """Lines of indented blocks and of shell fences, continued lines joined."""
+    text = page.read_text()
+    fenced = re.findall(r'```(?:bash|sh|shell)\n(.*?)```', text, re.S)
+    text = re.sub(r'```.*?```', '', text, flags=re.S)
+    indented = re.findall(r'(?:^    .*\n?)+', text, re.M)
+    for block in fenced + indented:
+        for line in block.replace('\\\n', ' ').splitlines():
+            if line.strip():
+                yield line.strip()
+
+
+def commands():
+    for page in PAGES:
+        for line in blocks(page):
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
+                words = words[1:]
+            if words[:1] == ['mmdiffdet']:
+                words = ['python', f'tools/{words[1]}.py', *words[2:]]
+            if words[:1] == ['python'] and words[1].startswith('tools/'):
+                yield page.name, words[1:]
+            elif words and words[0].startswith('tools/'):
+                yield page.name, words
+
+
+COMMANDS = list(commands())
+
+
+@lru_cache(maxsize=None)
+def help_of(tool):
+    run = subprocess.run(
+        [sys.executable, tool, '--help'], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, f'{tool} --help: {run.stderr}'
+    return run.stdout
+
+
+def test_pages_have_commands():
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize(
+    ('page', 'words'), COMMANDS, ids=[' '.join([p, *w])[:80] for p, w in COMMANDS]
+)
+def test_a_command_of_the_docs_exists(page, words):
+    tool, *arguments = words
+    assert (ROOT / tool).is_file(), f'{page}: {tool} is not there'
+    for word in arguments:
+        path = word.strip('[]')
+        if path.startswith('configs/') and not path.startswith('configs/mine'):
+            assert (ROOT / path).exists(), f'{page}: {path} is not there'
+    if tool.endswith('.py'):
+        known = set(re.findall(r'(?<![\w-])--[a-z][a-z-]*', help_of(tool)))
+        if '--train-args' in arguments:  # what follows is for another tool
+            arguments = arguments[: arguments.index('--train-args')]
+        for word in arguments:
+            for option in re.findall(r'^\[?(--[a-z][a-z-]*)', word):
+                assert option in known, f'{page}: {tool} has no {option}'
+
+
+@pytest.mark.parametrize(
+    'words',
+    [w for _, w in COMMANDS if ' '.join(w).startswith(CHEAP)],
+    ids=' '.join,
+)
+def test_a_cheap_command_of_the_docs_runs(words):
+    run = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)#:]+)\)', page.read_text()):
+            assert (page.parent / target).exists(), f'{page.name}: {target} is not there'
+
+
+def test_readme_fits_one_screen_and_a_half():
+    assert len(Path(PAGES[0]).read_text().splitlines()) <= 120
