@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,11 +44,9 @@ def commands():
 COMMANDS = list(commands())
 
 
-@lru_cache(maxsize=None)
+@cache
 def help_of(tool):
-    run = subprocess.run(
-        [sys.executable, tool, '--help'], cwd=ROOT, capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, tool, '--help'], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, f'{tool} --help: {run.stderr}'
     return run.stdout
 
@@ -82,9 +80,7 @@ def test_a_command_of_the_docs_exists(page, words):
     ids=' '.join,
 )
 def test_a_cheap_command_of_the_docs_runs(words):
-    run = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
 

@@ -1,0 +1,204 @@
+"""Do the tests notice a change? Random single changes, each against its tests.
+
+    python tests/mutate.py map                     # once: which test runs which line
+    python tests/mutate.py run --count 50 [--seed 0] [--processes 2] [FILE ...]
+
+``map`` runs the suite under coverage.py and remembers, for each line of the
+package, the test files that run it (`.coverage.mutate`). ``run`` draws lines and
+changes one thing in each: a comparison, an operator, a number, a condition, a
+truth value. Every change goes into a copy of the repository, where the test files
+that run the line are run until one fails. It prints a row for each change and the
+share that was noticed. Not part of every run: a change takes seconds to minutes.
+Needs ``pip install coverage``.
+"""
+
+import argparse
+import io
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tokenize
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Set
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / '.coverage.mutate'
+FOLDERS = ('diffusion', 'losses', 'models', 'distill', 'engine', 'ledger', 'datasets', 'convert')
+OTHER = {
+    '<': '<=',
+    '<=': '<',
+    '>': '>=',
+    '>=': '>',
+    '==': '!=',
+    '!=': '==',
+    '+': '-',
+    '-': '+',
+    '*': '/',
+    '/': '*',
+    '//': '*',
+    '%': '*',
+    'and': 'or',
+    'or': 'and',
+    'True': 'False',
+    'False': 'True',
+    'not': '',
+    'is': 'is not',
+    'in': 'not in',
+}
+
+
+class Change(NamedTuple):
+    """One change of one token."""
+
+    file: Path
+    line: int
+    before: str
+    after: str
+    source: str
+
+
+def changes(file: Path, lines: Set[int]) -> Iterator[Change]:
+    """All single changes of the given lines that still compile."""
+    text = file.read_text()
+    rows = text.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        (line, start), (_, end) = token.start, token.end
+        if line not in lines:
+            continue
+        if token.type == tokenize.NUMBER:
+            after = f'{float(token.string) * 2 + 1:g}' if re.search(r'[.e]', token.string) else None
+            after = after or f'({token.string} + 1)'
+        elif token.string in ('if', 'while') and rows[line - 1].rstrip().endswith(':'):
+            after = f'{token.string} not'  # of the first operand of and / or
+        else:
+            after = OTHER.get(token.string)
+        if after is None:
+            continue
+        row = rows[line - 1]
+        source = ''.join([*rows[: line - 1], row[:start] + after + row[end:], *rows[line:]])
+        try:
+            compile(source, str(file), 'exec')
+        except (SyntaxError, SyntaxWarning):
+            continue
+        yield Change(file, line, token.string, after, source)
+
+
+def map_lines() -> None:
+    """Run the suite and remember which test file runs which line."""
+    environment = dict(os.environ, COVERAGE_FILE=str(DATA))
+    DATA.unlink(missing_ok=True)
+    for test in sorted((ROOT / 'tests').glob('test_*.py')):
+        subprocess.run(
+            [sys.executable, '-m', 'coverage', 'run', '--append', '--source=mmdiffdet']
+            + [f'--context={test.name}', '-m', 'pytest', '-q', str(test)],
+            cwd=ROOT,
+            env=environment,
+        )
+
+
+def tests_of_lines(file: Path) -> Dict[int, List[str]]:
+    """Test files by line, of lines inside functions that some test runs."""
+    from coverage import CoverageData
+
+    data = CoverageData(str(DATA))
+    data.read()
+    # lines that every test file runs are those of the import
+    return {
+        line: sorted(c for c in contexts if c)
+        for line, contexts in data.contexts_by_lineno(str(file)).items()
+    }
+
+
+def noticed(change: Change, tests: List[str], copy: Path) -> bool:
+    """Whether one of the tests fails with the change."""
+    target = copy / change.file.relative_to(ROOT)
+    target.write_text(change.source)
+    try:
+        run = subprocess.run(
+            [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider']
+            + [f'tests/{name}' for name in tests],
+            cwd=copy,
+            env=dict(os.environ, PYTHONPATH=str(copy)),
+            capture_output=True,
+            timeout=900,
+        )
+        return run.returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        shutil.copy(change.file, target)
+
+
+def run(count: int, seed: int, processes: int, files: List[Path]) -> None:
+    """Draw changes, try them and print what came of each."""
+    if not DATA.exists():
+        sys.exit(f'{DATA.name} is missing; python tests/mutate.py map makes it')
+    tests = {file: tests_of_lines(file) for file in files}
+    possible = [c for file in files for c in changes(file, set(tests[file]))]
+    drawn = random.Random(seed).sample(possible, min(count, len(possible)))
+    seen = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copies = []
+        for i in range(processes):
+            copies.append(Path(folder) / str(i))
+            shutil.copytree(
+                ROOT,
+                copies[-1],
+                symlinks=True,
+                ignore=shutil.ignore_patterns('.git', '.venv', 'pretrained', 'data.bak'),
+            )
+
+        def one(change: Change) -> bool:
+            copy = copies.pop()
+            # the smallest test files first: most changes are noticed there
+            names = sorted(
+                tests[change.file][change.line],
+                key=lambda name: (ROOT / 'tests' / name).stat().st_size,
+            )
+            try:
+                return noticed(change, names, copy)
+            finally:
+                copies.append(copy)
+
+        with ThreadPoolExecutor(processes) as pool:
+            for change, found in zip(drawn, pool.map(one, drawn)):
+                seen += found
+                row = change.file.read_text().splitlines()[change.line - 1].strip()
+                print(
+                    'noticed' if found else 'SURVIVED',
+                    f'{change.file.relative_to(ROOT)}:{change.line}',
+                    f'{change.before} -> {change.after}',
+                    re.sub(r'\s+', ' ', row),
+                    sep='\t',
+                    flush=True,
+                )
+    print(f'{seen} of {len(drawn)} noticed')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('action', choices=['map', 'run'])
+    parser.add_argument('files', nargs='*', type=Path)
+    parser.add_argument('--count', type=int, default=50)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--processes', type=int, default=1)
+    args = parser.parse_args()
+    if args.action == 'map':
+        map_lines()
+        return
+    files = [file.resolve() for file in args.files]
+    files = files or sorted(
+        file for name in FOLDERS for file in (ROOT / 'mmdiffdet' / name).rglob('*.py')
+    )
+    run(args.count, args.seed, args.processes, files)
+
+
+if __name__ == '__main__':
+    main()
