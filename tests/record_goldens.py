@@ -21,7 +21,8 @@ from mmengine.structures import InstanceData
 from tiny import build, detectron2_name, tiny_config
 from torch import Tensor
 
-from mmdiffdet.convert.parity import Golden, _run_head
+from mmdiffdet.convert.golden import Golden
+from mmdiffdet.convert.parity import _run_head
 from mmdiffdet.diffusion import D3PMScheduler, PerImageNoise, sample
 from mmdiffdet.diffusion.box_schedulers import training_scheduler
 from mmdiffdet.models import HeadOutput
