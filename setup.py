@@ -33,7 +33,7 @@ setup(
         'onedl-mmcv>=2.3.6,<2.4',
         'onedl-mmengine>=0.10.12,<0.11',
         'onedl-mmdetection>=3.5.1,<3.6',
-        'diffusers>=0.42,<0.43',
+        'diffusers>=0.41,<0.43',
         'numpy>=2.2,<2.3',
         'pandas>=2.2,<3',
         'scipy>=1.15,<2',

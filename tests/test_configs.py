@@ -181,7 +181,7 @@ def test_seeds_differ_in_seed_and_start(config, start):
 
 
 def test_the_chain_fits_together():
-    """Each stage starts from a checkpoint that the stage before writes."""
+    """Each training starts from a checkpoint that the one before writes."""
     for name in ('20to4', '4to2', '2to1', 'consistency', '20to1_seed0'):
         cfg = Config.fromfile(ROOT / f'configs/distill/{name}.py')
         folder, file = cfg.load_from.split('/')[1:]

@@ -16,7 +16,7 @@ from tiny import ROOT, build, runner_config, tiny_config, write_coco
 from mmdiffdet.engine import command, load_checkpoint_file
 from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.provenance import finished
-from mmdiffdet.engine.recipe import STAGES, recipe, run_chain, train
+from mmdiffdet.engine.recipe import TRAININGS, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
 
@@ -27,7 +27,7 @@ ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A recipe of the tiny model, two iterations a stage."""
+    """A recipe of the tiny model, two iterations a training."""
     data = write_coco(tmp_path)
     folder = tmp_path / 'mini'
     folder.mkdir()
@@ -82,19 +82,19 @@ def test_a_chain_trains_tests_and_skips(folder):
     assert sum('is there' in line for line in lines) == 3
 
     # another baseline under an old student is told, not overlooked; also if
-    # the stage in between was not asked for
+    # the training in between was not asked for
     path = Path('work_dirs/mini_seed3/iter_2.pth')
     checkpoint = torch.load(path, weights_only=False)
     checkpoint['message_hub'] = None
     torch.save(checkpoint, path)
-    for stages in (CHAIN, ['20to1']):
+    for trainings in (CHAIN, ['20to1']):
         with pytest.raises(
             RuntimeError,
             match='mini_warmstart_seed3/iter_2.pth is not '
             'of this config: it was started from another '
             'work_dirs/mini_seed3/iter_2.pth',
         ):
-            run_chain('mini', 3, stages, say=lines.append)
+            run_chain('mini', 3, trainings, say=lines.append)
 
 
 def test_seeds_are_jobs_of_submitit(folder):
@@ -107,7 +107,7 @@ def test_seeds_are_jobs_of_submitit(folder):
             '--train-seeds',
             '0',
             '1',
-            '--stages',
+            '--trainings',
             'baseline',
             '--executor',
             'local',
@@ -126,9 +126,9 @@ def test_seeds_are_jobs_of_submitit(folder):
 
 
 def test_what_is_there_must_be_of_the_config(folder):
-    stage = recipe('mini', 0)[0]
-    train(stage, say=lambda line: None)
-    done = Path(stage.checkpoint)
+    training = recipe('mini', 0)[0]
+    train(training, say=lambda line: None)
+    done = Path(training.checkpoint)
     plain = (folder / 'mini.py').read_text()
     (folder / 'mini.py').write_text(plain + 'optim_wrapper["optimizer"]["lr"] = 1\n')
     with pytest.raises(RuntimeError, match='optimizer is another.*Remove'):
@@ -145,13 +145,13 @@ def test_what_is_there_must_be_of_the_config(folder):
     done.write_bytes(done.read_bytes()[:1000])
     assert not finished(str(done))
     lines = []
-    train(stage, say=lines.append)
+    train(training, say=lines.append)
     assert 'trained in' in lines[0] and finished(str(done))
     # nobody else trains there meanwhile
-    with training_lock(stage.work_dir):
+    with training_lock(training.work_dir):
         mark.unlink()
         with pytest.raises(RuntimeError, match='another process is training'):
-            train(stage, say=lambda line: None)
+            train(training, say=lambda line: None)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_a_stage_that_fails_names_its_log_and_stops_the_chain(folder):
 
 
 def test_missing_start_names_the_command(folder, monkeypatch):
-    stage = recipe('mini', 0)[1]
+    training = recipe('mini', 0)[1]
     with pytest.raises(RuntimeError, match='mini_seed0/iter_2.pth does not'):
-        train(stage, say=lambda line: None)
+        train(training, say=lambda line: None)
     monkeypatch.chdir(ROOT)
     with pytest.raises(FileNotFoundError, match='no configs/distill/20to1_seed7.py'):
         require_checkpoint('work_dirs/20to1_seed7/no.pth', 'load_from')
@@ -216,18 +216,18 @@ def test_recipes_of_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
     for name in ('demo', 'bccd', 'repro10k'):
         before = None
-        stages = recipe(name, 2)
-        assert [stage.name for stage in stages] == list(STAGES)
-        for stage in stages:
-            cfg = stage.cfg
+        trainings = recipe(name, 2)
+        assert [training.name for training in trainings] == list(TRAININGS)
+        for training in trainings:
+            cfg = training.cfg
             assert cfg.randomness.seed == 2
             assert cfg.load_from == before
-            if stage.name == 'no_teacher':  # a branch
+            if training.name == 'no_teacher':  # a branch
                 assert not cfg.custom_hooks
                 continue
-            if stage.name == '20to1':
+            if training.name == '20to1':
                 assert cfg.custom_hooks[0].teacher.checkpoint == before
-            before = stage.checkpoint
+            before = training.checkpoint
             assert '_seed2/' in before
     with pytest.raises(ValueError, match="'bccd', 'demo', 'demo_models'"):
         recipe('coco2', 0)
@@ -236,7 +236,7 @@ def test_recipes_of_the_repository(monkeypatch):
     with pytest.raises(ValueError, match='train seed 3: .*seed=0'):
         read_config('configs/distill/20to1_seed0.py', 3)
     assert read_config('configs/distill/20to1_seed0.py', 0).work_dir == 'work_dirs/20to1_seed0'
-    with pytest.raises(ValueError, match="no stages .'warm'"):
+    with pytest.raises(ValueError, match="no trainings .'warm'"):
         recipe('demo', 0, ['warm'])
 
 
@@ -251,11 +251,11 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
     teacher = build(tiny_config(**D3PM), seed=5)
     (folder.parent / 'work_dirs/mini_warmstart_seed0').mkdir(parents=True)
     torch.save(dict(state_dict=teacher.state_dict()), 'work_dirs/mini_warmstart_seed0/iter_2.pth')
-    stage = recipe('mini', 0)[3]
+    training = recipe('mini', 0)[3]
     command = [
         sys.executable,
         str(ROOT / 'tools/train.py'),
-        stage.config,
+        training.config,
         '--train-seed',
         '0',
         '--resume',
@@ -275,7 +275,7 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
         time.sleep(0.02 * iteration)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    train(stage, say=lambda line: None)
+    train(training, say=lambda line: None)
     whole = load_checkpoint_file('whole/iter_8.pth')
     pieces = load_checkpoint_file('work_dirs/mini_20to1_seed0/iter_8.pth')
     for key, value in whole['state_dict'].items():

@@ -16,10 +16,10 @@ from typing import List
 
 from mmdiffdet.engine.command import run
 from mmdiffdet.engine.precision import has_bf16
-from mmdiffdet.engine.recipe import Stage, recipe, train
+from mmdiffdet.engine.recipe import Training, recipe, train
 from mmdiffdet.paths import TOOLS
 
-STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1')
+TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
 
 
@@ -49,12 +49,14 @@ class Progress:
             print('  ' + '  '.join(kept), flush=True)
 
 
-def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str], precision: str) -> None:
+def test(
+    training: Training, ledger: Path, seeds: List[str], steps: List[str], precision: str
+) -> None:
     tool(
         'test.py',
-        stage.config,
-        stage.checkpoint,
-        *stage.arguments,
+        training.config,
+        training.checkpoint,
+        *training.arguments,
         '--eval-seeds',
         *seeds,
         '--steps',
@@ -62,9 +64,9 @@ def test(stage: Stage, ledger: Path, seeds: List[str], steps: List[str], precisi
         '--ledger',
         str(ledger),
         '--exp-name',
-        stage.name,
+        training.name,
         '--work-dir',
-        str(FOLDER / stage.name),
+        str(FOLDER / training.name),
         '--cfg-options',
         f'test_cfg.precision={precision}',
         show=False,
@@ -83,21 +85,21 @@ def main() -> None:
     tool('fetch_mobilenet_v2.py')
     tool('dataset_converters/compose_demo.py', 'data/demo')
     amp = ['--amp'] if has_bf16() else []
-    stages = [s for s in recipe('demo', 0) if s.name in STAGES]
-    for stage in stages:
+    trainings = [s for s in recipe('demo', 0) if s.name in TRAININGS]
+    for training in trainings:
         print(
-            f'$ python tools/train.py {stage.config} --train-seed 0 '
+            f'$ python tools/train.py {training.config} --train-seed 0 '
             f'--resume {" ".join(amp)}'.rstrip(),
             flush=True,
         )
-        train(stage, amp, progress=Progress())
+        train(training, amp, progress=Progress())
     ledger = FOLDER / 'ledger.tsv'
-    for stage in stages:
+    for training in trainings:
         test(
-            stage,
+            training,
             ledger,
             args.eval_seeds,
-            [few] if stage.name == 'no_teacher' else args.steps,
+            [few] if training.name == 'no_teacher' else args.steps,
             'bf16' if amp else 'fp32',
         )
     student, teacher = (f'{name}@sample_step=' for name in ('20to1', 'warmstart'))
@@ -117,11 +119,11 @@ def main() -> None:
             *(['--across', *across] if across else []),
         )
     pictures = [FOLDER / f'{name}.png' for name in ('teacher', 'student')]
-    for stage, picture in zip((stages[1], stages[-1]), pictures):
+    for training, picture in zip((trainings[1], trainings[-1]), pictures):
         tool(
             'analysis_tools/plot_trajectory.py',
-            stage.config,
-            stage.checkpoint,
+            training.config,
+            training.checkpoint,
             str(picture),
             '--steps',
             '7',

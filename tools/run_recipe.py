@@ -1,7 +1,7 @@
-"""Train the stages of a recipe for several train seeds, and test them.
+"""Run the trainings of a recipe for several train seeds, and test them.
 
     python tools/run_recipe.py RECIPE [--train-seeds 0 1 2]
-        [--stages baseline warmstart no_teacher 20to1 geo_feat]
+        [--trainings baseline warmstart no_teacher 20to1 geo_feat]
         [--eval-seeds 0 1 2 --steps 1 4 20 [--ledger FILE.tsv]]
         [--processes N] [--executor local|slurm [--submitit KEY=VALUE ...]]
         [--train-args ...]
@@ -10,8 +10,8 @@ RECIPE: demo, bccd and repro10k are chains of baseline, warm start, control
 without teacher, distillation and geometry features; demo_models and
 repro10k_models train DiffusionDet, D3PM + quality and DETR next to each
 other; or a folder of yours with NAME.py, NAME_warmstart.py, ... in it.
-Finished stages are skipped and a stage that was killed goes on: repeat the
-command until it is done. With --eval-seeds each stage is tested when it is
+Finished trainings are skipped and a training that was killed goes on: repeat the
+command until it is done. With --eval-seeds each training is tested when it is
 trained, and all are summarised. Train seeds are independent: one after the
 other here, or a job each through submitit.
 """
@@ -41,8 +41,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('recipe', help='its name, or a folder')
     parser.add_argument('--train-seeds', nargs='+', type=int, default=[0])
-    parser.add_argument('--stages', nargs='+', help='all by default')
-    parser.add_argument('--eval-seeds', nargs='+', help='test each stage with these')
+    parser.add_argument('--trainings', nargs='+', help='all by default')
+    parser.add_argument('--eval-seeds', nargs='+', help='test each training with these')
     parser.add_argument('--steps', nargs='+', help='numbers of sampling steps of the tests')
     parser.add_argument('--ledger', default=LEDGER, help='where the tests append their rows')
     parser.add_argument('--processes', type=int, default=1, help='GPUs of a training')
@@ -119,11 +119,11 @@ def main() -> None:
     try:
         check_train_arguments(args.train_args)
         for seed in args.train_seeds:
-            recipe(args.recipe, seed, args.stages)
+            recipe(args.recipe, seed, args.trainings)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'run_recipe: {error}')
     calls = [
-        (args.recipe, seed, args.stages, args.train_args, test_arguments(args), args.processes)
+        (args.recipe, seed, args.trainings, args.train_args, test_arguments(args), args.processes)
         for seed in args.train_seeds
     ]
     jobs = submit(args, calls) if args.executor else [None] * len(calls)
@@ -133,8 +133,8 @@ def main() -> None:
             if job is None:
                 run_chain(*call)
             else:
-                for stage, path in job.result().items():
-                    print(f'seed {seed}  {stage:10}  {path}', flush=True)
+                for training, path in job.result().items():
+                    print(f'seed {seed}  {training:10}  {path}', flush=True)
         except Exception as error:  # the other seeds go on
             print(f'seed {seed}  FAILED: {error}', file=sys.stderr)
             failed.append(seed)

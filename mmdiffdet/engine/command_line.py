@@ -22,7 +22,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--train-seed',
         type=int,
-        help='of the training; outputs and the stages before are in '
+        help='of the training; outputs and the trainings before are in '
         'work_dirs/<name>_seed<train seed>',
     )
     parser.add_argument(

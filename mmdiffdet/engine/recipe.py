@@ -19,7 +19,7 @@ from .command import Say, run
 from .config_file import read_config
 from .provenance import check_origin, finished
 
-STAGES = ('baseline', 'warmstart', 'no_teacher', '20to1', 'geo_feat')
+TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1', 'geo_feat')
 _RECIPES = {
     'repro10k': dict(
         baseline='baseline/repro10k',
@@ -63,11 +63,11 @@ def _from_here(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Training:
     """One training of a chain.
 
     Args:
-        name (str): Of the stage.
+        name (str): What it is called in its recipe, such as ``warmstart``.
         config (str): Path of the config file.
         seed (int): The train seed.
         option (bool): Whether the config is told its seed (``--train-seed``);
@@ -103,7 +103,7 @@ class Stage:
         return osp.join(self.work_dir, f'iter_{self.cfg.train_cfg.max_iters}.pth')
 
 
-def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List[Stage]:
+def recipe(name: str, seed: int, trainings: Optional[Sequence[str]] = None) -> List[Training]:
     """The chain of a data set.
 
     Args:
@@ -113,13 +113,13 @@ def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List
             ``NAME_20to1.py`` and ``NAME_geo_feat.py``. A file may be for one
             seed alone, ``..._seed3.py``.
         seed (int): The train seed.
-        stages (Sequence[str], optional): Which; by default all that there
+        trainings (Sequence[str], optional): Which; by default all that there
             are.
 
     Raises:
-        ValueError: If there is no such recipe or stage; names those that
+        ValueError: If there is no such recipe or training; names those that
             there are.
-        FileNotFoundError: If a stage has no file for this seed.
+        FileNotFoundError: If a training has no file for this seed.
     """
     configs = CONFIGS
     if name in _RECIPES:
@@ -129,8 +129,8 @@ def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List
         if not any(folder.glob('*_20to1*.py')):
             folder = Path(name)
         stems = {
-            stage: folder / (folder.name + ('' if stage == 'baseline' else f'_{stage}'))
-            for stage in STAGES
+            training: folder / (folder.name + ('' if training == 'baseline' else f'_{training}'))
+            for training in TRAININGS
         }
         if not any(folder.glob(f'{folder.name}*.py')):
             known = {p.parent.name for p in configs.glob('*/*_20to1.py')}
@@ -139,21 +139,21 @@ def recipe(name: str, seed: int, stages: Optional[Sequence[str]] = None) -> List
                 f'{sorted(known | set(_RECIPES))}, or give a folder of '
                 'configs'
             )
-    unknown = sorted(set(stages or ()) - set(stems))
+    unknown = sorted(set(trainings or ()) - set(stems))
     if unknown:
-        raise ValueError(f'recipe {name} has no stages {unknown}; it has {list(stems)}')
+        raise ValueError(f'recipe {name} has no trainings {unknown}; it has {list(stems)}')
     found = []
-    for stage, stem in stems.items():
+    for training, stem in stems.items():
         stem_name, *parts = stem.name.split('+')
         stem = stem.with_name(stem_name)
         own = stem.with_name(f'{stem.name}_seed{seed}.py')
         file = own if own.is_file() else stem.with_name(f'{stem.name}.py')
         seeded = any(stem.parent.glob(f'{stem.name}_seed*.py'))
         if file.is_file() and (file == own or not seeded):
-            found.append(Stage(stage, _from_here(file), seed, file != own, tuple(parts)))
-        elif stages is None or stage in stages:
+            found.append(Training(training, _from_here(file), seed, file != own, tuple(parts)))
+        elif trainings is None or training in trainings:
             raise FileNotFoundError(
-                f'recipe {name}, train seed {seed}, stage {stage}: '
+                f'recipe {name}, train seed {seed}, training {training}: '
                 f'{_from_here(own if seeded else file)} does not exist'
             )
     return found
@@ -172,16 +172,16 @@ def check_train_arguments(arguments: Sequence[str]) -> None:
 
 
 def train(
-    stage: Stage,
+    training: Training,
     arguments: Sequence[str] = (),
     processes: int = 1,
     say: Say = _print,
     progress: Optional[Say] = None,
 ) -> None:
-    """Train a stage unless that is done; go on where a killed one stopped.
+    """Run a training unless it is done; go on where a killed one stopped.
 
     Args:
-        stage (Stage): What to train.
+        training (Training): What to run.
         arguments (Sequence[str]): More of ``tools/train.py``.
         processes (int): More than 1 train through ``tools/dist_train.sh``.
         say (Callable): Told in one line what was done.
@@ -193,31 +193,31 @@ def train(
         ValueError: See :func:`check_train_arguments`.
     """
     check_train_arguments(arguments)
-    done, label = stage.checkpoint, f'seed {stage.seed}  {stage.name:10}'
-    check_origin(stage.cfg, stage.seed)
+    done, label = training.checkpoint, f'seed {training.seed}  {training.name:10}'
+    check_origin(training.cfg, training.seed)
     if finished(done):
         say(f'{label}  is there: {done}')
         return
     started = time.time()
-    command = [sys.executable, str(TOOLS / 'train.py'), stage.config]
+    command = [sys.executable, str(TOOLS / 'train.py'), training.config]
     if processes > 1:
-        command = ['bash', str(TOOLS / 'dist_train.sh'), stage.config, str(processes)]
+        command = ['bash', str(TOOLS / 'dist_train.sh'), training.config, str(processes)]
     run(
-        [*command, *stage.arguments, '--resume', *arguments],
-        Path(stage.work_dir) / 'train.log',
+        [*command, *training.arguments, '--resume', *arguments],
+        Path(training.work_dir) / 'train.log',
         progress,
         r'Iter\(train\) \[ *\d+/\d+\].*',
     )
     if not finished(done):
-        raise RuntimeError(f'{stage.config} was trained, but {done} is not there')
+        raise RuntimeError(f'{training.config} was trained, but {done} is not there')
     say(f'{label}  trained in {(time.time() - started) / 60:.1f} min: {done}')
 
 
-def test(stage: Stage, arguments: Sequence[str], say: Say = _print) -> None:
-    """Test a stage's checkpoint; rows that its ledger has are not repeated.
+def test(training: Training, arguments: Sequence[str], say: Say = _print) -> None:
+    """Test a training's checkpoint; rows that its ledger has are not repeated.
 
     Args:
-        stage (Stage): A trained one.
+        training (Training): A finished one.
         arguments (Sequence[str]): Of ``tools/test.py``.
         say (Callable): Told in one line what was done.
 
@@ -225,14 +225,14 @@ def test(stage: Stage, arguments: Sequence[str], say: Say = _print) -> None:
         RuntimeError: If the test fails; names its log.
     """
     started = time.time()
-    folder = Path(stage.work_dir)
+    folder = Path(training.work_dir)
     run(
         [
             sys.executable,
             str(TOOLS / 'test.py'),
-            stage.config,
-            stage.checkpoint,
-            *stage.arguments,
+            training.config,
+            training.checkpoint,
+            *training.arguments,
             '--work-dir',
             str(folder / 'test'),
             *arguments,
@@ -240,44 +240,44 @@ def test(stage: Stage, arguments: Sequence[str], say: Say = _print) -> None:
         folder / 'test.log',
     )
     minutes = (time.time() - started) / 60
-    say(f'seed {stage.seed}  {stage.name:10}  tested in {minutes:.1f} min')
+    say(f'seed {training.seed}  {training.name:10}  tested in {minutes:.1f} min')
 
 
 def run_chain(
     name: str,
     seed: int,
-    stages: Optional[Sequence[str]] = None,
+    trainings: Optional[Sequence[str]] = None,
     train_arguments: Sequence[str] = (),
     test_arguments: Optional[Sequence[str]] = None,
     processes: int = 1,
     say: Say = _print,
 ) -> Dict[str, str]:
-    """Train, and perhaps test, the stages of a recipe for one train seed.
+    """Train, and perhaps test, the trainings of a recipe for one train seed.
 
     Args:
         name (str): See :func:`recipe`.
         seed (int): The train seed.
-        stages (Sequence[str], optional): Which; all by default.
+        trainings (Sequence[str], optional): Which; all by default.
         train_arguments (Sequence[str]): More of ``tools/train.py``.
         test_arguments (Sequence[str], optional): Of ``tools/test.py``; None
             tests nothing.
         processes (int): See :func:`train`.
-        say (Callable): Told a line a stage.
+        say (Callable): Told a line a training.
 
     Returns:
-        dict[str, str]: Checkpoints by stage.
+        dict[str, str]: Checkpoints by training.
 
     Raises:
-        RuntimeError: If a stage fails; later ones are not begun. Also if an
-            earlier stage that was not asked for is not what it should be.
+        RuntimeError: If a training fails; later ones are not begun. Also if an
+            earlier training that was not asked for is not what it should be.
     """
     done = {}
-    for stage in recipe(name, seed, stages):
-        if stages is None or stage.name in stages:
-            train(stage, train_arguments, processes, say)
+    for training in recipe(name, seed, trainings):
+        if trainings is None or training.name in trainings:
+            train(training, train_arguments, processes, say)
             if test_arguments is not None:
-                test(stage, test_arguments, say)
-            done[stage.name] = stage.checkpoint
+                test(training, test_arguments, say)
+            done[training.name] = training.checkpoint
         else:
-            check_origin(stage.cfg, seed)
+            check_origin(training.cfg, seed)
     return done
