@@ -76,23 +76,25 @@ class Distiller:
             image_sizes (Tensor): (B, 2).
         """
         # tensors of inference mode cannot be part of a graph; copies can
-        boxes, logits = teacher.boxes.clone().float(), teacher.logits.clone().float()
-        mine, my_logits = student.boxes.float(), student.logits.float()
-        if self.topk and self.topk < boxes.size(1):
-            best = logits.sigmoid().amax(-1).topk(self.topk, dim=1)[1]
-            boxes, mine, logits, my_logits = (
+        teacher_boxes = teacher.boxes.clone().float()
+        teacher_logits = teacher.logits.clone().float()
+        student_boxes, student_logits = student.boxes.float(), student.logits.float()
+        if self.topk and self.topk < teacher_boxes.size(1):
+            best = teacher_logits.sigmoid().amax(-1).topk(self.topk, dim=1)[1]
+            teacher_boxes, student_boxes, teacher_logits, student_logits = (
                 x.gather(1, best[..., None].expand(-1, -1, x.size(-1)))
-                for x in (boxes, mine, logits, my_logits)
+                for x in (teacher_boxes, student_boxes, teacher_logits, student_logits)
             )
         losses = {}
         if self.box_weight > 0:
             scale = image_scale(image_sizes)
             losses[f'loss_{self.name}_box'] = self.box_weight * F.l1_loss(
-                mine / scale, boxes / scale
+                student_boxes / scale, teacher_boxes / scale
             )
         if self.cls_weight > 0:
             losses[f'loss_{self.name}_cls'] = self.cls_weight * F.mse_loss(
-                (my_logits / self.temperature).sigmoid(), (logits / self.temperature).sigmoid()
+                (student_logits / self.temperature).sigmoid(),
+                (teacher_logits / self.temperature).sigmoid(),
             )
         return losses
 
@@ -143,16 +145,16 @@ class SamplerDistiller(Distiller):
         seeds = torch.randint(2**62, (batch,), generator=generator).tolist()
         watch = Stopwatch()
         with watch('teacher', 1):
-            target = self.teacher(
+            taught = self.teacher(
                 step.batch_inputs,
                 step.maps,
                 lambda model, table: self._run(
                     model, table, x, seeds, self.teacher_steps, step.image_sizes
                 ),
             )
-        found = self._run(student, step.table, x, seeds, self.student_steps, step.image_sizes)
+        learnt = self._run(student, step.table, x, seeds, self.student_steps, step.image_sizes)
         return dict(
-            self.losses(found, target, step.image_sizes),
+            self.losses(learnt, taught, step.image_sizes),
             teacher_seconds=x.new_tensor(watch.per_image('teacher')),
         )
 
@@ -196,7 +198,7 @@ class ConsistencyDistiller(Distiller):
             )
         watch = Stopwatch()
         with watch('teacher', 1):
-            target = self.teacher(
+            taught = self.teacher(
                 step.batch_inputs,
                 step.maps,
                 lambda model, table: _last(
@@ -210,7 +212,7 @@ class ConsistencyDistiller(Distiller):
                 ),
             )
         return dict(
-            self.losses(_last(step.output), target, step.image_sizes),
+            self.losses(_last(step.output), taught, step.image_sizes),
             teacher_seconds=noisy.boxes.new_tensor(watch.per_image('teacher')),
         )
 

@@ -80,7 +80,7 @@ class Teacher:
         Raises:
             ValueError: If the two cannot be compared proposal by proposal.
         """
-        for name, mine, yours in (
+        for name, teachers, students in (
             ('num_classes', self.model.bbox_head.num_classes, student.bbox_head.num_classes),
             ('box_codec.scale', self.model.box_codec.scale, student.box_codec.scale),
             (
@@ -89,9 +89,10 @@ class Teacher:
                 student.box_codec.noise_sigma,
             ),
         ):
-            if mine != yours:
+            if teachers != students:
                 raise ValueError(
-                    f'teacher: {name} is {mine}, the student has {yours}; they must be the same'
+                    f'teacher: {name} is {teachers}, the student has {students}; they must be '
+                    'the same'
                 )
         frozen = not student.backbone.training and not any(
             p.requires_grad for p in student.backbone.parameters()
