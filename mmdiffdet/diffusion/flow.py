@@ -20,8 +20,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..registry import BOX_SCHEDULERS
+from .timesteps import next_timestep
 
-PAIRINGS = ('random', 'optimal_transport')
+NOISE_PAIRINGS = ('random', 'optimal_transport')
 
 
 @BOX_SCHEDULERS.register_module()
@@ -79,7 +80,7 @@ class FlowMatchEulerDiscreteScheduler(diffusers.FlowMatchEulerDiscreteScheduler)
         """
         total = self.config.num_train_timesteps
         even = np.linspace(1, 1 / num_inference_steps, num_inference_steps)
-        steps = np.rint(_shifted(even, self.shift) * total).astype(np.int64)
+        steps = np.rint(shifted(even, self.shift) * total).astype(np.int64)
         if len(np.unique(steps)) < num_inference_steps or steps[-1] < 1:
             raise ValueError(
                 f'FlowMatchEulerDiscreteScheduler: {num_inference_steps} steps with shift '
@@ -108,8 +109,6 @@ class FlowMatchEulerDiscreteScheduler(diffusers.FlowMatchEulerDiscreteScheduler)
                 of ``stochastic_sampling``.
             return_dict (bool): Whether to return the output class.
         """
-        from .box_schedulers import next_timestep
-
         t = int(timestep)
         total = self.config.num_train_timesteps
         sigma, sigma_next = (t + 1) / total, (next_timestep(self, t) + 1) / total
@@ -142,42 +141,9 @@ class FlowMatchEulerDiscreteScheduler(diffusers.FlowMatchEulerDiscreteScheduler)
         return (timesteps + 1).float() / self.config.num_train_timesteps
 
 
-def _shifted(sigma: Any, shift: float) -> Any:
+def shifted(sigma: Any, shift: float) -> Any:
+    """s sigma / (1 + (s - 1) sigma) of an array or tensor in [0, 1]."""
     return shift * sigma / (1 + (shift - 1) * sigma)
-
-
-def draw_timesteps(
-    density: str, scheduler: diffusers.SchedulerMixin, batch: int, device: torch.device
-) -> Tensor:
-    """Timesteps of a batch in training that are not uniform.
-
-    Args:
-        density (str): ``logit_normal``, whose sigma is the sigmoid of a
-            standard normal number (Stable Diffusion 3, arXiv 2403.03206,
-            sec. 3.1): the middle of the path; or ``shifted``, a uniform sigma
-            that the scheduler's ``shift`` moves, as its steps are.
-        scheduler (SchedulerMixin): A sampling scheduler.
-        batch (int): B.
-        device (torch.device): Where they are drawn.
-
-    Returns:
-        Tensor: (B,) long, in 0..T-1.
-
-    Raises:
-        ValueError: If the scheduler has no shift.
-    """
-    if density == 'logit_normal':
-        sigma = torch.randn(batch, device=device).sigmoid()
-    else:
-        shift = scheduler.config.get('shift')
-        if shift is None:
-            raise ValueError(
-                f"train_cfg.timesteps='shifted' needs a scheduler with a shift; "
-                f'{type(scheduler).__name__} has none'
-            )
-        sigma = _shifted(torch.rand(batch, device=device), shift)
-    total = scheduler.config.num_train_timesteps
-    return (sigma * total).long().clamp(max=total - 1)
 
 
 def pair_noise(signal: Tensor, noise: Tensor) -> Tensor:

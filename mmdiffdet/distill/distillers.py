@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.box_codec import image_scale
-from ..diffusion.box_schedulers import check_timesteps
 from ..diffusion.noise import PerImageNoise, make_generator, side_generator
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import sample
+from ..diffusion.timesteps import check_timesteps
 from ..engine.stopwatch import Stopwatch
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput, TrainingStep

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Dict, Optional
 
 from torch import Tensor
 
+from ..diffusion.flow import NOISE_PAIRINGS
+from ..diffusion.timesteps import TRAINING_TIMESTEPS
 from .interaction import NoInteraction
 from .parts import LabelEmbedding
 from .postprocess import check_nms
@@ -11,7 +13,7 @@ from .postprocess import check_nms
 if TYPE_CHECKING:
     from .detector import DiffusionDet
 
-_TRAIN_CFG = dict(num_proposals=500, timesteps='all')
+_TRAIN_CFG = dict(num_proposals=500, timesteps='all', noise_pairing='random')
 _TEST_CFG = dict(
     num_proposals=500,
     eval_seed=0,
@@ -50,10 +52,18 @@ def check_pieces(detector: 'DiffusionDet') -> None:
         ValueError: Names the key of the config, and the way out.
     """
     check_nms(detector.test_cfg['nms'])
-    if detector.train_cfg['timesteps'] not in ('all', 'sampling'):
+    for key, known in (('timesteps', TRAINING_TIMESTEPS), ('noise_pairing', NOISE_PAIRINGS)):
+        if detector.train_cfg[key] not in known:
+            raise ValueError(
+                f'model.train_cfg.{key} must be one of {list(known)}, '
+                f'got {detector.train_cfg[key]!r}'
+            )
+    if detector.train_cfg['timesteps'] == 'shifted' and 'shift' not in (
+        detector.sampler.scheduler.config
+    ):
         raise ValueError(
-            "model.train_cfg.timesteps must be 'all' or "
-            f"'sampling', got {detector.train_cfg['timesteps']}"
+            "model.train_cfg.timesteps='shifted' needs a scheduler with a shift, such as "
+            f'FlowMatchEulerDiscreteScheduler; {type(detector.sampler.scheduler).__name__} has none'
         )
     if detector.test_cfg['images_per_pass'] < 1:
         raise ValueError(

@@ -13,6 +13,7 @@ from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import corrupt, label_statistics
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import SamplingStep, SamplingVariant
+from ..diffusion.timesteps import draw_timesteps
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
 from .checks import check_finite, check_pieces, complete_test_cfg, complete_train_cfg
 from .denoiser import Denoiser
@@ -38,8 +39,10 @@ class DiffusionDet(BaseDetector):
         label_scheduler (dict, optional): ``D3PMScheduler``, for stages with a
             ``LabelEmbedding``.
         train_cfg (dict, optional): ``num_proposals`` (500); ``timesteps``,
-            ``all`` (default) or ``sampling``: only those that the sampler
-            visits, for a student of few steps.
+            ``all`` (default), ``sampling``: only those that the sampler
+            visits, for a student of few steps, ``logit_normal`` or
+            ``shifted``, see :func:`~mmdiffdet.diffusion.timesteps.draw_timesteps`;
+            ``noise_pairing``, ``random`` or ``optimal_transport``.
         test_cfg (dict, optional): ``num_proposals`` (500), ``eval_seed`` (0),
             ``images_per_pass`` (1; more may be faster on a GPU and rounds
             differently), ``quality_power`` (0), ``nms`` (IoU 0.5 within a
@@ -120,8 +123,11 @@ class DiffusionDet(BaseDetector):
             self.train_cfg['num_proposals'],
             self.box_codec,
             self.forward_process,
+            draw_timesteps(
+                self.train_cfg['timesteps'], self.sampler, len(objects), image_sizes.device
+            ),
             self.label_scheduler,
-            self._training_timesteps(),
+            self.train_cfg['noise_pairing'],
         )
         output = self.bbox_head(
             table,
@@ -140,12 +146,6 @@ class DiffusionDet(BaseDetector):
                 )
             )
         return losses
-
-    def _training_timesteps(self) -> Optional[Tensor]:
-        """Those that noise is added at; None for all."""
-        if self.train_cfg['timesteps'] == 'all':
-            return None
-        return self.sampler.timesteps.round().long()
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Sum the losses, before any weight has been changed.
