@@ -1,14 +1,17 @@
 """Flow matching: formulas, sampling and training."""
 
+import json
+
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
-from tiny import batch, build, losses_of, tiny_config
+from tiny import batch, build, losses_of, tiny_config, write_coco
 
 from mmdiffdet.diffusion import BoxCodec, PerImageNoise, Prediction, sample
 from mmdiffdet.diffusion.box_schedulers import build_box_scheduler, training_scheduler
 from mmdiffdet.diffusion.flow import pair_noise
 from mmdiffdet.diffusion.timesteps import draw_timesteps
+from mmdiffdet.engine.config_file import read_config
 
 FLOW = dict(type='FlowMatchEulerDiscreteScheduler')
 
@@ -155,3 +158,46 @@ def test_options_that_do_not_fit():
         build(config)
     with pytest.raises(ValueError, match='does not take .*use_karras_sigmas'):
         scheduler(use_karras_sigmas=True)
+
+
+def test_a_prior_is_a_change_of_units():
+    """Noise e at mean m and deviation s is m + s e in the units of plain boxes."""
+    plain = BoxCodec()
+    codec = BoxCodec(noise_mean=(0.0, 0.5, -1.0, -1.5), noise_sigma=(1.0, 0.5, 0.25, 0.3))
+    sizes = torch.tensor([[48.0, 64.0]])
+    noise = torch.randn(1, 200, 4) * 0.5
+    moved = torch.tensor(codec.noise_mean) + torch.tensor(codec.noise_sigma) * noise
+    assert torch.allclose(codec.decode(noise, sizes), plain.decode(moved, sizes), atol=1e-3)
+    boxes = torch.tensor([[[2.0, 3.0, 60.0, 40.0], [0.0, 0.0, 64.0, 48.0]]])
+    signal = codec.encode(boxes, sizes)
+    assert torch.allclose(codec.decode(signal, sizes), boxes, atol=1e-3)
+    far = codec.decode(torch.full((1, 1, 4), 99.0), sizes)
+    assert torch.allclose(far, plain.decode(torch.full((1, 1, 4), 99.0), sizes), atol=1e-3)
+
+
+@pytest.mark.parametrize('mean', [(0, 0, 0), (0, 0, 0, 9), (0, 0, 0, float('nan')), 'from_file'])
+def test_bad_prior(mean):
+    with pytest.raises(ValueError, match='noise_mean'):
+        BoxCodec(noise_mean=mean)
+
+
+def test_prior_of_the_training_set(tmp_path, monkeypatch):
+    """Mean and deviation of the boxes, computed anew from the annotation file."""
+    root = write_coco(tmp_path / 'data')
+    content = json.loads((root / 'train.json').read_text())
+    for i, one in enumerate(content['annotations']):
+        one['bbox'][2:] = [4 + i, 5 + 2 * i]
+    for split in ('train', 'val'):
+        (root / f'{split}.json').write_text(json.dumps(content))
+    monkeypatch.setenv('OWN_ROOT', str(root))
+    cfg = read_config('configs/own/own_coco_small.py', None, parts=['flow_prior'])
+    codec = cfg.model.box_codec
+    boxes = [a['bbox'] for a in json.loads((root / 'train.json').read_text())['annotations']]
+    b = torch.tensor(boxes, dtype=torch.float64)
+    signal = (
+        torch.cat([b[:, :2] + b[:, 2:] / 2, b[:, 2:]], 1) / torch.tensor([64, 48] * 2)
+    ) * 4 - 2
+    assert torch.allclose(torch.tensor(codec.noise_mean).double(), signal.mean(0), atol=1e-5)
+    assert torch.allclose(
+        torch.tensor(codec.noise_sigma).double(), signal.std(0, unbiased=False), atol=1e-5
+    )
