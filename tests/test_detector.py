@@ -311,6 +311,29 @@ def test_relative_messages_start_with_the_mean():
     assert not torch.equal(plain['loss_cls'], other['loss_cls'])
 
 
+def test_side_generator_follows_the_gpu(monkeypatch):
+    """Whose draws leave the generator of the CPU where it was."""
+
+    class Cuda:
+        offset = 0
+
+        def initial_seed(self):
+            return 5
+
+        def get_offset(self):
+            return self.offset
+
+    cuda = Cuda()
+    monkeypatch.setattr(torch.cuda, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(torch.cuda, 'default_generators', [cuda])
+    torch.manual_seed(0)
+    first = torch.rand(3, generator=side_generator('a'))
+    assert torch.equal(first, torch.rand(3, generator=side_generator('a')))
+    cuda.offset = 4  # as after a draw
+    assert not torch.equal(first, torch.rand(3, generator=side_generator('a')))
+
+
 def test_side_generator_follows_without_advancing():
     torch.manual_seed(1)
     one = torch.rand(3, generator=side_generator('a'))

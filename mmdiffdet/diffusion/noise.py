@@ -33,11 +33,16 @@ def side_generator(name: str) -> torch.Generator:
 
     It is seeded from ``name`` and the value that the global CPU generator
     would give next. No state of its own has to be saved: a run that is resumed
-    with the global state has this one too.
+    with the global state has this one too. Where CUDA is in use, the draws of a
+    training advance the generator of the GPU alone, so how far that one has
+    come counts too; asking it waits for nothing.
     """
     with torch.random.fork_rng(devices=[]):
         peek = torch.randint(2**62, ()).item()
-    return make_generator(name, peek)
+    if not torch.cuda.is_initialized():
+        return make_generator(name, peek)
+    cuda = torch.cuda.default_generators[torch.cuda.current_device()]
+    return make_generator(name, peek, cuda.initial_seed(), cuda.get_offset())
 
 
 def hashed_uniform(seed: int, count: int, device: torch.device | str) -> Tensor:
