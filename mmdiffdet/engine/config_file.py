@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from ..datasets.box_prior import use_box_prior
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
 from ..paths import CONFIGS
 
@@ -94,6 +95,7 @@ def read_config(
             check_train_seed(cfg, train_seed)
     use_extra_coco(cfg)
     use_classes_of_file(cfg)
+    use_box_prior(cfg)
     return cfg
 
 

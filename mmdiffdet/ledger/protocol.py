@@ -13,6 +13,7 @@ WITHOUT_ETA = (
     'EulerDiscreteScheduler',
     'DPMSolverMultistepScheduler',
     'UniPCMultistepScheduler',
+    'FlowMatchEulerDiscreteScheduler',
 )
 
 
