@@ -4,7 +4,9 @@ import pytest
 import torch
 from tiny import batch, build, losses_of, pick, tiny_config
 
+from mmdiffdet.diffusion import corrupt
 from mmdiffdet.diffusion.noise import side_generator
+from mmdiffdet.models import detector
 
 FOUR_STEPS = dict(SAMPLE_STEP=4)
 # options that add a module to the plain model
@@ -252,16 +254,15 @@ def test_infinite_loss_names_itself_and_the_way_out():
         model.parse_losses(losses)
 
 
-def test_label_statistics_are_logged():
+def test_label_statistics_are_logged(monkeypatch):
     model = build(tiny_config(LABEL_STATE=True, LABEL_D3PM=True)).train()
     noisy = []
-    statistics = model._label_statistics
 
-    def spy(proposals):
-        noisy.append(proposals)
-        return statistics(proposals)
+    def spy(*args):
+        noisy.append(corrupt(*args))
+        return noisy[0]
 
-    model._label_statistics = spy
+    monkeypatch.setattr(detector, 'corrupt', spy)
     losses = losses_of(model, batch(objects=(5, 5)))
     total, log = model.parse_losses(losses)
     keep = model.label_scheduler.keep[noisy[0].t].mean()

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.stopwatch import wait_for_device
-from ..models.packed_linear import PRECISIONS
+from ..fast.products import PRECISIONS
 
 Way = Callable[[], Any]
 State = Callable[[], ContextManager]

@@ -1,7 +1,7 @@
 """The forward process in training: objects to noisy proposals."""
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import diffusers
 import torch
@@ -92,3 +92,23 @@ def corrupt(
         label_scheduler.add_noise(clean_labels, t), uniform.to(device)
     )
     return NoisyProposals(boxes, t, state, clean_labels)
+
+
+def label_statistics(noisy: NoisyProposals, scheduler: D3PMScheduler) -> Dict[str, Tensor]:
+    """What became of the labels, to log.
+
+    Args:
+        noisy (NoisyProposals): With a label state.
+        scheduler (D3PMScheduler): That made it.
+
+    Returns:
+        dict[str, Tensor]: ``label_keep_prob``, the mean of keep(t), and
+        ``label_non_unk_ratio``, the share of objects whose label is known.
+    """
+    unknown = scheduler.config.num_classes
+    objects = noisy.clean_labels != unknown
+    known = objects & (noisy.label_state != unknown)
+    return dict(
+        label_keep_prob=scheduler.keep_prob(noisy.t).mean(),
+        label_non_unk_ratio=known.sum() / objects.sum().clamp(min=1),
+    )
