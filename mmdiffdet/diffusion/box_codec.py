@@ -1,11 +1,12 @@
 """Boxes as a diffusion signal."""
 
-from typing import Sequence
+from typing import Sequence, Union
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
 from torch import Tensor
 
+from ..device import on_device
 from ..registry import TASK_UTILS
 
 
@@ -77,8 +78,18 @@ class BoxCodec:
 
     def clamp(self, signal: Tensor) -> Tensor:
         """Limit (..., 4) signal to [-scale, scale] in undivided units."""
+        if self._isotropic:
+            limit = self.scale / self.noise_sigma[0]
+            return signal.clamp(-limit, limit)
         limit = self.scale / self._sigma(signal)
         return torch.minimum(torch.maximum(signal, -limit), limit)
 
-    def _sigma(self, like: Tensor) -> Tensor:
-        return like.new_tensor(self.noise_sigma)
+    @property
+    def _isotropic(self) -> bool:
+        return len(set(self.noise_sigma)) == 1
+
+    def _sigma(self, like: Tensor) -> Union[float, Tensor]:
+        """Of the four coordinates, (4,), or the one number that holds for all."""
+        if self._isotropic:
+            return self.noise_sigma[0]
+        return on_device(self.noise_sigma, like.device, like.dtype)

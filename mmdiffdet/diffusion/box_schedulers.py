@@ -170,13 +170,16 @@ def scheduler_step(
         t (Tensor): The member of ``scheduler.timesteps`` that x is at.
         x (Tensor): (B, N, 4), the current signal.
         noise (PerImageNoise): Its generators are handed on.
-        eta (float): For DDIM; others ignore it.
+        eta (float): For DDIM, which takes it and ``variance_noise``; others
+            ignore it.
     """
     accepted = inspect.signature(scheduler.step).parameters
     kwargs = {}
     if 'eta' in accepted:
         kwargs['eta'] = eta
-    if 'generator' in accepted:
+        if eta > 0:  # drawn here, as Diffusers waits for the copy to the device
+            kwargs['variance_noise'] = noise(*x.shape[1:])
+    elif 'generator' in accepted:
         kwargs['generator'] = noise.generators
     return scheduler.step(x0, t, x, return_dict=False, **kwargs)[0].to(x.dtype)
 

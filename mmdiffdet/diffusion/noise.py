@@ -7,10 +7,9 @@ so that switching them on moves nobody else's draws.
 """
 
 import hashlib
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 
@@ -86,12 +85,7 @@ class PerImageNoise:
 
     def __call__(self, *shape: int) -> Tensor:
         """Draw (B, ``*shape``) float32, image i's row from its generator."""
-        return randn_tensor(
-            (len(self.generators), *shape),
-            generator=self.generators,
-            device=self.device,
-            dtype=torch.float32,
-        )
+        return self._draw(torch.randn, shape)
 
     def spawn(self, name: str) -> 'PerImageNoise':
         """Independent generators for ``name``; these do not advance."""
@@ -101,6 +95,12 @@ class PerImageNoise:
 
     def rand(self, *shape: int) -> Tensor:
         """Draw (B, ``*shape``) uniform on [0, 1), one generator an image."""
-        return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(
-            self.device
-        )
+        return self._draw(torch.rand, shape)
+
+    def _draw(self, distribution: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
+        """Draw where the generators are; one copy for all images."""
+        rows = [
+            distribution(shape, generator=g, device=g.device, dtype=torch.float32)
+            for g in self.generators
+        ]
+        return torch.stack(rows).to(self.device, non_blocking=True)

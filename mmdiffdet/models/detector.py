@@ -8,6 +8,7 @@ from mmdet.structures import OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import corrupt, label_statistics
 from ..diffusion.noise import PerImageNoise
@@ -298,4 +299,4 @@ class DiffusionDet(BaseDetector):
 
 def _image_sizes(img_metas: List[dict], device: torch.device) -> Tensor:
     """(B, 2) height and width of the resized, unpadded images."""
-    return torch.tensor([m['img_shape'][:2] for m in img_metas], dtype=torch.float32, device=device)
+    return on_device([m['img_shape'][:2] for m in img_metas], device)
