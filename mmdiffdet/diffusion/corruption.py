@@ -8,6 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from .box_codec import BoxCodec
 from .label_scheduler import D3PMScheduler
 from .noise import side_generator
@@ -89,7 +90,7 @@ def corrupt(
     clean_labels = torch.stack(labels)
     uniform = torch.rand(clean_labels.shape, generator=side_generator('label_state'))
     state = label_scheduler.sample_ids(
-        label_scheduler.add_noise(clean_labels, t), uniform.to(device)
+        label_scheduler.add_noise(clean_labels, t), on_device(uniform, device)
     )
     return NoisyProposals(boxes, t, state, clean_labels)
 
