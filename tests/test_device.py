@@ -74,6 +74,13 @@ def test_anisotropic_noise_does_not_wait():
     assert not sample(build(config)).waits
 
 
+def test_copies_of_a_batch_do_not_wait():
+    config = tiny_config()
+    assert build(config).data_preprocessor._non_blocking
+    config.data_preprocessor.non_blocking = False
+    assert not build(config).data_preprocessor._non_blocking
+
+
 @pytest.mark.parametrize('name', SCHEDULERS)
 def test_waits_of_schedulers(name):
     """Of Diffusers' own draws there is one a step, ours are copied by us."""
