@@ -90,7 +90,7 @@ def _settle(alive: Tensor, suppresses: Tensor, rounds: int) -> Tensor:
     while True:
         for _ in range(rounds):
             before = stay
-            stay = alive & ~(before.to(suppresses.dtype) @ suppresses).bool()
+            stay = alive & (before.to(suppresses.dtype) @ suppresses == 0)
         if torch.equal(stay, before):
             return stay
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 
+from ..diffusion.box_codec import sizes_of
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import SamplingVariant
 from ..distill import Teacher
@@ -117,7 +118,7 @@ def inference_parts(model: DiffusionDet, data: dict) -> Dict[str, Way]:
     prepared = model.data_preprocessor(copy.deepcopy(data), False)
     inputs = prepared['inputs']
     metas = [sample.metainfo for sample in prepared['data_samples']]
-    sizes = torch.tensor([m['img_shape'] for m in metas], device=inputs.device)
+    sizes = sizes_of(metas, inputs.device)
     num = model.test_cfg['num_proposals']
     noise = PerImageNoise.from_seed(0, range(len(metas)), inputs.device)
     boxes = model.box_codec.decode(noise(num, 4), sizes)

@@ -10,6 +10,11 @@ from ..device import on_device
 from ..registry import TASK_UTILS
 
 
+def sizes_of(img_metas: Sequence[dict], device: torch.device) -> Tensor:
+    """(B, 2) height and width of the resized, unpadded images, pixels."""
+    return on_device([m['img_shape'][:2] for m in img_metas], device)
+
+
 def image_scale(image_sizes: Tensor) -> Tensor:
     """(B, 2) sizes as (height, width) to (B, 1, 4) as (w, h, w, h)."""
     return image_sizes.flip(-1).repeat(1, 2)[:, None]

@@ -8,6 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from .box_codec import BoxCodec
 from .flow import pair_noise
 from .label_scheduler import D3PMScheduler
@@ -93,7 +94,7 @@ def corrupt(
     clean_labels = torch.stack(labels)
     uniform = torch.rand(clean_labels.shape, generator=side_generator('label_state'))
     state = label_scheduler.sample_ids(
-        label_scheduler.add_noise(clean_labels, t), uniform.to(device)
+        label_scheduler.add_noise(clean_labels, t), on_device(uniform, device)
     )
     return NoisyProposals(boxes, t, state, clean_labels, signal, noise)
 

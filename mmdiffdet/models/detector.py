@@ -8,7 +8,7 @@ from mmdet.structures import OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..device import on_device
+from ..diffusion.box_codec import sizes_of
 from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import corrupt, label_statistics
 from ..diffusion.noise import PerImageNoise
@@ -70,6 +70,8 @@ class DiffusionDet(BaseDetector):
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
+        if isinstance(data_preprocessor, dict):  # does not wait for each copy
+            data_preprocessor = {'non_blocking': True, **data_preprocessor}
         super().__init__(data_preprocessor, init_cfg)
         self._backbone_frozen = False
         # set by a hook: (detector, TrainingStep) to more losses
@@ -116,7 +118,7 @@ class DiffusionDet(BaseDetector):
         objects = [s.gt_instances for s in batch_data_samples]
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
-        image_sizes = _image_sizes(metas, batch_inputs.device)
+        image_sizes = sizes_of(metas, batch_inputs.device)
         noisy = corrupt(
             objects,
             image_sizes,
@@ -254,7 +256,7 @@ class DiffusionDet(BaseDetector):
         steps = variant.sampler(
             self.denoiser(table),
             self.box_codec,
-            _image_sizes(img_metas, device),
+            sizes_of(img_metas, device),
             self.test_cfg['num_proposals']
             if variant.num_proposals is None
             else variant.num_proposals,
@@ -295,8 +297,3 @@ class DiffusionDet(BaseDetector):
         state = self.label_scheduler and self.label_scheduler.prior(*boxes.shape[:2], boxes.device)
         output = self.bbox_head(table, boxes, t, state)
         return output.logits, output.boxes
-
-
-def _image_sizes(img_metas: List[dict], device: torch.device) -> Tensor:
-    """(B, 2) height and width of the resized, unpadded images."""
-    return on_device([m['img_shape'][:2] for m in img_metas], device)
