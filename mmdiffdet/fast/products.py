@@ -1,10 +1,11 @@
 """Linear layers by oneDNN, with weights that may be held ready."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 Weights = Tuple[Tensor, Tensor]
 """(out, in) weight and (out,) bias of a linear layer."""
@@ -24,6 +25,15 @@ def _precisions() -> Tuple[torch.dtype, ...]:
 
 
 PRECISIONS = _precisions()
+
+
+def _flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of a product, which PyTorch does not count itself."""
+    return 2 * x.numel() * weight[0]
+
+
+if PRECISIONS:
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_flops)
 
 
 def held_for(weights: Sequence[Weights], dtype: Optional[torch.dtype]) -> Optional[List[Weights]]:
