@@ -385,7 +385,7 @@ def test_stages_can_share_features_between_rows():
         (dict(model=dict(test_cfg=dict(images_per_pass=0))), 'images_per_pass'),
         (dict(model=dict(test_cfg=dict(nms=dict(type='bogus')))), "'nms', 'soft_nms'"),
         (dict(model=dict(test_cfg=dict(score_threshold=0.1))), 'score_thr'),
-        (dict(model=dict(train_cfg=dict(timesteps='last'))), "'all' or 'sampling'"),
+        (dict(model=dict(train_cfg=dict(timesteps='last'))), "'all', 'sampling'"),
         (dict(options=dict(QUALITY_GUIDANCE_SCALE=1.0)), 'sampler.guidance'),
         (
             dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=1.0, DISABLE_SELF_ATTN=True)),
