@@ -63,7 +63,7 @@ def _check(record: Any) -> None:
     if not isinstance(record.get('ID'), str) or not record['ID']:
         raise ValueError(f"'ID' must be text, got {record.get('ID')!r}")
     if not isinstance(record.get('gtboxes'), list):
-        raise ValueError(f"'gtboxes' must be a list, got {str(record.get('gtboxes'))[:40]}")
+        raise ValueError(f"'gtboxes' must be a list, got {str(record.get('gtboxes'))[:40]!r}")
     for box in record['gtboxes']:
         if not isinstance(box, dict) or not isinstance(box.get('tag'), str):
             raise ValueError('a box without tag')
@@ -72,7 +72,7 @@ def _check(record: Any) -> None:
             if key not in box and key != 'fbox':
                 continue
             if not isinstance(value, list) or len(value) != 4 or not all(map(is_number, value)):
-                raise ValueError(f'{key} must be four finite numbers, got {str(value)[:60]}')
+                raise ValueError(f'{key} must be four finite numbers, got {str(value)[:60]!r}')
         for key in ('extra', 'head_attr'):
             extra = box.get(key, {})
             if not isinstance(extra, dict) or extra.get('ignore', 0) not in (0, 1):

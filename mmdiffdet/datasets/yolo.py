@@ -209,7 +209,7 @@ def _parse(fields: List[str], num_classes: int) -> Tuple[int, List[float]]:
     try:
         values = [float(field) for field in fields]
     except ValueError as error:
-        raise ValueError(f'not a number: {" ".join(fields)[:60]}') from error
+        raise ValueError(f'not a number: {printable(" ".join(fields))[:60]}') from error
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(
             'a label is a class and x, y, width, height, or a polygon of three points or more; '
@@ -217,7 +217,7 @@ def _parse(fields: List[str], num_classes: int) -> Tuple[int, List[float]]:
         )
     label = values[0]
     if label != label or label not in range(num_classes):
-        raise ValueError(f'class {fields[0]} is not one of 0 to {num_classes - 1}')
+        raise ValueError(f'class {printable(fields[0])} is not one of 0 to {num_classes - 1}')
     rest = values[1:]
     if not all(-_TOLERANCE <= v <= 1 + _TOLERANCE for v in rest):
         raise ValueError(
