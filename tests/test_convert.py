@@ -13,10 +13,11 @@ from mmengine.config import Config
 from tiny import ROOT, SHARED, build, detectron2_name
 
 from mmdiffdet.convert.checkpoint import convert, read_source, save
-from mmdiffdet.convert.detectron2_config import convert_config, dump, read_yaml
+from mmdiffdet.convert.detectron2_config import convert_config, dump
 from mmdiffdet.convert.detectron2_model import model_config
 from mmdiffdet.convert.detectron2_options import OPTIONS
 from mmdiffdet.convert.detectron2_weights import options_of
+from mmdiffdet.convert.detectron2_yaml import read_yaml
 from mmdiffdet.datasets.from_file import use_extra_coco
 from mmdiffdet.engine import load_checkpoint_file
 

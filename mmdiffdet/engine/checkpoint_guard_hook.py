@@ -4,7 +4,7 @@ import re
 from typing import Any, Dict, List, Sequence
 
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import (
     FullStateDictConfig,
@@ -14,6 +14,7 @@ from torch.distributed.fsdp import (
 
 from ..registry import HOOKS
 from .checkpoint import check_finite
+from .resume import check_resume, latest_checkpoint
 from .unwrap import unwrap
 
 
@@ -54,7 +55,7 @@ class CheckpointGuardHook(Hook):
         """
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', k): v for k, v in weights.items()}
-        source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        source = runner._load_from or latest_checkpoint(runner.work_dir)
         check_finite(weights, source)
         expected = _weights_of(runner.model)
         # mmengine builds the train loop before it loads, the test loop alone
@@ -93,10 +94,12 @@ class CheckpointGuardHook(Hook):
             )
         checkpoint['state_dict'] = weights
         if not begins:
-            self._compare_classes(runner, checkpoint.get('meta') or {})
+            self._compare_classes(runner, checkpoint.get('meta') or {}, source)
+        if isinstance(runner._train_loop, BaseLoop) and runner._resume:
+            check_resume(runner, checkpoint, source)
 
     @staticmethod
-    def _compare_classes(runner: Runner, meta: Dict[str, Any]) -> None:
+    def _compare_classes(runner: Runner, meta: Dict[str, Any], source: object) -> None:
         learnt = (meta.get('dataset_meta') or {}).get('classes')
         for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
             if learnt is None or not isinstance(loop, BaseLoop):
@@ -105,7 +108,7 @@ class CheckpointGuardHook(Hook):
             classes = dataset.metainfo.get('classes', ())
             if list(classes) != list(learnt):
                 raise ValueError(
-                    f'the checkpoint was trained for the classes '
+                    f'checkpoint {source} was trained for the classes '
                     f'{_short(learnt)}, {type(dataset).__name__} has '
                     f'{_short(classes)}: give the data set the same ones in '
                     'the same order (metainfo.classes)'

@@ -25,6 +25,8 @@ from ..ledger import (
 )
 from ..registry import HOOKS
 from ..utils import atomic_path
+from .checkpoint import sha256_of_checkpoint
+from .download import is_address
 from .multi_seed_test_loop import MultiSeedTestLoop, TestCase
 from .stopwatch import device_name
 
@@ -151,7 +153,9 @@ class LedgerHook(Hook):
     def _describe(self, runner: Runner) -> None:
         """What all rows of this test share."""
         loop = runner.test_loop
-        checkpoint = osp.normpath(runner._load_from)
+        checkpoint = runner._load_from
+        if not is_address(checkpoint):
+            checkpoint = osp.normpath(checkpoint)
         dataset = runner.test_dataloader.dataset
         files = getattr(dataset, 'annotation_files', [dataset.ann_file])
         hashes = [sha256_of_file(path) for path in files]
@@ -163,7 +167,7 @@ class LedgerHook(Hook):
             + ('+tta' if loop.tta else ''),
             train_seed=self._meta.get('seed'),
             checkpoint=checkpoint,
-            checkpoint_sha256=sha256_of_file(checkpoint),
+            checkpoint_sha256=sha256_of_checkpoint(checkpoint),
             config=self.config or osp.join(runner.log_dir, 'config.py'),
             dataset=type(dataset).__name__.removesuffix('Dataset')
             + ' '

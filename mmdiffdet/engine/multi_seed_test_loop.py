@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from ..diffusion.sampling import SamplingVariant
 from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
 from ..registry import LOOPS, MODELS, TASK_UTILS
+from .check_detections import check_detections
 from .precision import check_precision, in_precision
 from .stopwatch import Stopwatch
 from .unwrap import unwrap
@@ -212,7 +213,8 @@ class MultiSeedTestLoop(TestLoop):
             outputs = self.tester.test_variants(
                 data_batch, [case.variant for case in self.cases], self.stopwatch
             )
-        for evaluator, samples in zip(evaluators, outputs):
+        for case, evaluator, samples in zip(self.cases, evaluators, outputs):
+            check_detections(samples, case.name)
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(
             'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs[0]
