@@ -76,9 +76,9 @@ def one_line(error: BaseException) -> str:
     return f'{place or _line(calls)}: {kind}: {message}'
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], likeness: float = 0.7) -> str:
     """``; did you mean 'x'?``, or nothing if no name is near."""
-    found = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0.7)
+    found = difflib.get_close_matches(str(name), [str(k) for k in known], 1, likeness)
     return f'; did you mean {found[0]!r}?' if found else ''
 
 
@@ -149,32 +149,45 @@ def _builds(call: _Call) -> bool:
 
 def _place(calls: List[_Call]) -> str:
     """What was being done, as the config calls it; the innermost thing."""
+    running = ''
     for call in reversed(calls):
-        frame = call.frame
-        if frame is None:
-            step = _class_at(call.file, call.line)
-            if step and '/transforms/' in Path(call.file).as_posix():
-                return f'step {step} of a data pipeline'
-            continue
-        if _builds(call):
-            return _part_of_config(frame.f_locals.get('cfg'), calls)
-        owner = frame.f_locals.get('self')
-        bases = {base.__name__ for base in type(owner).__mro__}
-        name = type(owner).__name__
-        if 'BaseTransform' in bases:
-            results = frame.f_locals.get('results')
-            image = results.get('img_path', '') if isinstance(results, dict) else ''
-            return f'step {name} of a data pipeline' + (f', image {image}' if image else '')
-        if 'BaseMetric' in bases:
-            return f'metric {name} (test_evaluator or val_evaluator of the config)'
-        if 'BaseDataset' in bases:
-            return f'{name} of {getattr(owner, "ann_file", "")}'
-        if 'Hook' in bases:
-            return f'{name} (default_hooks or custom_hooks of the config)'
-        if 'Optimizer' in bases or 'OptimWrapper' in bases or '_ParamScheduler' in bases:
-            return f'{name} (optim_wrapper or param_scheduler of the config)'
-        if 'Module' in bases and not bases & {'DataParallel', 'BaseDetector'}:
-            return _layer(owner, calls)
+        if call.frame is None:
+            running = running or _running_elsewhere(call)
+        elif _builds(call):
+            part = _part_of_config(call.frame.f_locals.get('cfg'), calls)
+            # a layer is known by the part that was to be built
+            return f'{part}, {running}' if running and ' of the model' not in running else part
+        else:
+            running = running or _running(call.frame, calls)
+    return running
+
+
+def _running_elsewhere(call: _Call) -> str:
+    step = _class_at(call.file, call.line)
+    if step and '/transforms/' in Path(call.file).as_posix():
+        return f'step {step} of a data pipeline'
+    return ''
+
+
+def _running(frame: FrameType, calls: List[_Call]) -> str:
+    """What the owner of a method is, if it is a part of a run."""
+    owner = frame.f_locals.get('self')
+    bases = {base.__name__ for base in type(owner).__mro__}
+    name = type(owner).__name__
+    if 'BaseTransform' in bases:
+        results = frame.f_locals.get('results')
+        image = results.get('img_path', '') if isinstance(results, dict) else ''
+        return f'step {name} of a data pipeline' + (f', image {image}' if image else '')
+    if 'BaseMetric' in bases:
+        return f'metric {name} (test_evaluator or val_evaluator of the config)'
+    if 'BaseDataset' in bases:
+        return f'{name} of {getattr(owner, "ann_file", "")}'
+    if 'Hook' in bases:
+        return f'{name} (default_hooks or custom_hooks of the config)'
+    if bases & {'Optimizer', 'OptimWrapper', '_ParamScheduler'}:
+        return f'{name} (optim_wrapper or param_scheduler of the config)'
+    if 'Module' in bases and not bases & {'DataParallel', 'BaseDetector'}:
+        return _layer(owner, calls)
     return ''
 
 
@@ -218,7 +231,7 @@ def _layer(module: Any, calls: List[_Call]) -> str:
         if hasattr(owner, 'named_modules') and owner is not module:
             for name, inner in owner.named_modules():
                 if inner is module and name:
-                    return f'model.{name} ({type(module).__name__})'
+                    return f'model.{name} ({type(module).__name__}) of the model'
     return f'{type(module).__name__} of the model'
 
 

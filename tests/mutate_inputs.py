@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
+import cv2
 import torch
 import yaml
 from mmengine.config import Config
@@ -126,6 +127,9 @@ def run_tool(tool: str, argv: Sequence[str], folder: Path) -> Tuple[int, str]:
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         os.chdir(ROOT)
+        # OpenMP's threads are not there any more; nor does a data loader's worker have them
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
         # what pytest put in place of them
         sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
         sys.argv = [f'tools/{tool}', *argv]

@@ -53,6 +53,12 @@ _OLD = {
     'fp16': 'optim_wrapper.type (tools/train.py --amp)',
     'gpu_ids': 'the launcher',
 }
+# dicts that others read, who may have further keys: what is nearly one of these is misspelt
+_OPEN = {
+    'metainfo': ('classes', 'palette'),
+    'filter_cfg': ('filter_empty_gt', 'min_size'),
+    'data_prefix': ('img', 'img_path', 'seg', 'ann'),
+}
 # variables of nearly every config
 _VARIABLES = {
     *('train_pipeline', 'val_pipeline', 'test_pipeline', 'backend_args', 'metainfo', 'classes'),
@@ -97,6 +103,8 @@ _NO_TEXT = Union[bool, int, float, list, tuple, dict, None]
 _FRACTION = re.compile(r'^(score|iou|nms|conf|pos_iou|neg_iou|min_iou|renewal)_thrs?(eshold)?s?$')
 _POSITIVE = {'std', 'batch_size', 'base_batch_size', 'window_size'}
 _NOT_NEGATIVE = {'lr', 'weight_decay', 'num_workers', 'max_per_img', 'loss_weight', 'interval'}
+_WHOLE = {'seed', 'eval_seed', 'base_batch_size', 'opencv_num_threads', 'resource_limit'}
+_TEXT = {'constructor', 'img_path', 'mp_start_method'}
 _NUMBERS = _POSITIVE | _NOT_NEGATIVE | {'eta', 'num_proposals', 'num_classes', 'num_stages'}
 _FINITE = _POSITIVE | _NOT_NEGATIVE | {'mean', 'eta', 'scale', 'momentum', 'gamma', 'alpha'}
 _FINITE |= {'start_factor', 'end_factor', 'begin', 'prob', 'power', 'beta', 'wait_time'}
@@ -130,6 +138,8 @@ def check_config(cfg: Config, options: Optional[dict] = None) -> None:
                 f'{path} is {value!r}: MMEngine replaces {{{{$NAME:default}}}} and '
                 '{{_base_.name}} in config files, and nothing else'
             )
+    for path, key, value in _leaves(content, inner=True):
+        _check_open(path, key, value)
     scope = DefaultScope.get_current_instance()
     name = cfg.get('default_scope') or 'mmengine'
     if not isinstance(name, str):
@@ -176,11 +186,12 @@ def _check_top_level(cfg: Config, content: dict, options: dict) -> None:
             'data starts with _base_, see configs/'
         )
     _check_simple(content)
-    text = cfg.text or ''
+    code = _code(cfg.text or '')
     unread: List[str] = []
     for key in content:
         given = any(k.split('.')[0] == key for k in options)
-        used = len(re.findall(rf'\b{re.escape(key)}\b', text)) > 1
+        # anywhere but where it is set
+        used = re.search(rf'(?<![\w.])(_base_\.)?{re.escape(key)}\b(?!\s*=[^=])', code) is not None
         if key in _TOP_LEVEL or (used and not given):
             continue
         if key in _OLD and not used:
@@ -205,6 +216,15 @@ def _check_top_level(cfg: Config, content: dict, options: dict) -> None:
             unread.append(f'{key}{nearest(key, _TOP_LEVEL)}')
     if unread:
         print_log(f'{cfg.filename}: nothing reads {", ".join(unread)}', 'current', logging.WARNING)
+
+
+def _code(text: str) -> str:
+    """The text of config files without file names, comments and plain strings."""
+    lines = [line for line in text.splitlines() if not re.fullmatch(r'\S+\.(py|json|ya?ml)', line)]
+    strings = r'""".*?"""|\'\'\'.*?\'\'\'|"[^"\n]*"|\'[^\'\n]*\'|#[^\n]*'
+    return re.sub(
+        strings, lambda m: m[0] if '{{' in m[0] else '""', '\n'.join(lines), flags=re.DOTALL
+    )
 
 
 def _check_simple(content: dict) -> None:
@@ -250,6 +270,10 @@ def _numbers(value: Any) -> Iterable[float]:
 
 
 def _check_number(path: str, key: str, value: Any) -> None:
+    if key in _WHOLE and value is not None and type(value) is not int:
+        raise ValueError(f'{path} must be a whole number, got {describe(value)}')
+    if key in _TEXT and '.' in path and not isinstance(value, str):
+        raise ValueError(f'{path} must be text, got {describe(value)}')
     if key in _NUMBERS and isinstance(value, (str, dict)):
         raise ValueError(f'{path} must be a number, got {describe(value)}')
     for number in _numbers(value):
@@ -268,6 +292,16 @@ def _check_number(path: str, key: str, value: Any) -> None:
             wrong = 'below 2 ** 63'
         if wrong:
             raise ValueError(f'{path} must be {wrong}, got {value}')
+
+
+def _check_open(path: str, key: str, value: Any) -> None:
+    if key not in _OPEN or not isinstance(value, dict):
+        return
+    for name, item in value.items():
+        if name not in _OPEN[key] and nearest(name, _OPEN[key]):
+            raise ValueError(f'{path}.{name}: there is no such option{nearest(name, _OPEN[key])}')
+        if key == 'data_prefix' and not isinstance(item, str):
+            raise ValueError(f'{path}.{name} must be text, got {describe(item)}')
 
 
 def _at(content: dict, path: str) -> Any:
@@ -391,7 +425,8 @@ def _check_part(part: _Part) -> None:
                 continue
             if key not in arguments:
                 # of a model, its constructor tells by itself, and owners take keys out
-                if closed and top != 'model':
+                near = nearest(key, arguments, 0.85)
+                if (closed or near) and top != 'model':
                     problem = (
                         f'{part.path}.{key}: {kind} has no such option{nearest(key, arguments)}'
                     )

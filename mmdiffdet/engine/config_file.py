@@ -6,7 +6,7 @@ import os.path as osp
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -108,6 +108,7 @@ def read_config(
 def _from_file(file: str) -> Config:
     """A config file is a program: whatever it raises is told with its name."""
     try:
+        _check_bases(osp.abspath(file), ())
         cfg = Config.fromfile(file)
     except Exception as error:
         where, line = file, error.lineno if isinstance(error, SyntaxError) else None
@@ -117,8 +118,6 @@ def _from_file(file: str) -> Config:
             elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == where:
                 line = number
         text = error.msg if isinstance(error, SyntaxError) else str(error)
-        if isinstance(error, RecursionError):
-            text = 'it is its own _base_'
         raise ValueError(
             f'config {where}{f", line {line}" if line else ""} cannot be read: '
             f'{type(error).__name__}: {text}'
@@ -126,6 +125,20 @@ def _from_file(file: str) -> Config:
     if not len(cfg):
         raise ValueError(f'config {file} is empty')
     return cfg
+
+
+def _check_bases(file: str, above: Tuple[str, ...]) -> None:
+    """MMEngine would go round in circles, with a copy of the file each time."""
+    if file in above:
+        raise ValueError(f'{file} is its own _base_')
+    if not file.endswith('.py') or not osp.isfile(file):
+        return
+    try:
+        bases = [Config._get_cfg_path(base, file)[0] for base in Config._get_base_files(file)]
+    except Exception:  # of names that are filled in only when it is read
+        return
+    for base in bases:
+        _check_bases(osp.abspath(base), (*above, file))
 
 
 def _apply(cfg: Config, options: dict) -> None:
