@@ -411,7 +411,7 @@ def checkpoint_case(lab: Lab, rng: random.Random) -> Case:
         'inf': lambda: weights[name].view(-1)[:1].fill_(float('-inf')),
         'shape': lambda: weights.update({name: weights[name][None]}),
         'missing': lambda: weights.pop(name),
-        'left over': lambda: weights.update({f'{name}x': weights[name]}),
+        'left over': lambda: weights.update({f'{name}x': weights[name].clone()}),
         'half': lambda: weights.update({name: weights[name].half()}),
         'integers': lambda: weights.update({name: weights[name].long()}),
         'complex': lambda: weights.update({name: weights[name].to(torch.complex64)}),

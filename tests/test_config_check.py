@@ -92,7 +92,7 @@ def test_keys_that_nothing_reads_are_told_once(tmp_path, tiny, monkeypatch):
     )
     said = []
     monkeypatch.setattr(
-        'mmdiffdet.engine.config_check.print_log', lambda text, *_, **__: said.append(text)
+        'mmdiffdet.engine.config_keys.print_log', lambda text, *_, **__: said.append(text)
     )
     read_config(str(file))
     assert said == [f"{file}: nothing reads load_form; did you mean 'load_from'?"]

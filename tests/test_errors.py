@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tiny import ROOT, runner_config, write_coco
 from torch.utils.data import DataLoader
@@ -81,6 +82,7 @@ def test_the_step_of_a_pipeline_is_named_also_from_a_worker(tmp_path, workers):
     cfg = runner_config(root, tmp_path)
     pipeline = cfg.test_dataloader.dataset.pipeline
     pipeline[1].scale = (0, 0)  # which no image can have
+    init_default_scope('mmdiffdet')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     loader = DataLoader(dataset, num_workers=workers, collate_fn=list)
     text = error_of(lambda: next(iter(loader)))
@@ -93,6 +95,7 @@ def test_the_step_of_a_pipeline_is_named_also_from_a_worker(tmp_path, workers):
 def test_a_file_that_is_missing_in_a_worker_is_named(tmp_path):
     root = write_coco(tmp_path / 'data', 2)
     cfg = runner_config(root, tmp_path)
+    init_default_scope('mmdiffdet')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     (root / 'images/0.png').unlink()
     text = error_of(lambda: next(iter(DataLoader(dataset, num_workers=1, collate_fn=list))))
@@ -101,19 +104,12 @@ def test_a_file_that_is_missing_in_a_worker_is_named(tmp_path):
 
 def test_the_metric_is_named(tmp_path):
     cfg = runner_config(write_coco(tmp_path / 'data', 2), tmp_path)
-    cfg.test_evaluator.classwise = True
-    runner = Runner.from_cfg(cfg)
-    metric = runner.test_evaluator.metrics[0] if hasattr(runner, 'test_evaluator') else None
-    loop = runner.test_loop
-    metric = loop.evaluator.metrics[0]
+    metric = Runner.from_cfg(cfg).test_loop.evaluator.metrics[0]
     metric.results = [(dict(img_id=0), dict(bboxes=np.zeros((1, 4))))]
     assert error_of(lambda: metric.compute_metrics(metric.results)).startswith('metric CocoMetric')
 
 
 def test_a_missing_package_is_told_with_its_way_out():
-    def need():
-        raise ImportError('Please run "pip install wandb" to install wandb')
-
     def build():
         exec(compile('raise ImportError("no module wandb")', 'elsewhere.py', 'exec'))
 

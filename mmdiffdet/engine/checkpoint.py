@@ -164,7 +164,9 @@ def _check_tensor(name: str, value: Any, what: object) -> None:
 
 
 def check_finite(weights: Mapping[str, Any], what: object) -> None:
-    """Raise ValueError if a weight is NaN or infinite; names the first ones.
+    """Raise ValueError if a weight is NaN or infinite, or a variance negative.
+
+    The first ones are named.
 
     Args:
         weights (Mapping[str, Any]): Tensors by name; other values pass.
@@ -173,12 +175,19 @@ def check_finite(weights: Mapping[str, Any], what: object) -> None:
     bad = [
         name
         for name, value in weights.items()
-        if torch.is_tensor(value) and value.is_floating_point() and not value.isfinite().all()
+        if torch.is_tensor(value)
+        and value.is_floating_point()
+        and (
+            not value.isfinite().all()
+            # of which a root is taken
+            or (name.endswith('.running_var') and bool((value < 0).any()))
+        )
     ]
     if bad:
         raise ValueError(
-            f'checkpoint {what}: {len(bad)} weights are not finite ({", ".join(bad[:3])}'
-            f'{", ..." if len(bad) > 3 else ""}); its training diverged, or the file is damaged. '
+            f'checkpoint {what}: {len(bad)} weights are not finite or, of a variance, negative '
+            f'({", ".join(bad[:3])}{", ..." if len(bad) > 3 else ""}); its training diverged, or '
+            'the file is damaged. '
             'Use an earlier one'
         )
 

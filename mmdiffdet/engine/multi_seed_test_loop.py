@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from ..diffusion.sampling import SamplingVariant
 from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
 from ..registry import LOOPS, MODELS, TASK_UTILS
-from .check_detections import check_detections
+from .check_detections import FiniteWatch, check_detections
 from .precision import check_precision, in_precision
 from .stopwatch import Stopwatch
 from .unwrap import unwrap
@@ -180,7 +180,8 @@ class MultiSeedTestLoop(TestLoop):
         # workers begin outside: what they compute stays in float32
         batches = iter(self.dataloader if self.cases else ())
         # around all images: autocast keeps the weights that it has cast
-        with torch.no_grad(), in_precision(self.model, self.precision):
+        self.watch = FiniteWatch(self.model)
+        with torch.no_grad(), in_precision(self.model, self.precision), self.watch():
             ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):
                 self.stopwatch.add(
@@ -213,6 +214,7 @@ class MultiSeedTestLoop(TestLoop):
             outputs = self.tester.test_variants(
                 data_batch, [case.variant for case in self.cases], self.stopwatch
             )
+        self.watch.check(outputs[0])
         for case, evaluator, samples in zip(self.cases, evaluators, outputs):
             check_detections(samples, case.name)
             evaluator.process(data_samples=samples, data_batch=data_batch)

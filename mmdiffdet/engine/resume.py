@@ -108,8 +108,8 @@ def check_resume(runner: Runner, checkpoint: Mapping[str, Any], source: object) 
     """
     _check_content(checkpoint, source)
     state = checkpoint['optimizer']
-    optimizer = runner.optim_wrapper
-    groups = getattr(optimizer, 'param_groups', None)
+    # the wrapper's own has a further group with the base values
+    groups = getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'param_groups', None)
     saved = state.get('param_groups') if isinstance(state, dict) else None
     if not isinstance(groups, list):
         return  # of several optimisers

@@ -22,9 +22,9 @@ def fits(value: Any, hint: Any, strict: bool = True) -> bool:
         hint (Any): A type, or a form of ``typing``.
         strict (bool): False for annotations of other packages, which say
             ``int`` of fractions, ``dict`` of lists of dicts and leave out
-            None: then only the kind is compared. Defaults to True.
+            None for objects: then only the kind is compared. Defaults to True.
     """
-    if not strict and value is None:
+    if not strict and value is None and hint not in _SIMPLE:
         return True
     if hint is Any or isinstance(hint, (str, typing.TypeVar, typing.ForwardRef)):
         return True
