@@ -5,7 +5,7 @@ import inspect
 import numbers
 import types
 import typing
-from typing import Any
+from typing import Any, Iterator, Tuple
 
 _SIMPLE = (bool, int, float, str)
 
@@ -41,6 +41,8 @@ def fits(value: Any, hint: Any, strict: bool = True) -> bool:
         # 2.0 is a mistake in range() and in shapes
         return isinstance(value, int if strict else (int, float)) and not isinstance(value, bool)
     if hint is float or (inspect.isclass(hint) and issubclass(hint, numbers.Number)):
+        if not strict and isinstance(value, (list, tuple)):
+            return True  # one for each channel
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is str:
         return isinstance(value, str)
@@ -73,3 +75,26 @@ def describe(value: Any) -> str:
     """A value with the name of its type, short."""
     text = repr(value)
     return f'{text if len(text) <= 80 else text[:77] + "..."} ({type(value).__name__})'
+
+
+def leaves(
+    value: Any, skip: str = '', inner: bool = False, path: str = ''
+) -> Iterator[Tuple[str, str, Any]]:
+    """Paths, keys and values of nested dicts and lists.
+
+    Args:
+        value (Any): Plain data.
+        skip (str): A key at the top that is left out.
+        inner (bool): Whether dicts are given, too. Defaults to False.
+        path (str): Where ``value`` stands.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if path or key != skip:
+                here = f'{path}.{key}' if path else str(key)
+                if inner or not isinstance(item, dict):
+                    yield here, str(key), item
+                yield from leaves(item, skip, inner, here)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from leaves(item, skip, inner, f'{path}.{index}')
