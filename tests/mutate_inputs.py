@@ -345,7 +345,7 @@ def config_case(lab: Lab, rng: random.Random) -> Case:
                 ('bytes', None, 'tiny.py'),
                 ('folder', None, 'tiny.py'),
                 ('fifo', None, 'tiny.py'),
-                ('no model', text.replace('model = ', 'modle = ', 1), 'model'),
+                ('no model', re.sub(r'(?m)^model\b', 'modle', text, count=1), 'model'),
                 ('imports', f"{text}\ncustom_imports = dict(imports=['no_such'])\n", 'no_such'),
                 ('variable', f"{text}\nvalue = '{{{{$NOT_SET}}}}'\n", 'NOT_SET'),
                 ('text for a list', f"{text}\ncustom_hooks = 'abc'\n", 'custom_hooks'),
