@@ -112,13 +112,15 @@ def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]]
             hint = _log(error) or ' (--traceback shows where it came from)'
         text = one_line(error)
         # of our own messages, most say all there is to say
-        sys.exit(f'ERROR: {text}{hint if "unexpected error" in text else ""}')
+        hint = hint if 'unexpected error' in text else ''
+        print(f'ERROR: {text}{hint}', file=sys.stderr)
+        code = 1
     if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not code:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    if code:
+    if code is not None:
         sys.exit(code)
 
 

@@ -1,5 +1,6 @@
 """Errors end in one line that names what was wrong."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,31 +26,37 @@ def error_of(call):
     return one_line(found.value)
 
 
-def test_our_own_message_is_all_that_is_said(tmp_path):
-    path = tmp_path / 'none.pth'
+def said_by(capsys, main, *argv):
     with pytest.raises(SystemExit) as end:
-        run_command(lambda: require_checkpoint(str(path), 'load_from'), [])
-    assert end.value.code.startswith(f'ERROR: load_from: checkpoint {path} does not exist')
-    assert '--traceback' not in end.value.code
+        run_command(main, argv)
+    assert end.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_our_own_message_is_all_that_is_said(tmp_path, capsys):
+    path = tmp_path / 'none.pth'
+    said = said_by(capsys, lambda: require_checkpoint(str(path), 'load_from'))
+    assert said.startswith(f'ERROR: load_from: checkpoint {path} does not exist')
+    assert '--traceback' not in said and len(said.splitlines()) == 1
 
 
 def test_the_traceback_is_shown_when_asked_for(capsys):
     def foreign():
         {}['key']
 
-    with pytest.raises(SystemExit, match='unexpected error at test_errors.py.*KeyError: key'):
-        run_command(foreign, [])
-    assert 'Traceback' not in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run_command(foreign, ['--traceback'])
-    assert 'Traceback (most recent call last)' in capsys.readouterr().err
+    said = said_by(capsys, foreign)
+    assert re.match('ERROR: unexpected error at test_errors.py:[0-9]+: KeyError: key', said)
+    assert 'Traceback' not in said
+    said = said_by(capsys, foreign, '--traceback')
+    assert 'Traceback (most recent call last)' in said and 'ERROR: unexpected' in said
 
 
 def test_exit_codes_pass():
-    run_command(lambda: 0, [])
-    with pytest.raises(SystemExit) as end:
-        run_command(lambda: 3, [])
-    assert end.value.code == 3
+    run_command(lambda: None, [])
+    for code in (0, 3):
+        with pytest.raises(SystemExit) as end:
+            run_command(lambda code=code: code, [])
+        assert end.value.code == code
 
 
 def test_a_misspelt_option_is_told_with_the_nearest():

@@ -120,6 +120,17 @@ def test_files_that_are_no_checkpoints(tmp_path, content, said):
         load_checkpoint_file(tmp_path / 'x.pth')
 
 
+def test_weights_that_were_rounded_are_of_another_model(tmp_path, trained):
+    content = load_checkpoint_file(trained[1])
+    name = 'backbone.bn1.running_var'
+    content['state_dict'][name] = content['state_dict'][name].long()
+    torch.save(content, tmp_path / 'x.pth')
+    cfg = runner_config(trained[0], tmp_path / 'work')
+    cfg.load_from = str(tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=f'{name} is torch.int64, the model has torch.float32'):
+        Runner.from_cfg(cfg).test()
+
+
 def test_variances_are_not_negative():
     check_finite({'bn.running_var': torch.zeros(2)}, 'x.pth')
     with pytest.raises(ValueError, match=r'x.pth.*bn.running_var'):

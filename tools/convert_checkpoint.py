@@ -10,6 +10,7 @@ missing.
 """
 
 import argparse
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def main() -> int:
     try:
         result = convert(read_source(args.src), model_cfg)
     except ValueError as error:
+        if str(args.src) in str(error):
+            raise
         raise ValueError(f'{args.src}: {error}') from error
     print(f'source: {result.kind}')
     print(f'matched: {len(result.weights)}')
@@ -58,9 +61,8 @@ def main() -> int:
         for name in names:
             print(f'  {name}')
     if not result.complete:
-        raise ValueError(
-            f'{args.src} does not fit the model, see above; {args.dst} was not written'
-        )
+        print(f'ERROR: {args.src} does not fit; {args.dst} was not written', file=sys.stderr)
+        return 1
     save(result, args.dst)
     print(f'wrote {args.dst}')
     return 0

@@ -13,7 +13,7 @@ from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.utils import atomic_path, printable
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,6 +31,8 @@ def main() -> None:
         result = convert_config(read_yaml(args.src), args.dst)
         text = dump(result, args.src)
     except ValueError as error:
+        if str(args.src) in str(error):
+            raise
         raise ValueError(f'{args.src}: {error}') from error
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.dst) as path:
@@ -40,6 +42,7 @@ def main() -> None:
     for note in result.notes:
         print(printable(f'to do: {note}'))
     print(f'wrote {args.dst}')
+    return 0
 
 
 if __name__ == '__main__':

@@ -31,6 +31,11 @@ def check_value(name: str, value: Any, default: Any) -> None:
     expected = _expected(value, default)
     if expected:
         raise ValueError(f'{name} must be {expected}, got {value!r}')
+    if isinstance(value, str) and '{{' in value:
+        raise ValueError(
+            f'{name} is {value!r}: MMEngine would replace {{{{ when it reads the config; write it '
+            'otherwise'
+        )
     short = name.removeprefix('MODEL.DiffusionDet.')
     for number in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(number, bool) or not isinstance(number, (int, float)):

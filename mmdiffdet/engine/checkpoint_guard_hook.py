@@ -76,6 +76,8 @@ class CheckpointGuardHook(Hook):
                         f'{name} is {tuple(weights[name].shape)}, the model '
                         f'has {tuple(value.shape)}'
                     )
+            elif weights[name].is_floating_point() != value.is_floating_point():
+                problems.append(f'{name} is {weights[name].dtype}, the model has {value.dtype}')
         for name in [k for k in weights if k not in expected]:
             if begins and any(re.search(p, name) for p in self.may_start_fresh):
                 del weights[name]  # of a part that this model does without

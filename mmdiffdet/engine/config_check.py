@@ -31,11 +31,12 @@ _OPEN = {
 _LOADER = {'dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch'} | set(
     inspect.signature(DataLoader.__init__).parameters
 ) - {'self'}
-_PLAIN: Dict[str, set] = {
+_PLAIN: Dict[str, Optional[set]] = {  # None: whatever they like
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
     'test_dataloader': _LOADER,
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg.dist_cfg': None,
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'auto_scale_lr': {'enable', 'base_batch_size'},
@@ -67,6 +68,9 @@ def check_config(cfg: Config, options: Optional[dict] = None) -> None:
             )
     for path, key, value in leaves(content, inner=True):
         _check_open(path, key, value)
+    optimizer = (content.get('optim_wrapper') or {}).get('optimizer')
+    if optimizer is not None and not isinstance(optimizer, dict):
+        raise ValueError(f'optim_wrapper.optimizer must be dict(...), got {describe(optimizer)}')
     scope = DefaultScope.get_current_instance()
     name = cfg.get('default_scope') or 'mmengine'
     if not isinstance(name, str):
@@ -113,28 +117,20 @@ def _at(content: dict, path: str) -> Any:
     return content
 
 
-def _check_plain(content: dict, path: str, known: set) -> None:
+def _check_plain(content: dict, path: str, known: Optional[set]) -> None:
     found = _at(content, path)
     if found is None:
         return
     if not isinstance(found, dict):
         raise ValueError(f'{path} of the config must be dict(...), got {describe(found)}')
-    for key in found:
+    for key in found if known is not None else ():
         if key not in known and not str(key).startswith('_'):
             raise ValueError(f'{path}.{key}: there is no such option{nearest(key, known)}')
     if known is _LOADER:
-        for key, kind in (('batch_size', int), ('num_workers', int), ('drop_last', bool)):
+        for key in ('batch_size', 'num_workers'):
             value = found.get(key)
-            if value is not None and type(value) is not kind:
-                raise ValueError(
-                    f'{path}.{key} must be {"a whole number" if kind is int else "True or False"}, '
-                    f'got {describe(value)}'
-                )
+            if value is not None and type(value) is not int:
+                raise ValueError(f'{path}.{key} must be a whole number, got {describe(value)}')
         for key in ('dataset', 'sampler', 'batch_sampler'):
             if key in found and found[key] is not None and not isinstance(found[key], dict):
                 raise ValueError(f'{path}.{key} must be dict(...), got {describe(found[key])}')
-        if 'persistent_workers' in found and type(found['persistent_workers']) is not bool:
-            raise ValueError(
-                f'{path}.persistent_workers must be True or False, '
-                f'got {describe(found["persistent_workers"])}'
-            )

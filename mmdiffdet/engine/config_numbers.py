@@ -1,4 +1,4 @@
-"""Ranges of numbers that a config has, by the names of its options."""
+"""Kinds and ranges of values that a config has, by the names of its options."""
 
 import math
 import re
@@ -10,9 +10,16 @@ _FRACTION = re.compile(r'^(score|iou|nms|conf|pos_iou|neg_iou|min_iou|renewal)_t
 _POSITIVE = {'std', 'batch_size', 'base_batch_size', 'window_size'}
 _NOT_NEGATIVE = {'lr', 'weight_decay', 'num_workers', 'max_per_img', 'loss_weight', 'interval'}
 _WHOLE = {'seed', 'eval_seed', 'base_batch_size', 'opencv_num_threads', 'resource_limit'}
+_FLAGS = {'cudnn_benchmark', 'deterministic', 'diff_rank_seed', 'persistent_workers', 'pin_memory'}
+_FLAGS |= {'drop_last', 'allow_failed_imports'}
 _TEXT = {'constructor', 'img_path', 'mp_start_method'}
+_NEEDED = {'max_norm', 'norm_type', 'lr', 'std'}
 _FINITE = {'mean', 'scale', 'momentum', 'gamma', 'alpha', 'beta', 'power'}
-_NUMBERS = _POSITIVE | _NOT_NEGATIVE | {'eta', 'num_proposals', 'num_classes', 'num_stages'}
+_NUMBERS = (
+    _POSITIVE
+    | _NOT_NEGATIVE
+    | {'eta', 'max_norm', 'norm_type', 'num_proposals', 'num_classes', 'num_stages'}
+)
 
 
 def _numbers(value: Any) -> Iterable[float]:
@@ -27,7 +34,7 @@ def _must_be_finite(path: str, key: str) -> bool:
     # ranges of a model may be open, the largest gradient is a norm
     top = path.split('.')[0]
     return key not in ('max_norm', 'norm_type') and (
-        top != 'model' or key in _NUMBERS or key in _FINITE
+        top != 'model' or key in _NUMBERS or key in _FINITE or key.endswith('weight')
     )
 
 
@@ -41,9 +48,11 @@ def check_number(path: str, key: str, value: Any) -> None:
     """
     if key in _WHOLE and value is not None and type(value) is not int:
         raise ValueError(f'{path} must be a whole number, got {describe(value)}')
+    if key in _FLAGS and type(value) is not bool and '.' in path:
+        raise ValueError(f'{path} must be True or False, got {describe(value)}')
     if key in _TEXT and '.' in path and not isinstance(value, str):
         raise ValueError(f'{path} must be text, got {describe(value)}')
-    if key in _NUMBERS and isinstance(value, (str, dict)):
+    if key in _NUMBERS and (isinstance(value, (str, dict)) or (value is None and key in _NEEDED)):
         raise ValueError(f'{path} must be a number, got {describe(value)}')
     for number in _numbers(value):
         wrong = ''

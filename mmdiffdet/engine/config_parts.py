@@ -24,7 +24,7 @@ _TAKEN = {
 }
 # whose inner dicts are of other packages, or for arguments of many classes
 _FOREIGN = re.compile(r'_cfg$|_kwargs$|^(dcn|plugins|backend_args|init_kwargs|loss_scale|meta)$')
-# what has no annotation and a number as default
+# what has no annotation, and a number or a sequence as default
 _NO_TEXT = Union[bool, int, float, list, tuple, dict, None]
 
 
@@ -99,7 +99,7 @@ def _arguments(cls: Any) -> Tuple[Dict[str, Any], bool]:
                 hint = hints.get(p.name, Any)
                 if p.default is None:
                     hint = Optional[hint]
-                elif hint is Any and type(p.default) in (bool, int, float):
+                elif hint is Any and type(p.default) in (bool, int, float, tuple, list):
                     hint = _NO_TEXT
                 arguments.setdefault(p.name, hint)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
