@@ -47,6 +47,8 @@ def tiny(tmp_path_factory):
         ('model.backbone.depth.deeper', 3, 'model.backbone.depth of the config is 18'),
         ('train_dataloader.dataset.pipeline.9.prob', 1, 'is a list, of which 0 to 4'),
         ('randomness.sede', 3, "did you mean 'seed'"),
+        ('test_dataloader.dataset', None, 'dataset must be dict'),
+        ('env_cfg.cudnn_benchmark', 'maybe', 'must be True or False'),
         ('env_cfg', 3, 'env_cfg.*must be dict'),
         ('custom_hooks', 'abc', 'custom_hooks.*must be a list'),
         ('resume', 'yes', 'resume.*must be True or False'),

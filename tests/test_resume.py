@@ -11,9 +11,10 @@ import pytest
 import torch
 from mmengine.runner import Runner
 from tiny import runner_config, write_coco
+from torch import nn
 
 from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.checkpoint import check_finite, sha256_of_checkpoint
+from mmdiffdet.engine.checkpoint import check_finite, load_weights, sha256_of_checkpoint
 from mmdiffdet.engine.download import check_is_file, download
 from mmdiffdet.engine.resume import latest_checkpoint, use_resume
 from mmdiffdet.ledger import Ledger, sha256_of_file
@@ -177,6 +178,10 @@ def test_two_files_of_one_name_are_never_mixed_up(web):
         1,
         3,
     ]
+    # as a teacher's are loaded
+    module = nn.ParameterDict(dict(x=nn.Parameter(torch.zeros(3))))
+    load_weights(module, f'{address}/b/m.pth', 'x')
+    assert module['x'].sum() == 3
     assert sha256_of_checkpoint(f'{address}/b/m.pth') == sha256_of_file(folder / 'b/m.pth')
     with pytest.raises(ValueError, match=f'{address}/none.pth cannot be downloaded'):
         load_checkpoint_file(f'{address}/none.pth')

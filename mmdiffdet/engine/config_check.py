@@ -132,5 +132,6 @@ def _check_plain(content: dict, path: str, known: Optional[set]) -> None:
             if value is not None and type(value) is not int:
                 raise ValueError(f'{path}.{key} must be a whole number, got {describe(value)}')
         for key in ('dataset', 'sampler', 'batch_sampler'):
-            if key in found and found[key] is not None and not isinstance(found[key], dict):
+            needed = key == 'dataset' and key in found
+            if not isinstance(found.get(key), (dict, *(() if needed else (type(None),)))):
                 raise ValueError(f'{path}.{key} must be dict(...), got {describe(found[key])}')
