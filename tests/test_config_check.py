@@ -105,6 +105,13 @@ def test_our_own_configs_pass(path):
     check_config(Config.fromfile(ROOT / path))
 
 
+@pytest.mark.parametrize('path', ['configs/own/own_coco.py', 'configs/demo/demo_20to1.py'])
+def test_a_config_that_was_written_out_passes_once_more(path, tmp_path):
+    """Variables stand in it that nothing reads any more."""
+    Config.fromfile(ROOT / path).dump(tmp_path / 'config.py')
+    check_config(Config.fromfile(tmp_path / 'config.py'))
+
+
 def test_fits():
     from typing import Dict, List, Optional, Sequence, Tuple, Union
 

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import re
-from typing import List
+from typing import Any, List
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -44,7 +44,15 @@ _OLD = {
 # variables of nearly every config
 _VARIABLES = {
     *('train_pipeline', 'val_pipeline', 'test_pipeline', 'backend_args', 'metainfo', 'classes'),
-    *('dataset_type', 'data_root', 'max_iters', 'max_epochs', 'num_classes', 'num_proposals'),
+    *(
+        'dataset_type',
+        'data',
+        'data_root',
+        'max_iters',
+        'max_epochs',
+        'num_classes',
+        'num_proposals',
+    ),
 }
 _DICTS = {
     *('train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'default_hooks', 'env_cfg', 'strategy'),
@@ -89,7 +97,7 @@ def check_top_level(cfg: Config, content: dict, options: dict) -> None:
         used = re.search(rf'(?<![\w.])(_base_\.)?{re.escape(key)}\b(?!\s*=[^=])', code) is not None
         if key in TOP_LEVEL or (used and not given):
             continue
-        if key in _OLD and not used:
+        if key in _OLD and not used and (given or _looks_old(key, content[key])):
             raise ValueError(
                 f'{key} is a name of MMDetection 2 and would do nothing; it is {_OLD[key]} now'
             )
@@ -111,6 +119,17 @@ def check_top_level(cfg: Config, content: dict, options: dict) -> None:
             unread.append(f'{key}{nearest(key, TOP_LEVEL)}')
     if unread:
         print_log(f'{cfg.filename}: nothing reads {", ".join(unread)}', 'current', logging.WARNING)
+
+
+def _looks_old(key: str, value: Any) -> bool:
+    """Whether a key is MMDetection 2's, and no variable of a config that was written out."""
+    if key != 'data':
+        return True
+    old = {'samples_per_gpu', 'workers_per_gpu', 'train_dataloader'}
+    parts = value.values() if isinstance(value, dict) else ()
+    return isinstance(value, dict) and (
+        bool(old & set(value)) or any(isinstance(v, dict) and 'pipeline' in v for v in parts)
+    )
 
 
 def _code(text: str) -> str:
