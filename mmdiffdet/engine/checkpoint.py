@@ -142,8 +142,9 @@ def _check_form(content: Any, what: object) -> None:
         raise ValueError(f'checkpoint {what}: state_dict is empty, there are no weights in it')
     data = (meta or {}).get('dataset_meta')
     classes = data.get('classes') if isinstance(data, Mapping) else data
-    text = isinstance(classes, str)
-    if classes is not None and (text or not isinstance(classes, (list, tuple))):
+    if not isinstance(data, (Mapping, type(None))) or not isinstance(
+        classes, (list, tuple, type(None))
+    ):
         raise ValueError(
             f'checkpoint {what}: meta.dataset_meta is {data!r}, without a list of classes'
         )

@@ -129,7 +129,7 @@ def _check_plain(content: dict, path: str, known: Optional[set]) -> None:
     if known is _LOADER:
         for key in ('batch_size', 'num_workers'):
             value = found.get(key)
-            if value is not None and type(value) is not int:
+            if key in found and type(value) is not int and (value, key) != (None, 'batch_size'):
                 raise ValueError(f'{path}.{key} must be a whole number, got {describe(value)}')
         for key in ('dataset', 'sampler', 'batch_sampler'):
             needed = key == 'dataset' and key in found
