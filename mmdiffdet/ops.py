@@ -11,9 +11,6 @@ from typing import Any, Callable, Tuple
 import torch
 from torch import Tensor
 
-_BLOCK = 256
-"""Boxes that are compared with each other at a time."""
-
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """Greedy non-maximum suppression.
@@ -28,22 +25,12 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     Returns:
         Tensor: Indices of the boxes that stay, best first.
     """
+    from mmdiffdet.nms import grouped_nms
+
+    one_group = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
+    stay = grouped_nms(boxes, scores, one_group, iou_threshold, offset)
     order = scores.argsort(descending=True, stable=True)
-    sides = boxes[order].T.contiguous()
-    kept, stays = sides[:, :0], []
-    for block in sides.split(_BLOCK, dim=1):
-        alive = ~(_overlaps(kept, block, offset) > iou_threshold).any(0)
-        # row i suppresses column j > i, if i itself stays
-        suppresses = (_overlaps(block, block, offset) > iou_threshold).triu_(1).float()
-        stay = alive
-        while True:  # the i-th box is decided after i rounds at the latest
-            before = stay
-            stay = alive & ~(before.float() @ suppresses).bool()
-            if torch.equal(stay, before):
-                break
-        kept = torch.cat([kept, block[:, stay]], 1)
-        stays.append(stay)
-    return order[torch.cat(stays)] if stays else order
+    return order[stay[order]]
 
 
 def softnms(
@@ -72,6 +59,8 @@ def softnms(
     Returns:
         Tensor: Indices of the boxes that stay, best first.
     """
+    from mmdiffdet.nms import overlaps
+
     scores = scores.clone()
     left = torch.ones_like(scores, dtype=torch.bool)
     found = []
@@ -80,7 +69,7 @@ def softnms(
         dets[len(found), :4], dets[len(found), 4] = boxes[best], scores[best]
         found.append(best)
         left[best] = False
-        iou = _overlaps(boxes[best : best + 1].T, boxes.T, offset)[0].nan_to_num(0.0)
+        iou = overlaps(boxes[best : best + 1].T, boxes.T, offset)[0].nan_to_num(0.0)
         if method == 2:
             weight = torch.exp(-(iou**2) / sigma)
         else:
@@ -125,18 +114,6 @@ def _extractor(maps: Tensor, options: Any) -> Callable[[Any, Tensor], Tensor]:
     return GatherRoIExtractor(
         maps.size(1), [1 / options['spatial_scale']], output_size=size, sampling_ratio=ratio
     )
-
-
-def _overlaps(a: Tensor, b: Tensor, offset: int) -> Tensor:
-    """(4, N) and (4, M) sides of boxes to (N, M) IoU, rounded as MMCV's; NaN of 0 / 0."""
-
-    def shared(low: int, high: int) -> Tensor:
-        length = torch.minimum(a[high, :, None], b[high])
-        return length.sub_(torch.maximum(a[low, :, None], b[low])).add_(offset).clamp_(min=0)
-
-    area_a, area_b = ((x[2] - x[0] + offset) * (x[3] - x[1] + offset) for x in (a, b))
-    both = shared(0, 2).mul_(shared(1, 3))
-    return both / (area_a[:, None] + area_b).sub_(both)
 
 
 def _message(what: str) -> str:

@@ -12,9 +12,10 @@ from typing import Dict, Iterable, List
 import numpy as np
 import pytest
 
+from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger import Ledger, Row
 from mmdiffdet.ledger.experiments import Experiment, group
-from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.reader import Results, frame_of, read_results, record_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,8 +70,29 @@ def ledger_of(path: Path, values: Dict[str, np.ndarray], **columns: object) -> P
     return path
 
 
+def results_of(*paths: Path) -> Results:
+    return read_results(paths, [read_detectron2_table])
+
+
 def experiments_of(*paths: Path) -> List[Experiment]:
-    return group(read_results(paths).runs)
+    return group(results_of(*paths).runs)
+
+
+def grouped(rows: Iterable[Row]) -> List[Experiment]:
+    """Experiments of rows that no file holds."""
+    return group(frame_of([record_of(row, Path('l.tsv'), i) for i, row in enumerate(rows, 2)]))
+
+
+def table_of(path: Path, runs: str) -> Path:
+    """A table of the Detectron2 system from its first columns alone.
+
+    ``runs`` has a header and a run a line, with eval_seed and AP as its last
+    two columns; the other metrics are APs = 7 and not available.
+    """
+    header, *lines = runs.split('\n')
+    rest = ['AP50\tAP75\tAPs\tAPm\tAPl\tout_dir', *['nan\tnan\t7\tnan\tnan\tout'] * len(lines)]
+    path.write_text('\n'.join('\t'.join(pair) for pair in zip([header, *lines], rest)) + '\n')
+    return path
 
 
 def two(path: Path, a: Iterable, b: Iterable) -> List[Experiment]:

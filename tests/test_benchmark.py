@@ -17,9 +17,8 @@ from torch import nn
 from mmdiffdet import benchmark as bench
 from mmdiffdet.benchmark.measure import PartTimer
 from mmdiffdet.engine.precision import PRECISIONS
+from mmdiffdet.fast import products
 from mmdiffdet.ledger import Ledger
-from mmdiffdet.models import packed_linear
-from mmdiffdet.models.packed_linear import PackedLinear
 
 
 def config(**options):
@@ -79,20 +78,17 @@ def test_memory_is_that_of_the_call():
     assert size * 0.9 < found < size * 1.5
 
 
-def test_the_reference_says_the_same():
+def test_the_baseline_says_the_same():
     pair = bench.build_pair(config())
-    ours, reference = pair['ours'], pair['reference']
-    assert type(reference.bbox_head.roi_extractor).__name__ == 'SingleRoIExtractor'
-    assert not any(isinstance(m, PackedLinear) for m in reference.modules())
-    stage = reference.bbox_head.head_series[0]
-    assert type(stage.self_attn).__name__ == 'ReferenceSelfAttention'
-    assert type(stage.inst_interact).__name__ == 'ReferenceDynamicConv'
+    ours, baseline = pair['ours'], pair['baseline']
+    assert type(baseline.bbox_head.roi_extractor).__name__ == 'SingleRoIExtractor'
     data = batch()
     variants = bench.sampling_variants(config(), 2, seeds=(0, 1))
     with bench.testing(ours, 'fp32'):
         mine = ours.test_variants(data, variants)
-    with bench.testing(reference, 'fp32'):
-        theirs = reference.test_variants(data, variants)
+    with bench.baseline_testing(baseline):
+        assert not any('fast' in type(m).__module__ for m in baseline.modules())
+        theirs = baseline.test_variants(data, variants)
     for a, b in zip(sum(mine, []), sum(theirs, [])):
         a, b = a.pred_instances, b.pred_instances
         assert len(a) > 0
@@ -100,9 +96,9 @@ def test_the_reference_says_the_same():
         torch.testing.assert_close(a.scores, b.scores, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize('way', ['ours', 'reference'])
+@pytest.mark.parametrize('way', ['ours', 'baseline'])
 def test_what_the_ways_compute_in_testing(way):
-    """The reference's maps have channels first, all its stages classify."""
+    """The baseline's maps have channels first, all its stages classify."""
     model = bench.build_pair(config())[way]
     strides, classified = [], []
     model.backbone.conv1.register_forward_pre_hook(
@@ -110,7 +106,8 @@ def test_what_the_ways_compute_in_testing(way):
     )
     for stage in model.bbox_head.head_series:
         stage.cls_module.register_forward_hook(lambda *_: classified.append(1))
-    with bench.testing(model, 'fp32'):
+    state = bench.testing(model, 'fp32') if way == 'ours' else bench.baseline_testing(model)
+    with state:
         strides.clear()
         classified.clear()
         [variant] = bench.sampling_variants(config(), 1)
@@ -124,7 +121,7 @@ def test_what_the_ways_compute_in_testing(way):
 
 def test_all_operations_of_the_head_are_counted():
     """In testing other kernels run than with gradients."""
-    model = bench.build_pair(config(), reference=False)['ours']
+    model = bench.build_pair(config(), baseline=False)['ours']
     with bench.testing(model, 'fp32'):
         step = bench.inference_parts(model, bench.demo_batch((64, 96), 1, 3))['head, one step']
         found = bench.count_flops(step)
@@ -139,7 +136,7 @@ def test_a_batch_of_one_class():
         assert set(labels.tolist()) == set(range(num_classes))
 
 
-def test_another_extractor_has_no_reference():
+def test_another_extractor_has_no_baseline():
     cfg = config()
     cfg.model.bbox_head.roi_extractor.type = 'mmdet.SingleRoIExtractor'
     with pytest.raises(ValueError, match='GatherRoIExtractor'):
@@ -154,7 +151,7 @@ def test_a_training_iteration_with_its_teacher(precision):
         dict(type='SamplerDistillHook', teacher=dict(checkpoint='x'), teacher_steps=2, topk=4)
     ]
     cfg = Config(cfg._cfg_dict)
-    model = bench.build_pair(cfg, reference=False)['ours']
+    model = bench.build_pair(cfg, baseline=False)['ours']
     before = model.bbox_head.time_mlp[1].weight.clone()
     cfg.optim_wrapper.type = 'PartAmpOptimWrapper'  # is not what is timed
     kinds = []
@@ -165,9 +162,7 @@ def test_a_training_iteration_with_its_teacher(precision):
     assert not torch.equal(before, model.bbox_head.time_mlp[1].weight)
 
 
-@pytest.mark.skipif(
-    torch.bfloat16 not in packed_linear.PRECISIONS, reason='oneDNN without bfloat16'
-)
+@pytest.mark.skipif(torch.bfloat16 not in products.PRECISIONS, reason='oneDNN without bfloat16')
 def test_weights_are_cast_once_and_given_back():
     """Testing in bfloat16 leaves float32 weights as they were, and computes
     what autocast alone computes."""
@@ -177,10 +172,10 @@ def test_weights_are_cast_once_and_given_back():
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         plain = model.test_step(data)
     with bench.testing(model, 'bf16'):
-        layer = model.bbox_head.head_series[0].inst_interact.dynamic_layer
-        assert {b.dtype for _, b in layer.held} == {torch.bfloat16}
+        conv = model.bbox_head.head_series[0].inst_interact
+        assert {b.dtype for _, b in conv.held} == {torch.bfloat16}
         found = model.test_step(data)
-    assert layer.held is None
+    assert not hasattr(conv, 'held')
     for key, value in model.state_dict().items():
         assert value.dtype == before[key].dtype
         assert torch.equal(value, before[key])
@@ -214,7 +209,7 @@ def tool(tmp_path, monkeypatch):
 
 def test_the_table(tool, tmp_path, capsys):
     tool(
-        '--reference',
+        '--baseline',
         '--size',
         64,
         96,

@@ -1,5 +1,6 @@
 """Is B better than A: units, tests, intervals and advice."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,11 @@ from typing import List
 
 import numpy as np
 import pytest
-from ledger_rows import experiments_of, ledger_of, two
+from ledger_rows import experiments_of, ledger_of, summarize, two
 from scipy import stats
 
 from mmdiffdet.ledger import Ledger
-from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import pool
 from mmdiffdet.ledger.resampling import bootstrap_means, components
 
@@ -67,6 +68,12 @@ def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
     assert (c.verdict, c.unit, c.low) == ('not distinguishable', 'none', None)
     assert 'one run cannot show how much runs vary' in c.notes
     assert c.more.startswith('at least 3 train seeds')
+
+
+def test_two_eval_seeds_show_a_spread_and_decide_nothing(tmp_path: Path) -> None:
+    c = compare(*two(tmp_path, [[40, 41]], [[45, 46.5]]))
+    assert (c.verdict, c.unit, c.units) == ('not distinguishable', 'eval seed', (2, 2))
+    assert c.decisive is None and c.low == 5 and c.high == 5.5
 
 
 def test_one_training_against_several_others(tmp_path: Path) -> None:
@@ -188,3 +195,41 @@ def test_chosen_mixture_is_warned_of(tmp_path: Path) -> None:
     mix = pool(experiments, 'mix', ['lr*'])
     notes = compare(experiments[0], mix).notes
     assert any(n.startswith('B mixes 2 recipes') for n in notes)
+
+
+def test_several_comparisons_are_corrected(tmp_path: Path) -> None:
+    """Holm's steps by hand: 3 p1, 2 p2, p3, none below the one before."""
+    a = np.full((6, 1), 40.0)
+    steps = np.array([[1.0], [1.1], [0.9], [1.2], [0.8], [1.05]])
+    values = dict(
+        a=a, b=a + steps, c=a + steps * [[1], [1], [1], [1], [1], [-0.05]], d=a + 2 * steps
+    )
+    values['one'] = [[43.0]]
+    a, b, c, d, one = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
+    alone = [compare(a, x) for x in (b, c, d, one)]
+    assert [x.decisive and x.decisive.p for x in alone] == [2 / 64, 4 / 64, 2 / 64, None]
+    assert [x.verdict for x in alone[:3]] == ['better', 'not distinguishable', 'better']
+    together = correct(alone)
+    assert [x.corrected for x in together] == [6 / 64, 6 / 64, 6 / 64, None]
+    assert [x.verdict for x in together] == ['not distinguishable'] * 4
+    assert 'alone it would be better; among 3 comparisons a p of 0.0312' in together[0].notes[-1]
+    assert together[0].more == 'more train seeds than for one comparison, or fewer comparisons'
+    assert together[1].more.startswith('about ')
+    (single,) = correct(alone[:1])
+    assert single.corrected == 2 / 64 and single.verdict == 'better'
+
+
+def test_tool_compares_several_pairs(tmp_path: Path) -> None:
+    a = np.full((5, 2), 40.0)
+    noise = np.random.default_rng(0).normal(0, 0.1, (5, 2))
+    path = ledger_of(tmp_path / 'l.tsv', dict(a=a, b=a + 3 + noise, c=a + noise))
+    one = json.loads(summarize(path, '--compare', 'a', 'b', '--format', 'json').stdout)
+    assert 'corrected_p' not in one
+    assert (one['summary_a']['mean'], one['summary_b']['n']) == (40, 10)
+    assert one['summary_b']['mean'] == pytest.approx(43 + noise.mean())
+    pairs = ['--compare', 'a', 'b', '--compare', 'a', 'c']
+    two = json.loads(summarize(path, *pairs, '--format', 'json').stdout)
+    assert [x['b'] for x in two] == ['b', 'c']
+    assert two[0]['corrected_p'] == 2 * one['tests'][1]['p'] and two[0]['verdict'] == 'better'
+    told = summarize(path, *pairs).stdout
+    assert told.count('verdict') == 2 and 'corrected for the number of comparisons (Holm)' in told

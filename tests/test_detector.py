@@ -4,7 +4,9 @@ import pytest
 import torch
 from tiny import batch, build, losses_of, pick, tiny_config
 
+from mmdiffdet.diffusion import corrupt
 from mmdiffdet.diffusion.noise import side_generator
+from mmdiffdet.models import detector
 
 FOUR_STEPS = dict(SAMPLE_STEP=4)
 # options that add a module to the plain model
@@ -252,16 +254,15 @@ def test_infinite_loss_names_itself_and_the_way_out():
         model.parse_losses(losses)
 
 
-def test_label_statistics_are_logged():
+def test_label_statistics_are_logged(monkeypatch):
     model = build(tiny_config(LABEL_STATE=True, LABEL_D3PM=True)).train()
     noisy = []
-    statistics = model._label_statistics
 
-    def spy(proposals):
-        noisy.append(proposals)
-        return statistics(proposals)
+    def spy(*args):
+        noisy.append(corrupt(*args))
+        return noisy[0]
 
-    model._label_statistics = spy
+    monkeypatch.setattr(detector, 'corrupt', spy)
     losses = losses_of(model, batch(objects=(5, 5)))
     total, log = model.parse_losses(losses)
     keep = model.label_scheduler.keep[noisy[0].t].mean()
@@ -308,6 +309,29 @@ def test_relative_messages_start_with_the_mean():
     torch.manual_seed(0)
     other = losses_of(build(tiny_config(**MODULES['geo_feat_rel'])).train(), batch())
     assert not torch.equal(plain['loss_cls'], other['loss_cls'])
+
+
+def test_side_generator_follows_the_gpu(monkeypatch):
+    """Whose draws leave the generator of the CPU where it was."""
+
+    class Cuda:
+        offset = 0
+
+        def initial_seed(self):
+            return 5
+
+        def get_offset(self):
+            return self.offset
+
+    cuda = Cuda()
+    monkeypatch.setattr(torch.cuda, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(torch.cuda, 'default_generators', [cuda])
+    torch.manual_seed(0)
+    first = torch.rand(3, generator=side_generator('a'))
+    assert torch.equal(first, torch.rand(3, generator=side_generator('a')))
+    cuda.offset = 4  # as after a draw
+    assert not torch.equal(first, torch.rand(3, generator=side_generator('a')))
 
 
 def test_side_generator_follows_without_advancing():
@@ -361,7 +385,7 @@ def test_stages_can_share_features_between_rows():
         (dict(model=dict(test_cfg=dict(images_per_pass=0))), 'images_per_pass'),
         (dict(model=dict(test_cfg=dict(nms=dict(type='bogus')))), "'nms', 'soft_nms'"),
         (dict(model=dict(test_cfg=dict(score_threshold=0.1))), 'score_thr'),
-        (dict(model=dict(train_cfg=dict(timesteps='last'))), "'all' or 'sampling'"),
+        (dict(model=dict(train_cfg=dict(timesteps='last'))), "'all', 'sampling'"),
         (dict(options=dict(QUALITY_GUIDANCE_SCALE=1.0)), 'sampler.guidance'),
         (
             dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=1.0, DISABLE_SELF_ATTN=True)),

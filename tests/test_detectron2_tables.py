@@ -6,10 +6,9 @@ import sys
 from typing import Iterable, Tuple
 
 import pytest
-from ledger_rows import ROOT, summarize
+from ledger_rows import ROOT, results_of, summarize
 
 from mmdiffdet.ledger.experiments import group, pool, select
-from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.statistics import summarise
 
 SHARED = ROOT.parent / 'shared'
@@ -46,14 +45,14 @@ def recorded() -> Iterable[Tuple[str, str, str]]:
 
 @needs_shared
 def test_every_recorded_mean_and_deviation() -> None:
-    results = read_results([TABLES])
+    results = results_of(TABLES)
     experiments = group(results.runs)
     checked = 0
     for file, mult, number in recorded():
         mean, std = map(float, number.split(' / '))
         stated = [
             s
-            for s in results.stated
+            for s in results.stated.itertuples()
             if s.source.name == file and s.variant == (('GEO_FEAT_LR_MULT', mult),)
         ]
         if stated:
@@ -76,14 +75,14 @@ def test_every_recorded_mean_and_deviation() -> None:
 
 @needs_shared
 def test_all_seed_tables_are_read() -> None:
-    results = read_results([TABLES])
-    sources = {r.source for r in results.runs + results.stated}
+    results = results_of(TABLES)
+    sources = {*results.runs.source, *results.stated.source}
     assert len(sources) == 58
     assert len(results.runs) == 500 and len(results.stated) == 3
-    seeds = {r.source.name: r.train_seed for r in results.runs}
-    assert None not in seeds.values()
+    assert not results.runs.train_seed.isna().any()
+    seeds = {r.source.name: r.train_seed for r in results.runs.itertuples()}
     assert seeds['guidance_sweep_results_qhead_seed42.tsv'] == 42
-    unknown = {r.source.name for r in results.runs if r.protocol.sample_step is None}
+    unknown = {path.name for path in results.runs[results.runs.sample_step.isna()].source}
     assert unknown == {'guidance_sweep_results_qhead_seed42.tsv'}
 
 

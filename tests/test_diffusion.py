@@ -21,6 +21,7 @@ from mmdiffdet.ledger.protocol import WITHOUT_ETA
 from mmdiffdet.registry import BOX_SCHEDULERS
 
 SIZES = torch.tensor([[96.0, 128.0], [60.0, 80.0]])
+T = torch.tensor([500])  # a timestep
 SOLVERS = (
     'DDIMScheduler',
     'DDPMScheduler',
@@ -28,6 +29,7 @@ SOLVERS = (
     'EulerDiscreteScheduler',
     'DPMSolverMultistepScheduler',
     'UniPCMultistepScheduler',
+    'FlowMatchEulerDiscreteScheduler',
 )
 
 
@@ -228,7 +230,7 @@ def test_corrupt_any_number_of_objects(count):
         bboxes=torch.tensor([[10.0, 10.0, 40.0, 30.0]]).repeat(count, 1),
         labels=torch.ones(count, dtype=torch.long),
     )
-    noisy = corrupt([objects], SIZES[:1], 8, BoxCodec(), forward_process())
+    noisy = corrupt([objects], SIZES[:1], 8, BoxCodec(), forward_process(), T)
     assert noisy.boxes.shape == (1, 8, 4)
     assert noisy.boxes.isfinite().all()
     assert (noisy.boxes[..., 2:] >= noisy.boxes[..., :2]).all()
@@ -240,7 +242,7 @@ def test_corrupt_is_the_forward_process(monkeypatch):
         bboxes=torch.tensor([[32.0, 24.0, 96.0, 72.0]]), labels=torch.zeros(1, dtype=torch.long)
     )
     monkeypatch.setattr(torch, 'randn_like', lambda x: torch.zeros_like(x))
-    noisy = corrupt([objects], SIZES[:1], 3, BoxCodec(), forward_process())
+    noisy = corrupt([objects], SIZES[:1], 3, BoxCodec(), forward_process(), T)
     # the middle box has signal 0: without noise it stays where it is
     assert torch.allclose(noisy.boxes[0, 0], objects.bboxes[0], atol=1e-3)
 

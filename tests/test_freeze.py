@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Callable, List
 
 import pytest
-from ledger_rows import ROW
+from ledger_rows import ROW, experiments_of, table_of
 
 from mmdiffdet.ledger import Ledger, sha256_of_file
-from mmdiffdet.ledger.experiments import group
 from mmdiffdet.ledger.freeze import freeze
-from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.verify import verify
 
 ROOT = Path(__file__).parents[1]
@@ -71,12 +69,8 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / 'test.py').write_text(TEST)
     monkeypatch.setenv('ORIGINAL', str(ledger))
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
-    freeze(_experiments(ledger), tmp_path / 'out' / 'name')
+    freeze(experiments_of(ledger), tmp_path / 'out' / 'name')
     return tmp_path / 'out' / 'name'
-
-
-def _experiments(ledger: Path) -> list:
-    return group(read_results([ledger]).runs)
 
 
 def _command(frozen: Path) -> List[str]:
@@ -121,6 +115,10 @@ def _sum_again(folder: Path) -> None:
     )
 
 
+def _link(path: Path, to: Path) -> None:
+    path.symlink_to(to)
+
+
 def _drop_row(folder: Path) -> None:
     lines = (folder / 'runs.tsv').read_text().splitlines(True)
     (folder / 'runs.tsv').write_text(''.join(lines[:-1]))
@@ -142,6 +140,13 @@ def _drop_model(folder: Path) -> None:
         (lambda f: (f / 'configs/000.py').unlink(), '000.py is missing'),
         (lambda f: (f / 'runs.tsv').unlink(), 'runs.tsv is missing'),
         (lambda f: (f / 'more.txt').write_text('x'), 'more.txt is not listed'),
+        (
+            lambda f: (
+                (f / 'configs/000.py').replace(f / '0') and _link(f / 'configs/000.py', f / '0')
+            ),
+            '000.py is a link',
+        ),
+        (lambda f: _link(f / 'more', f / 'configs'), 'more is a link'),
         (_drop_row, 'runs.tsv has changed'),
         (lambda f: (_drop_row(f), _sum_again(f)), 'eval_seeds is 0,1,2'),
         (_drop_model, 'the line of a model is missing'),
@@ -228,15 +233,14 @@ def test_freeze_refuses(frozen: Path, break_it: Callable, error: type, message: 
     break_it(root)
     before = sorted(root.iterdir())
     with pytest.raises(error, match=message):
-        freeze(_experiments(root / 'ledger.tsv'), root / 'again')
+        freeze(experiments_of(root / 'ledger.tsv'), root / 'again')
     assert sorted(root.iterdir()) == before
 
 
 def test_freeze_refuses_foreign_rows(tmp_path: Path) -> None:
-    table = tmp_path / 'x_seed0_step1_results.tsv'
-    table.write_text('eval_seed\tAP\n0\t40\n')
+    table = table_of(tmp_path / 'x_seed0_step1_results.tsv', 'eval_seed\tAP\n0\t40')
     with pytest.raises(ValueError, match='no row of a ledger of ours'):
-        freeze(_experiments(table), tmp_path / 'out')
+        freeze(experiments_of(table), tmp_path / 'out')
     with pytest.raises(ValueError, match='there are no rows'):
         freeze([], tmp_path / 'out')
 

@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdiffdet.models import groups
 from mmdiffdet.models.interaction import SelfAttention
-
-SHAPES = [(), (7, 7), (3, 1, 1, 1), (1, 4, 7, 7), (3, 4, 7, 7)]
 
 
 @pytest.fixture
@@ -26,18 +23,6 @@ def test_it_is_torchs_attention(attention):
     found, found_weights = attention(features, position, need_weights=True)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(found_weights, weights)
-
-
-@pytest.mark.parametrize('shape', SHAPES)
-def test_groups_of_images_give_the_same_bits(attention, monkeypatch, shape):
-    features, bias = torch.randn(3, 7, 16), torch.randn(shape)
-    with torch.no_grad():
-        wanted, _ = attention(features, bias=bias)
-        monkeypatch.setattr(groups, 'GROUP_BYTES', 2 * 4 * 7 * 7 * 4)
-        found, _ = attention(features, bias=bias)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-    with_gradient, _ = attention(features, bias=bias)
-    torch.testing.assert_close(with_gradient, wanted)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

@@ -1,5 +1,6 @@
 """Rows, and the file that several processes append to."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -43,6 +44,13 @@ def test_row_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
         ('sample_step', 0, 'sample_step must be finite and at least 1'),
         ('eta', float('inf'), 'eta must be finite'),
         ('exp_name', 'a\tb', 'exp_name must not hold a tab'),
+        ('exp_name', 'a\x1b[31mb', r'control character: .a.x1b.31mb'),
+        ('exp_name', 'a\u202eb', 'control character'),
+        ('exp_name', 'a\udc80b', 'control character'),
+        ('exp_name', '=HYPERLINK("x")', 'exp_name must not begin with =, which spreadsheets'),
+        ('checkpoint', '-1+2', 'checkpoint must not begin with -'),
+        ('train_seed', 2**70, 'train_seed must be below 2..63'),
+        ('ledger_version', 2, 'ledger_version is 2, this package reads 1'),
         ('exp_name', 'n/a', 'exp_name must be text'),
         ('checkpoint', Path('x'), 'checkpoint must be text'),
         ('checkpoint_sha256', 'abc', 'checkpoint_sha256 must be the 64'),
@@ -117,6 +125,58 @@ def test_foreign_or_broken_file_is_left_alone(tmp_path: Path, text: str, message
     assert path.read_text() == text
 
 
+def test_older_ledgers_have_no_version(tmp_path: Path) -> None:
+    """They have exactly the other columns, and get it with the next row."""
+    ledger = Ledger(tmp_path / 'ledger.tsv')
+    ledger.append([ROW])
+    lines = ledger.path.read_text().splitlines()
+    assert [line.rsplit('\t', 1)[1] for line in lines] == ['ledger_version', '1']
+    ledger.path.write_text(''.join(line.rsplit('\t', 1)[0] + '\n' for line in lines))
+    assert ledger.read() == [ROW]
+    ledger.append([replace(ROW, eval_seed=1)])
+    assert ledger.path.read_text().splitlines()[:2] == lines
+    ledger.path.write_text(ledger.path.read_text().replace('\t1\n', '\t2\n'))
+    with pytest.raises(ValueError, match='ledger.tsv:2: ledger_version is 2'):
+        ledger.append([ROW])
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_no_content(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / 'ledger.tsv')
+    ledger.append([ROW])
+    text = ledger.path.read_bytes()
+    ledger.path.write_bytes(b'\xef\xbb\xbf' + text.replace(b'\n', b'\r\n'))
+    assert ledger.read() == [ROW]
+    ledger.append([replace(ROW, eval_seed=1)])
+    assert ledger.path.read_bytes().startswith(text)
+
+
+def test_a_symbolic_link_stands_for_its_file(tmp_path: Path) -> None:
+    (tmp_path / 'there').mkdir()
+    link, real = tmp_path / 'link.tsv', tmp_path / 'there/ledger.tsv'
+    link.symlink_to('there/ledger.tsv')
+    Ledger(link).append([ROW])
+    Ledger(real).append([replace(ROW, eval_seed=1)])
+    assert link.is_symlink() and Ledger(link).read() == Ledger(real).read()
+    assert len(Ledger(real).read()) == 2
+    assert not (tmp_path / 'link.tsv.lock').exists()  # one lock for both names
+
+
+def test_other_things_than_files_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'pipe')
+    for path in (tmp_path / 'pipe', tmp_path, Path(os.devnull)):
+        if path.exists():
+            with pytest.raises(ValueError, match=f'{path}: not a regular file'):
+                Ledger(path).read()
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    left, others = tmp_path / '.ledger-ab12_xyz.tsv', ['.ledger-2-ab12_xyz.tsv', 'ledger-x.tsv']
+    for name in (left.name, *others):
+        (tmp_path / name).write_text('half')
+    Ledger(tmp_path / 'ledger.tsv').append([ROW])
+    assert not left.exists() and all((tmp_path / name).exists() for name in others)
+
+
 def test_nothing_is_written_if_a_row_fails(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / 'ledger.tsv')
     ledger.append([ROW])
@@ -147,16 +207,19 @@ print(sum(len(d.written) for d in done))
 
 
 def test_two_processes_lose_no_row(tmp_path: Path) -> None:
+    """Though one of them knows the file by another name."""
     path = tmp_path / 'ledger.tsv'
+    link = tmp_path / 'link.tsv'
+    link.symlink_to(path)
     writers = [
         subprocess.Popen(
-            [sys.executable, '-c', WRITER, path, *seeds],
+            [sys.executable, '-c', WRITER, name, *seeds],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        for seeds in (('0', '30'), ('20', '50'))
+        for name, seeds in ((path, ('0', '30')), (link, ('20', '50')))
     ]
     for writer in writers:
         writer.stdin.write('\n')
@@ -195,7 +258,8 @@ def test_hashes(tmp_path: Path) -> None:
 
 def test_no_torch_is_needed() -> None:
     code = (
-        'import sys, mmdiffdet.ledger.verify, mmdiffdet.ledger.report\n'
+        'import sys, mmdiffdet.ledger.verify, mmdiffdet.reports.page\n'
+        'import mmdiffdet.ledger.study, mmdiffdet.convert.detectron2_tables\n'
         'assert not {"torch", "mmengine", "mmdet"} & set(sys.modules)'
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

@@ -1,6 +1,7 @@
 """One pass for many seeds, and the rows that it leaves."""
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     calls = []
     run.model.backbone.register_forward_hook(lambda *_: calls.append(1))
     metrics = run.test()
-    assert len(run.test_loop.cases) == 1 and calls
+    assert len(run.test_loop.tested) == 1 and len(calls) == 6
     assert metrics['seed0_step1/coco/bbox_mAP'] == pytest.approx(first['coco/bbox_mAP'], abs=1e-12)
     rows = Ledger(path).read()
     Ledger(path).append([replace(rows[0], AP=12.5, APs=None)], force=True)
@@ -175,6 +176,7 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     assert metrics['seed0_step1/coco/bbox_mAP'] == 0.125
     assert metrics['seed0_step1/coco/bbox_mAP_s'] == -1
     Ledger(path).append([rows[0]], force=True)
+    assert list(run.test_loop.metrics) == [case.name for case in run.test_loop.cases]
     # not the same: another precision; again on purpose: force
     runner(data, checkpoint, tmp_path, [ledger_hook(path)], precision='bf16').test()
     assert [r.precision for r in Ledger(path).read()] == ['fp32', 'fp32', 'bf16']
@@ -208,6 +210,31 @@ def test_no_path_of_the_machine_is_in_a_row(data, checkpoint, tmp_path, monkeypa
     assert not Path(row.out_dir).is_absolute()
     assert Path(row.out_dir).resolve() == Path(run.log_dir).resolve()
     assert Path(row.out_dir, 'config.py').is_file()
+
+
+def test_what_fits_in_no_row_is_told_before_the_test(data, checkpoint, tmp_path):
+    hook = ledger_hook(tmp_path / 'x.tsv', exp_name='=mine')
+    run = runner(data, checkpoint, tmp_path, [hook])
+    run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match='no row could be written to .*x.tsv: exp_name must not'):
+        run.test()
+
+
+@pytest.mark.parametrize('what', ['other metrics', 'no objects'])
+def test_a_test_without_ap_leaves_no_row(data, checkpoint, tmp_path, capsys, what):
+    path = tmp_path / 'rows.tsv'
+    cfg = runner(data, checkpoint, tmp_path, [ledger_hook(path)]).cfg
+    cfg.experiment_name += 'again'
+    if what == 'other metrics':
+        cfg.test_evaluator.prefix = 'mine'
+    else:
+        coco = json.loads((data / 'train.json').read_text())
+        (tmp_path / 'empty.json').write_text(json.dumps(dict(coco, annotations=[])))
+        cfg.test_evaluator.ann_file = str(tmp_path / 'empty.json')
+    metrics = Runner.from_cfg(cfg).test()
+    printed = capsys.readouterr()
+    assert f'no row for {path}' in printed.out + printed.err
+    assert not path.exists() and metrics
 
 
 def test_bad_loops(data, checkpoint, tmp_path):

@@ -8,13 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from ledger_rows import ROW
+from ledger_rows import ROW, grouped
 
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare
-from mmdiffdet.ledger.experiments import group
-from mmdiffdet.ledger.page import render_page
-from mmdiffdet.ledger.runs import Run
+from mmdiffdet.reports.page import render_page
 
 TOOL = str(Path(__file__).parents[1] / 'tools/analysis_tools/result_page.py')
 PNG = bytes.fromhex(
@@ -41,7 +39,7 @@ def experiments():
         for evaluation in (0, 1)
         for step in (1, 20)
     ]
-    return group([Run.of_row(row, 'x.tsv', i) for i, row in enumerate(rows)])
+    return grouped(rows)
 
 
 def test_page_holds_tables_charts_and_pictures(experiments, tmp_path):

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ledger_rows import ROW, experiments_of, ledger_of, summarize, two
+from ledger_rows import ROW, experiments_of, grouped, ledger_of, summarize, two
 
-from mmdiffdet.ledger.experiments import group
 from mmdiffdet.ledger.planning import variance_of_difference
 from mmdiffdet.ledger.power import needed_noncentrality
 from mmdiffdet.ledger.resampling import paired_tests, unpaired_tests
-from mmdiffdet.ledger.runs import Run
 from mmdiffdet.ledger.study import plan_study
 
 
@@ -87,7 +85,7 @@ def _experiments(runs: np.ndarray) -> list:
         for t, values in enumerate(runs)
         for e, ap in enumerate(values)
     ]
-    return group(Run.of_row(row, Path('l.tsv'), i) for i, row in enumerate(rows))
+    return grouped(rows)
 
 
 def test_pairs_cancel_what_both_have_in_common(tmp_path: Path) -> None:

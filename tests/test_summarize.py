@@ -11,7 +11,9 @@ from ledger_rows import (
     ROW,
     experiments_of,
     ledger_of,
+    results_of,
     summarize,
+    table_of,
     two,
 )
 
@@ -19,16 +21,19 @@ from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare
 from mmdiffdet.ledger.experiments import group, pool, select
 from mmdiffdet.ledger.problems import find_problems
-from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.ledger.protocol import PROTOCOL_FIELDS
 from mmdiffdet.ledger.statistics import summarise
+from mmdiffdet.reports.text import FORMATS
 
 
 # -- reading ------------------------------------------------------------------
 def test_seed_table_is_split_by_its_variants(tmp_path: Path) -> None:
     path = tmp_path / 'sweep_seed3_step5_results.tsv'
-    path.write_bytes(
-        b'scale\teval_seed\tAP\tAPs\r\n0.0\t0\t40\tnan\r\n0.0\t1\t42\t\r\n0.1\t0\t50\t7\r\n'
-    )
+    table_of(path, 'scale\teval_seed\tAP\n0.0\t0\t40\n0.0\t1\t42\n0.1\t0\t50')
+    text = path.read_text()
+    text = text.replace('0\t40\tnan\tnan\t7', '0\t40\tnan\tnan\tnan')
+    text = text.replace('1\t42\tnan\tnan\t7', '1\t42\tnan\tnan\t')
+    path.write_bytes(text.replace('\n', '\r\n').encode())
     first, second = experiments_of(tmp_path)
     assert (first.label, second.label) == (
         'sweep_seed3_step5@scale=0.0',
@@ -38,7 +43,7 @@ def test_seed_table_is_split_by_its_variants(tmp_path: Path) -> None:
     assert summarise(first.runs).std == 1
     assert summarise(first.runs, 'APs').mean is None
     assert summarise(second.runs, 'APs').n == 1
-    assert first.runs[0].train_seed == 3
+    assert first.runs.train_seed.iloc[0] == 3
     assert first.protocol.sample_step == 5
     assert 'eta' in first.protocol.unrecorded
     for style in ('table', 'tsv', 'md', 'html', 'json'):
@@ -50,10 +55,10 @@ def test_seed_table_is_split_by_its_variants(tmp_path: Path) -> None:
 def test_merged_table_is_one_experiment(tmp_path: Path) -> None:
     path = tmp_path / 'mix_step1.tsv'
     header = 'train_seed\texp_name\teval_seed\tAP\n'
-    path.write_text(header + '0\ta_seed0_lr1\t0\t40\n1\ta_seed1_lr2\t0\t42\n')
+    table_of(path, header + '0\ta_seed0_lr1\t0\t40\n1\ta_seed1_lr2\t0\t42')
     (mix,) = experiments_of(path)
     assert summarise(mix.runs).mean == 41 and len(mix.recipes) == 2
-    path.write_text(header + '0\ta_seed0_lr1\t0\t40\n0\ta_seed0_lr2\t0\t42\n')
+    table_of(path, header + '0\ta_seed0_lr1\t0\t40\n0\ta_seed0_lr2\t0\t42')
     assert [e.label for e in experiments_of(path)] == [
         'mix_step1@exp_name=a_seed0_lr1',
         'mix_step1@exp_name=a_seed0_lr2',
@@ -63,30 +68,84 @@ def test_merged_table_is_one_experiment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     'name, text, message',
     [
-        ('x.tsv', 'eval_seed\tAP\n0\t40\n1\n', 'x.tsv:3: has 1 columns instead'),
-        ('x.tsv', 'eval_seed\tAP\n0\t40,5\n', 'x.tsv:2: AP could not convert'),
-        ('x.tsv', 'eval_seed\tAP\n0\t400\n', 'x.tsv:2: AP must be from 0 to 100'),
-        ('x.tsv', 'eval_seed\tAP\n\t40\n', 'x.tsv:2: eval_seed is missing'),
-        ('x.tsv', 'eval_seed\tAP\na\t40\n', 'x.tsv:2: eval_seed must be a number'),
-        ('x.tsv', 'seed\tmAP\n0\t40\n', 'x.tsv:1: not a table of results'),
-        ('x.tsv', '', 'x.tsv:1: not a table of results'),
+        ('x.tsv', 'eval_seed\tAP\n0\t40,5', 'x.tsv:2: AP could not convert'),
+        ('x.tsv', 'eval_seed\tAP\n0\t400', 'x.tsv:2: AP must be from 0 to 100'),
+        ('x.tsv', 'eval_seed\tAP\n\t40', 'x.tsv:2: eval_seed is missing'),
+        ('x.tsv', 'eval_seed\tAP\na\t40', 'x.tsv:2: eval_seed must be a number'),
+        ('x.tsv', 'eval_seed\tAP\n-1\t40', 'x.tsv:2: eval_seed must be from 0 to'),
+        ('x.tsv', f'eval_seed\tAP\n{2**70}\t40', 'x.tsv:2: eval_seed must be from 0 to'),
+        ('x.tsv', 'eval_seed\tAP\n0\t40\t1', 'x.tsv:2: has 9 columns instead of 8'),
         (
             'x_step1.tsv',
-            'sample_step\teval_seed\tAP\n5\t0\t40\n',
+            'sample_step\teval_seed\tAP\n5\t0\t40',
             'x_step1.tsv:2: sample_step is 5 in its column and 1 in',
-        ),
-        (
-            'x.tsv',
-            'mean_AP\tstd_AP_pop\tresults_tsv\n\t1\ty.tsv\n',
-            'x.tsv:2: mean_AP and std_AP_pop must be given',
         ),
     ],
 )
 def test_malformed_line_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text)
+    table_of(tmp_path / name, text)
     done = summarize(tmp_path)
     assert done.returncode == 1 and done.stdout == ''
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('seed\tmAP\n0\t40\n', ':1: not a table of results'),
+        ('', ':1: not a table of results'),
+        ('mean_AP\tstd_AP_pop\tresults_tsv\n\t1\ty.tsv\n', ':2: mean_AP and std_AP_pop must be'),
+        ('mean_AP\tstd_AP_pop\tresults_tsv\n1\t1\n', ':2: has 2 columns instead of 3'),
+        (
+            'mean_AP\tstd_AP_pop\tresults_tsv\n1\t1\ta\0\n',
+            ':2: results_tsv holds a control character',
+        ),
+        ('LR\tmean_AP\tstd_AP_pop\tresults_tsv\n', ':1: not a table of results'),
+        (b'\xff\xfea\x00', ': not UTF-8 text'),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: object, message: str) -> None:
+    (tmp_path / 'x.tsv').write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = summarize(tmp_path)
+    assert done.returncode == 1 and done.stdout == ''
+    assert f'x.tsv{message}' in done.stderr
+
+
+@pytest.mark.parametrize('break_it', ['renamed', 'added', 'missing', 'twice', 'order'])
+def test_no_table_is_taken_for_another(tmp_path: Path, break_it: str) -> None:
+    """A column that is not known is no setting; one that is missing is told."""
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41]]))
+    foreign = table_of(tmp_path / 'x_step1.tsv', 'scale\teval_seed\tAP\n0\t0\t40\n0\t1\t41')
+    for path, column in ((ledger, 'config_sha256'), (ledger, 'AP'), (foreign, 'AP50')):
+        lines = [line.split('\t') for line in path.read_text().splitlines()]
+        at = lines[0].index(column)
+        for number, cells in enumerate(lines):
+            if break_it == 'renamed' and not number:
+                cells[at] += '_old'
+            elif break_it == 'added':
+                cells.insert(at, 'note')
+            elif break_it == 'missing':
+                del cells[at]
+            elif break_it == 'twice':
+                cells.append(cells[at])
+            elif break_it == 'order' and path is ledger:
+                cells[at], cells[at + 1] = cells[at + 1], cells[at]
+        broken = tmp_path / 'broken' / path.name
+        broken.parent.mkdir(exist_ok=True)
+        broken.write_text(''.join('\t'.join(cells) + '\n' for cells in lines))
+        done = summarize(broken)
+        if break_it == 'order' and path is foreign:
+            assert done.returncode == 0  # the same table
+            continue
+        assert done.returncode == 1 and f'{broken}:1: not a table' in done.stderr
+        if path is ledger:
+            told = dict(renamed=f"unknown: '{column}_old'", added="unknown: 'note'")
+            told.update(missing=f"missing: '{column}'")
+            assert told.get(break_it, 'another order or twice') in done.stderr
+            before = broken.read_bytes()
+            with pytest.raises(ValueError, match='l.tsv:1: not a ledger'):
+                Ledger(broken).append([ROW])
+            assert broken.read_bytes() == before
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -214,10 +273,11 @@ def test_a_family_that_does_not_sample(tmp_path: Path) -> None:
 
 def test_pool_is_named_and_counts_nothing_twice(tmp_path: Path) -> None:
     for seed in range(3):
-        (tmp_path / f'a_seed{seed}_step1_results.tsv').write_text(
-            f'eval_seed\tAP\n0\t{40 + seed}\n1\t{42 + seed}\n'
+        table_of(
+            tmp_path / f'a_seed{seed}_step1_results.tsv',
+            f'eval_seed\tAP\n0\t{40 + seed}\n1\t{42 + seed}',
         )
-    (tmp_path / 'b_step1.tsv').write_text('eval_seed\tAP\n0\t40\n')
+    table_of(tmp_path / 'b_step1.tsv', 'eval_seed\tAP\n0\t40')
     done = summarize(tmp_path, '--pool', 'all a', 'a_seed*', '--format', 'tsv')
     rows = list(csv.DictReader(done.stdout.splitlines(), delimiter='\t'))
     assert rows[-1]['experiment'] == 'all a (pool of 3)'
@@ -231,7 +291,7 @@ def test_pool_is_named_and_counts_nothing_twice(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='has that name already'):
         pool(experiments, 'b_step1', ['a_*'])
     copy = tmp_path / 'a_seed0_copy_step1.tsv'
-    copy.write_text('eval_seed\tAP\n0\t40\n')
+    table_of(copy, 'eval_seed\tAP\n0\t40')
     with pytest.raises(ValueError, match='train seed 0, eval seed 0 is in'):
         pool(experiments_of(tmp_path), 'x', ['a_*'])
 
@@ -241,7 +301,7 @@ def test_copy_counts_once_and_is_reported(tmp_path: Path) -> None:
     first = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]]))
     second = tmp_path / 'm.tsv'
     second.write_text(first.read_text())
-    results = read_results([first, second, first])
+    results = results_of(first, second, first)
     (experiment,) = group(results.runs)
     assert summarise(experiment.runs).n == 2
     (problem,) = find_problems(results)
@@ -263,7 +323,7 @@ def test_contradiction_is_reported_and_not_compared(tmp_path: Path) -> None:
 def test_two_checkpoints_of_a_training_are_no_replicates(tmp_path: Path) -> None:
     ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]])))
     ledger.append(replace(r, checkpoint_sha256='f' * 64, AP=50.0) for r in ledger.read())
-    results = read_results([ledger.path])
+    results = results_of(ledger.path)
     assert any('train seed 0 has 2 checkpoints' in p for p in find_problems(results))
     (a,) = group(results.runs)
     with pytest.raises(ValueError, match='give each an exp_name of its own'):
@@ -273,9 +333,7 @@ def test_two_checkpoints_of_a_training_are_no_replicates(tmp_path: Path) -> None
 def test_checkpoint_of_two_train_seeds_is_reported(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / 'l.tsv')
     ledger.append([ROW, replace(ROW, eval_seed=1, train_seed=1)])
-    assert any(
-        'has several train seeds: 0 (' in p for p in find_problems(read_results([ledger.path]))
-    )
+    assert any('has several train seeds: 0 (' in p for p in find_problems(results_of(ledger.path)))
 
 
 def test_setting_without_effect_is_reported(tmp_path: Path) -> None:
@@ -288,18 +346,18 @@ def test_setting_without_effect_is_reported(tmp_path: Path) -> None:
             replace(ROW, config_sha256='e' * 64, AP=1.0, **full),
         ]
     )
-    (problem,) = find_problems(read_results([ledger.path]))
+    (problem,) = find_problems(results_of(ledger.path))
     assert problem.startswith('same numbers to the last digit: eval seed 0 in')
     assert 'd' * 8 in problem and 'e' * 8 not in problem
 
 
 def test_stated_mean_is_checked(tmp_path: Path) -> None:
-    (tmp_path / 'x_results.tsv').write_text('eval_seed\tAP\n0\t40\n1\t42\n')
+    table_of(tmp_path / 'x_results.tsv', 'eval_seed\tAP\n0\t40\n1\t42')
     summary = tmp_path / 'summary.tsv'
-    header = 'LR\tmean_AP\tstd_AP_pop\tresults_tsv\n'
+    header = 'GEO_FEAT_LR_MULT\tmean_AP\tstd_AP_pop\tresults_tsv\n'
     summary.write_text(header + '1\t41.00000\t1.00000\tx_results.tsv\n')
     done = summarize(tmp_path)
-    assert 'summary@LR=1' in done.stdout and done.stderr == ''
+    assert 'summary@GEO_FEAT_LR_MULT=1' in done.stdout and done.stderr == ''
     summary.write_text(header + '1\t41.10000\t1.00000\tx_results.tsv\n')
     assert 'the runs of x_results.tsv give 41.0' in summarize(tmp_path).stderr
     assert 'which was not read' in summarize(summary).stderr
@@ -328,8 +386,12 @@ def test_formats_say_the_same(tmp_path: Path) -> None:
     html = summarize(ledger, '--format', 'html').stdout
     assert '<td>a|&lt;b&gt;</td>' in html and html.startswith('<table>')
     assert html.count('<tr>') == 3
+    lines = summarize(ledger, '--format', 'tsv').stdout.splitlines()
+    numbers = ['mean', 'std', 'mean_of_means', 'across', 'within', 'seconds_per_image']
+    columns = ['experiment', 'n', 'seeds', *numbers, 'checkpoint', *PROTOCOL_FIELDS]
+    assert lines[0].split('\t') == columns
     markdown = summarize(ledger, '--format', 'md').stdout.splitlines()
-    assert markdown[2].startswith('| a\\|<b> | 6 | 3x2 | 41.5000 |')
+    assert markdown[2].startswith('| a\\|&lt;b&gt; | 6 | 3x2 | 41.5000 |')
     for style in ('table', 'md', 'html', 'tsv', 'json'):
         done = summarize(ledger, '--compare', 'a|<b>', 'c', '--format', style)
         assert done.returncode == 0 and 'better' in done.stdout
@@ -361,3 +423,30 @@ def test_manifest(tmp_path: Path) -> None:
     assert row['sources'] == str(ledger)
     # the index in the folder is no ledger
     assert summarize(tmp_path, '--manifest', index).returncode == 0
+
+
+def test_names_are_text_in_every_format(tmp_path: Path) -> None:
+    """Neither markup nor a formula, and no terminal is steered."""
+    table_of(tmp_path / '=1+2\x1b[31m*b*[x](y)_step1.tsv', 'eval_seed\tAP\n0\t40\n1\t41')
+    table_of(tmp_path / '<img src=x>_step1.tsv', 'eval_seed\tAP\n0\t40\n1\t41')
+    out = {style: summarize(tmp_path, '--format', style) for style in FORMATS}
+    for done in out.values():
+        assert done.returncode == 0
+        assert '\x1b' not in done.stdout + done.stderr
+    assert ' =1+2\\x1b[31m*b*' in out['table'].stdout
+    assert "\n'=1+2\\x1b[31m*b*[x](y)_step1\t" in out['tsv'].stdout
+    assert '| =1+2\\\\x1b\\[31m\\*b\\*\\[x\\](y)\\_step1 |' in out['md'].stdout
+    assert '| &lt;img src=x&gt;\\_step1 |' in out['md'].stdout
+    assert '<img' not in out['html'].stdout
+    for name in ('nothing\x1b[31m', tmp_path / '\x1b[31m.tsv'):
+        done = summarize(tmp_path, '--compare', name, 'b') if isinstance(name, str) else None
+        done = done or summarize(name)
+        assert done.returncode == 1 and '\x1b' not in done.stderr and '\\x1b[31m' in done.stderr
+
+
+def test_the_index_overwrites_nothing_else(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40]]))
+    before = ledger.read_bytes()
+    done = summarize(ledger, '--manifest', ledger)
+    assert done.returncode == 1 and 'l.tsv: is there and no index' in done.stderr
+    assert ledger.read_bytes() == before

@@ -149,7 +149,7 @@ def test_rows_tell_that_views_were_merged(lab, tmp_path):
     assert merged[0].seconds_per_image > 2 * plain[0].seconds_per_image
     # neither is the augmented test taken for one that is there
     runner, _ = run(lab, tmp_path, True, [hook], eval_seeds=[0])
-    assert not runner.test_loop.cases
+    assert not runner.test_loop.tested
 
 
 def test_a_detector_that_does_not_sample():

@@ -1,6 +1,7 @@
 """Tiny models, batches and data sets that the tests share."""
 
 import json
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
@@ -224,11 +225,19 @@ def shrink_scales(transforms: List[dict]) -> None:
 
 
 class Operators(TorchDispatchMode):
-    """Counts PyTorch's operators by name while it lasts."""
+    """Counts PyTorch's operators by name while it lasts.
+
+    ``waits`` are copies to a device of tensors without data (``meta``, which
+    stands in for a GPU) for which the host would wait: those that are not
+    ``non_blocking``. What reads numbers back, as ``item`` or a mask as index,
+    raises there. ``launches`` are operators that would launch a kernel.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: Counter = Counter()
+        self.waits: Counter = Counter()
+        self.launches = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -240,4 +249,21 @@ class Operators(TorchDispatchMode):
         ):
             name = 'masked_index'  # whose size depends on the data
         self.calls[name] += 1
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if name == '_to_copy' and str(kwargs.get('device')) == 'meta':
+            if args[0].device.type != 'meta' and not kwargs.get('non_blocking'):
+                self.waits[_line()] += 1
+        if name not in _NO_KERNEL and not all(
+            r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns
+        ):
+            self.launches += 1
+        return func(*args, **kwargs)
+
+
+_NO_KERNEL = ('detach', '_unsafe_view', 'empty', 'empty_like', 'new_empty', '_local_scalar_dense')
+
+
+def _line() -> str:
+    """Where in the package the caller is."""
+    frames = [f for f in traceback.extract_stack() if '/mmdiffdet/' in f.filename]
+    return f'{frames[-1].filename}:{frames[-1].lineno}' if frames else 'elsewhere'

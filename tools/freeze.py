@@ -14,9 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.experiments import group, select
 from mmdiffdet.ledger.freeze import freeze
 from mmdiffdet.ledger.reader import read_results
+from mmdiffdet.reports.text import one_line
 
 
 def main() -> int:
@@ -29,13 +31,13 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/deliverables'))
     args = parser.parse_args()
     try:
-        experiments = group(read_results(args.rows).runs)
+        experiments = group(read_results(args.rows, [read_detectron2_table]).runs)
         if args.select:
             experiments = [select(experiments, name) for name in args.select]
         folder = args.out / args.name
         digest = freeze(experiments, folder)
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 1
     print(f'wrote {folder}\ndigest: {digest}')
     return 0

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from mmdiffdet.ledger.verify import verify
+from mmdiffdet.reports.text import one_line
 
 
 def main() -> int:
@@ -49,10 +50,10 @@ def main() -> int:
             args.tolerance,
         )
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 1
     for problem in result.problems:
-        print(problem, file=sys.stderr)
+        print(one_line(problem), file=sys.stderr)
     print(f'checked {", ".join(result.checked)}\ndigest: {result.digest}')
     return 1 if result.problems else 0
 

@@ -1,4 +1,4 @@
-"""How fast, against the reference's way of computing the same numbers."""
+"""How fast, against MMDetection's way of computing the same numbers, the baseline."""
 
 from .curves import Point, curve_variants, plot_curves, points_of
 from .detectors import build_pair, check_detector, head_parts
@@ -12,6 +12,7 @@ from .measure import (
 )
 from .report import Measurement, render
 from .work import (
+    baseline_testing,
     decoding_way,
     demo_batch,
     image_way,
@@ -25,6 +26,7 @@ __all__ = [
     'Measurement',
     'Point',
     'Way',
+    'baseline_testing',
     'build_pair',
     'check_detector',
     'count_flops',

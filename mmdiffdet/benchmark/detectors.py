@@ -1,35 +1,22 @@
-"""The same detector in two ways: ours, and the reference's."""
+"""The same detector in two ways: ours, and MMDetection's, the baseline."""
 
 import copy
 import inspect
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
-from torch import Tensor, nn
+from torch import nn
 
 from ..engine.checkpoint import load_weights
 from ..models.detector import DiffusionDet
-from ..models.dynamic_conv import DynamicConv
 from ..models.head import DiffusionDetHead
-from ..models.interaction import SelfAttention
-from ..models.packed_linear import PackedLinear
-from ..models.stage import DiffusionDetStage
 from ..models.structures import HeadOutput
 from ..registry import MODELS
 
 
 @MODELS.register_module()
-class ReferenceDiffusionDet(DiffusionDet):
-    """Feature maps in the default memory format, channels first."""
-
-    def backbone_maps(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) images to the maps of the backbone."""
-        return self.backbone(batch_inputs)
-
-
-@MODELS.register_module()
-class ReferenceDiffusionDetHead(DiffusionDetHead):
+class BaselineHead(DiffusionDetHead):
     """Outputs of all stages are computed in testing too."""
 
     def forward(self, *args: Any, **kwargs: Any) -> HeadOutput:
@@ -37,61 +24,15 @@ class ReferenceDiffusionDetHead(DiffusionDetHead):
         return super().forward(*args, **{**kwargs, 'all_stages': True})
 
 
-class ReferenceDynamicConv(DynamicConv):
-    """As ``mmdet.models.layers.DynamicConv``: one product, then its halves."""
-
-    def forward(self, features: Tensor, roi: Tensor) -> Tensor:
-        """See the parent."""
-        d, m = self.feat_channels, self.dynamic_dim
-        first, second = self.dynamic_layer(features).split(d * m, dim=1)
-        x = self.norm1(torch.bmm(roi, first.view(-1, d, m))).relu_()
-        x = self.norm2(torch.bmm(x, second.view(-1, m, d))).relu_()
-        return self.norm3(self.out_layer(x.flatten(1))).relu_()
-
-
-@MODELS.register_module()
-class ReferenceSelfAttention(SelfAttention):
-    """As ``nn.MultiheadAttention``, which returns weights unless told not."""
-
-    def forward(
-        self,
-        features: Tensor,
-        position: Optional[Tensor] = None,
-        bias: Optional[Tensor] = None,
-        need_weights: bool = False,
-    ) -> Tuple[Tensor, Tensor]:
-        """See the parent."""
-        query = features if position is None else features + position
-        if bias is not None:
-            batch, num = features.shape[:2]
-            bias = bias.expand(batch, self.num_heads, num, num).flatten(0, 1)
-        return nn.MultiheadAttention.forward(self, query, query, features, attn_mask=bias)
-
-
-@MODELS.register_module()
-class ReferenceStage(DiffusionDetStage):
-    """Attention and dynamic convolution in plain modules."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        ours = self.inst_interact
-        self.inst_interact = ReferenceDynamicConv(
-            ours.feat_channels, ours.dynamic_dim, ours.out_layer.in_features // ours.feat_channels
-        )
-        for name, layer in list(self.named_modules()):
-            if isinstance(layer, PackedLinear):
-                self.set_submodule(name, nn.Linear(layer.in_features, layer.out_features))
-
-
-def reference_config(model: ConfigDict) -> ConfigDict:
+def baseline_config(model: ConfigDict) -> ConfigDict:
     """The model in the way of MMDetection's own DiffusionDet project.
 
-    RoI features by MMDetection's extractor (RoIAlign of MMCV), its dynamic
-    convolution, ``nn.MultiheadAttention``, maps with channels first, outputs
-    of all stages in testing too. Everything else is ours.
+    RoI features by MMDetection's extractor (RoIAlign of MMCV), and outputs of
+    all stages in testing too. Everything else is our model without
+    :mod:`mmdiffdet.fast`, which the benchmark leaves out for it.
 
     Raises:
-        ValueError: If the model's extractor or stage is another than ours.
+        ValueError: If the model's extractor is another than ours.
     """
     model = copy.deepcopy(model)
     ours = model.bbox_head.get('roi_extractor') or ConfigDict(
@@ -100,7 +41,7 @@ def reference_config(model: ConfigDict) -> ConfigDict:
     if ours.type.split('.')[-1] != 'GatherRoIExtractor':
         raise ValueError(
             f'model.bbox_head.roi_extractor is {ours.type}; the '
-            'reference is made from a GatherRoIExtractor'
+            'baseline is made from a GatherRoIExtractor'
         )
     model.bbox_head.roi_extractor = dict(
         type='mmdet.SingleRoIExtractor',
@@ -114,17 +55,7 @@ def reference_config(model: ConfigDict) -> ConfigDict:
         featmap_strides=ours.featmap_strides,
         finest_scale=ours.get('finest_scale', 56),
     )
-    model.type = 'ReferenceDiffusionDet'
-    model.bbox_head.type = 'ReferenceDiffusionDetHead'
-    stage = model.bbox_head.setdefault('stage', ConfigDict(type='DiffusionDetStage'))
-    if stage.type.split('.')[-1] != 'DiffusionDetStage':
-        raise ValueError(
-            f'model.bbox_head.stage is {stage.type}; the reference is made from a DiffusionDetStage'
-        )
-    stage.type = 'ReferenceStage'
-    interaction = stage.setdefault('interaction', ConfigDict(type='SelfAttention'))
-    if interaction.type.split('.')[-1] == 'SelfAttention':
-        interaction.type = 'ReferenceSelfAttention'
+    model.bbox_head.type = 'BaselineHead'
     return model
 
 
@@ -137,24 +68,24 @@ def check_detector(cfg: Config) -> None:
 
 
 def build_pair(
-    cfg: Config, checkpoint: Optional[str] = None, reference: bool = True
+    cfg: Config, checkpoint: Optional[str] = None, baseline: bool = True
 ) -> Dict[str, DiffusionDet]:
-    """``ours`` and ``reference``, with the same weights.
+    """``ours`` and ``baseline``, with the same weights.
 
     Args:
         cfg (Config): Of a DiffusionDet.
         checkpoint (str, optional): Otherwise weights are random; time does
             not depend on them, but for how many detections NMS sees.
-        reference (bool): Whether the reference is built too.
+        baseline (bool): Whether the baseline is built too.
 
     Raises:
         ValueError: If the config is of another detector, or there is no
-            reference for it.
+            baseline for it.
     """
     check_detector(cfg)
     model = copy.deepcopy(cfg.model)
     model.backbone.init_cfg = None
-    other = reference_config(model) if reference else None
+    other = baseline_config(model) if baseline else None
     torch.manual_seed(0)
     ours = MODELS.build(model)
     ours.init_weights()
@@ -162,8 +93,8 @@ def build_pair(
         load_weights(ours, checkpoint, f'{cfg.filename} does not describe it')
     pair = dict(ours=ours)
     if other is not None:
-        pair['reference'] = MODELS.build(other)
-        pair['reference'].load_state_dict(ours.state_dict())
+        pair['baseline'] = MODELS.build(other)
+        pair['baseline'].load_state_dict(ours.state_dict())
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     return {name: m.to(device) for name, m in pair.items()}
 

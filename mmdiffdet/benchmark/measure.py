@@ -23,7 +23,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.stopwatch import wait_for_device
-from ..models.packed_linear import PRECISIONS
 
 Way = Callable[[], Any]
 State = Callable[[], ContextManager]
@@ -140,23 +139,13 @@ def interleave_parts(
     }
 
 
-def _linear_flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
-    return 2 * x.numel() * weight[0]
-
-
-# what PyTorch does not count itself
-_ONEDNN_FLOPS = {}
-if PRECISIONS:
-    _ONEDNN_FLOPS[torch.ops.mkldnn._linear_pointwise] = _linear_flops
-
-
 def count_flops(way: Way) -> int:
     """Floating-point operations of the matrix products and convolutions.
 
     A multiplication and an addition are two. Gathers, normalisations and
     activations are not counted: memory is what they wait for.
     """
-    with FlopCounterMode(display=False, custom_mapping=_ONEDNN_FLOPS) as counter:
+    with FlopCounterMode(display=False) as counter:
         way()
     return counter.get_total_flops()
 

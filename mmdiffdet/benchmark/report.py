@@ -12,12 +12,12 @@ class Measurement:
     Args:
         work (str): What was done.
         images (int): In one call.
-        precision (str): Of ours; the reference is always fp32.
+        precision (str): Of ours; the baseline is always fp32.
         times (list[float]): Seconds of each call.
-        reference_times (list[float], optional): The same, the reference's
-            way.
+        baseline_times (list[float], optional): The same of the baseline,
+            MMDetection's way.
         peak_bytes (int, optional): Memory needed, see :func:`peak_memory`.
-        reference_peak_bytes (int, optional): The same.
+        baseline_peak_bytes (int, optional): The same.
         flops (int, optional): Of matrix products and convolutions.
         matrix_peak (float, optional): Operations a second of the device.
     """
@@ -26,9 +26,9 @@ class Measurement:
     images: int
     precision: str
     times: List[float]
-    reference_times: Optional[List[float]] = None
+    baseline_times: Optional[List[float]] = None
     peak_bytes: Optional[int] = None
-    reference_peak_bytes: Optional[int] = None
+    baseline_peak_bytes: Optional[int] = None
     flops: Optional[int] = None
     matrix_peak: Optional[float] = None
 
@@ -38,14 +38,14 @@ class Measurement:
         return median(self.times)
 
     @property
-    def reference_seconds(self) -> Optional[float]:
-        """Median of a call, the reference's way."""
-        return median(self.reference_times) if self.reference_times else None
+    def baseline_seconds(self) -> Optional[float]:
+        """Median of a call, the baseline."""
+        return median(self.baseline_times) if self.baseline_times else None
 
     @property
     def ratio(self) -> Optional[float]:
-        """How many times faster than the reference."""
-        return self.reference_seconds / self.seconds if self.reference_times else None
+        """How many times faster than the baseline."""
+        return self.baseline_seconds / self.seconds if self.baseline_times else None
 
     @property
     def peak_share(self) -> Optional[float]:
@@ -69,12 +69,12 @@ _HEADER = (
     'precision',
     'ms/image',
     'spread',
-    'reference',
+    'baseline',
     'ratio',
     'GFLOP/image',
     'of matrix peak',
     'MiB',
-    'reference MiB',
+    'baseline MiB',
 )
 
 
@@ -96,12 +96,12 @@ def render(measurements: Sequence[Measurement]) -> str:
                 _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %')
                 if len(m.times) > 1
                 else 'n/a',
-                _number(m.reference_seconds, 1000 / m.images),
+                _number(m.baseline_seconds, 1000 / m.images),
                 _number(m.ratio, 1, 2, 'x'),
                 _number(m.flops, 1e-9 / m.images, 0),
                 _number(m.peak_share, 100, 0, ' %'),
                 _number(m.peak_bytes, 2**-20, 0),
-                _number(m.reference_peak_bytes, 2**-20, 0),
+                _number(m.baseline_peak_bytes, 2**-20, 0),
             ]
         )
     columns = [c for c in zip(*rows) if any(c[1:])]

@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -13,10 +13,12 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 
+from ..diffusion.box_codec import sizes_of
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import SamplingVariant
 from ..distill import Teacher
 from ..engine.precision import in_precision
+from ..fast import disabled
 from ..models.detector import DiffusionDet
 from ..models.postprocess import merge_steps
 from ..registry import HOOKS, MODELS, TASK_UTILS
@@ -42,6 +44,13 @@ def testing(model: DiffusionDet, precision: str) -> Iterator[None]:
             model(image, mode='tensor')
         finally:
             model.test_cfg['num_proposals'] = number
+        yield
+
+
+@contextmanager
+def baseline_testing(model: DiffusionDet) -> Iterator[None]:
+    """:func:`testing` of the plain model, in float32."""
+    with disabled(), testing(model, 'fp32'):
         yield
 
 
@@ -109,7 +118,7 @@ def inference_parts(model: DiffusionDet, data: dict) -> Dict[str, Way]:
     prepared = model.data_preprocessor(copy.deepcopy(data), False)
     inputs = prepared['inputs']
     metas = [sample.metainfo for sample in prepared['data_samples']]
-    sizes = torch.tensor([m['img_shape'] for m in metas], device=inputs.device)
+    sizes = sizes_of(metas, inputs.device)
     num = model.test_cfg['num_proposals']
     noise = PerImageNoise.from_seed(0, range(len(metas)), inputs.device)
     boxes = model.box_codec.decode(noise(num, 4), sizes)
@@ -152,7 +161,7 @@ _WRAPPERS = dict(fp32='PartOptimWrapper', bf16='PartBf16OptimWrapper', fp16='Par
 
 
 def training_way(
-    cfg: Config, model: DiffusionDet, data: dict, precision: str, reference: bool = False
+    cfg: Config, model: DiffusionDet, data: dict, precision: str, baseline: bool = False
 ) -> Way:
     """A training iteration: losses, gradients, the optimiser's step.
 
@@ -165,8 +174,9 @@ def training_way(
         model (DiffusionDet): Trained a few iterations here.
         data (dict): A batch of the data loader.
         precision (str): ``fp32``, ``bf16`` or, on GPUs, ``fp16``.
-        reference (bool): Whether a teacher computes all features anew,
-            although the student's backbone is the same.
+        baseline (bool): Whether the model is the baseline: plain, and a
+            teacher computes all features anew although the student's
+            backbone is the same.
 
     Raises:
         ValueError: If float16 is asked of a CPU.
@@ -190,12 +200,13 @@ def training_way(
             other.backbone.init_cfg = None
             taught_by = MODELS.build(other).to(next(model.parameters()).device)
         teacher = Teacher(taught_by, 'fp32' if precision == 'fp32' else 'bf16')
-        if not reference:
+        if not baseline:
             teacher.compare(model)
         model.distiller = HOOKS.get(hook.type).distiller(teacher, **options)
 
     def iteration() -> Dict[str, Any]:
         torch.manual_seed(0)
-        return model.train_step(copy.deepcopy(data), optim_wrapper)
+        with disabled() if baseline else nullcontext():
+            return model.train_step(copy.deepcopy(data), optim_wrapper)
 
     return iteration

@@ -2,12 +2,13 @@
 
 from .coco import CocoDataset
 from .crowdhuman import CrowdHumanDataset
-from .loading import LoadImageFromFile, PackDetInputs
 from .lvis import LVISV1Dataset
 from .objects365 import Objects365V1Dataset, Objects365V2Dataset
-from .seeding import SeedAugmentation, SeededInfiniteSampler
+from .seeding import SeedAugmentation, SeededDefaultSampler, SeededInfiniteSampler
+from .transforms import LoadImageFromFile, PackDetInputs
 from .voc import VOCDataset
 from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from .yolo import YOLODataset
 
 __all__ = [
     'ClassBalancedDataset',
@@ -21,6 +22,8 @@ __all__ = [
     'PackDetInputs',
     'RepeatDataset',
     'SeedAugmentation',
+    'SeededDefaultSampler',
     'SeededInfiniteSampler',
     'VOCDataset',
+    'YOLODataset',
 ]

@@ -1,31 +1,13 @@
 """COCO format with strict classes."""
 
-import json
 import warnings
-from collections import Counter
-from contextlib import contextmanager
-from typing import Any, Iterator, List
+from typing import Any, Hashable, List, Sequence
 
 import mmdet.datasets
-import numpy as np
-from mmengine.fileio import get_local_path
 
 from ..registry import DATASETS
+from .coco_file import api_of, read_coco
 from .loading import StrictClasses, require_file
-
-
-@contextmanager
-def tell_of_bad_coco(path: str) -> Iterator[None]:
-    """Name the file, and the line if it is not JSON, in a ValueError."""
-    try:
-        yield
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path}:{error.lineno}: not JSON ({error.msg})') from error
-    except (KeyError, TypeError, AssertionError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f'{path}: not in COCO format ({type(error).__name__} {error}); it '
-            'needs images, annotations and categories'
-        ) from error
 
 
 @DATASETS.register_module()
@@ -33,30 +15,27 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
     """MMDetection's, with labels in the order of ``metainfo.classes``."""
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotation file.
+        """Read the annotation file; see :func:`read_coco`.
 
         Annotations of images or categories that are not listed and boxes that
         the parent leaves out (without area, below a pixel, outside of the
-        image) are counted in a warning.
+        image) are counted in a warning. In testing there may be no annotations
+        at all.
 
         Raises:
             FileNotFoundError: If it does not exist.
-            ValueError: If it is not COCO's JSON, its categories are not those
-                of ``metainfo.classes``, or an image id stands twice.
+            ValueError: If it is not in COCO format, or its categories are not
+                those of ``metainfo.classes``.
         """
         require_file(self.ann_file, type(self).__name__)
-        api = self._read()
-        with tell_of_bad_coco(self.ann_file):
-            found = [c['name'] for c in api.dataset['categories']]
-            ids = [image['id'] for image in api.dataset['images']]
-        if len(set(ids)) < len(ids):
-            twice = sorted(i for i, n in Counter(ids).items() if n > 1)
-            raise ValueError(
-                f'{self.ann_file}: image ids {twice[:3]} stand '
-                'twice; give each image an id of its own'
-            )
+        content = read_coco(self.ann_file, not self.test_mode, self.backend_args)
+        for image in content['images']:
+            if 'file_name' not in image:
+                raise ValueError(f'{self.ann_file}: image id {image["id"]}: file_name is missing')
+        found = [category['name'] for category in content['categories']]
         classes = list(self.metainfo['classes'])
         self._check_classes(found, classes)
+        api = api_of(content)
         self.COCOAPI = lambda path: api  # large files are read once
         data_list = super().load_data_list()
         del self.COCOAPI
@@ -69,61 +48,8 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         order = sorted(range(len(to_class)), key=to_class.__getitem__)
         self.cat_ids = [self.cat_ids[i] for i in order]
         self.cat2label = {c: i for i, c in enumerate(self.cat_ids)}
-        self._warn_of_losses(api, data_list)
+        warn_of_losses(self.ann_file, content, self.cat_ids, data_list)
         return data_list
-
-    def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Parse an image and its annotations.
-
-        Raises:
-            ValueError: If a key is missing or a box is not four numbers.
-        """
-        raw = raw_data_info['raw_img_info']
-        try:
-            data_info = super().parse_data_info(raw_data_info)
-            boxes = [i['bbox'] for i in data_info['instances']]
-            if not np.isfinite(boxes).all():
-                raise ValueError('a box that is not finite')
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f'{self.ann_file}: image id {raw["img_id"]}: '
-                f'{type(error).__name__} {error}; an image needs id, '
-                'file_name, width and height, each of its annotations bbox '
-                '[x, y, width, height], area, iscrowd and category_id'
-            ) from error
-        return data_info
-
-    def _read(self) -> Any:
-        """COCO's interface to the file."""
-        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
-            with tell_of_bad_coco(self.ann_file):
-                return self.COCOAPI(local_path)
-
-    def _warn_of_losses(self, api: Any, data_list: List[dict]) -> None:
-        wanted = set(self.cat_ids)
-        orphans = [
-            a for a in api.dataset.get('annotations', ()) if a['category_id'] not in api.cats
-        ]
-        unknown = sorted({a['category_id'] for a in orphans})
-        annotations = [
-            a
-            for a in api.dataset.get('annotations', ())
-            if a['category_id'] in wanted and not a.get('ignore')
-        ]
-        absent = [a['id'] for a in annotations if a['image_id'] not in api.imgs]
-        kept = sum(len(info['instances']) for info in data_list)
-        lost = len(annotations) - len(absent) - kept
-        for count, what in (
-            (
-                len(orphans),
-                f'annotation(s) of categories {unknown[:3]} that '
-                f'are not listed, ids {[a["id"] for a in orphans[:3]]}',
-            ),
-            (len(absent), f'annotation(s) of images that are not listed, ids {absent[:3]}'),
-            (lost, 'box(es) without area, below a pixel or outside of their image'),
-        ):
-            if count > 0:
-                warnings.warn(f'{self.ann_file}: left out {count} {what}', stacklevel=2)
 
     def _check_classes(self, found: List[str], classes: List[str]) -> None:
         absent = [name for name in classes if name not in found]
@@ -135,3 +61,42 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
                 "'from_file' they are those of the training annotations)"
             )
         self.refuse_other_classes(found, self.ann_file)
+
+
+def warn_of_losses(
+    path: str, content: dict, cat_ids: Sequence[Hashable], data_list: List[dict]
+) -> None:
+    """Count in a warning each kind of annotation that was left out.
+
+    Args:
+        path (str): The annotation file.
+        content (dict): Of it, see :func:`read_coco`.
+        cat_ids (Sequence): Of the classes that are wanted.
+        data_list (list[dict]): What was made of it.
+    """
+    images = {image['id'] for image in content['images']}
+    listed = {category['id'] for category in content['categories']}
+    wanted = set(cat_ids)
+    annotations = content['annotations']
+    orphans = [a for a in annotations if a['category_id'] not in listed]
+    annotations = [a for a in annotations if a['category_id'] in wanted]
+    marked = [a for a in annotations if a['ignore']]
+    absent = [a for a in annotations if a['image_id'] not in images and not a['ignore']]
+    kept = sum(len(info['instances']) for info in data_list)
+    lost = len(annotations) - len(marked) - len(absent) - kept
+    unknown = list(dict.fromkeys(a['category_id'] for a in orphans))
+    for count, what in (
+        (
+            len(orphans),
+            f'annotation(s) of categories {unknown[:3]} that are not listed, ids {_ids(orphans)}',
+        ),
+        (len(absent), f'annotation(s) of images that are not listed, ids {_ids(absent)}'),
+        (len(marked), f'annotation(s) marked "ignore", ids {_ids(marked)}'),
+        (lost, 'box(es) without area, below a pixel or outside of their image'),
+    ):
+        if count > 0:
+            warnings.warn(f'{path}: left out {count} {what}', stacklevel=2)
+
+
+def _ids(annotations: List[Any]) -> List[Hashable]:
+    return [annotation['id'] for annotation in annotations[:3]]

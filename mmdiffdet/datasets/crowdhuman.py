@@ -2,16 +2,81 @@
 
 import json
 import os.path as osp
-from typing import Any, Dict, List
+import warnings
+from typing import Any, Dict, List, Optional
 
 import mmdet.datasets
-from mmengine.fileio import get_text
-from PIL import Image
+from mmengine.fileio import get
 
 from ..registry import DATASETS
-from .loading import NeverEmpty, require_file
+from .coco_file import is_number
+from .image_file import BadImage, count_image, header_size
+from .loading import CheckedDataset, require_file
 
-_ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap the sides
+
+def read_odgt(path: str, backend_args: Optional[dict] = None) -> List[dict]:
+    """Records of an ``.odgt`` file, one JSON object a line.
+
+    Args:
+        path (str): The file.
+        backend_args (dict, optional): As of ``mmengine.fileio.get``.
+
+    Returns:
+        list[dict]: With ID and gtboxes, each of which has tag, fbox and extra; and
+        ``line``, where it stands.
+
+    Raises:
+        ValueError: If a line is not JSON, lacks a key or repeats an ID; names it.
+    """
+    try:
+        text = get(path, backend_args=backend_args).decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not text in UTF-8 ({error.reason})') from error
+    records, seen = [], {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f'{path}:{number}'
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'{where}: not JSON ({error})') from error
+        try:
+            _check(record)
+        except ValueError as error:
+            raise ValueError(
+                f'{where}: not an annotation of CrowdHuman, {error}; expected ID and '
+                'gtboxes with tag and fbox'
+            ) from error
+        if record['ID'] in seen:
+            raise ValueError(
+                f'{where}: ID {record["ID"]!r} stands in line {seen[record["ID"]]} too'
+            )
+        seen[record['ID']] = number
+        records.append(dict(record, line=number))
+    return records
+
+
+def _check(record: Any) -> None:
+    if not isinstance(record, dict):
+        raise ValueError('not an object')
+    if not isinstance(record.get('ID'), str) or not record['ID']:
+        raise ValueError(f"'ID' must be text, got {record.get('ID')!r}")
+    if not isinstance(record.get('gtboxes'), list):
+        raise ValueError(f"'gtboxes' must be a list, got {str(record.get('gtboxes'))[:40]!r}")
+    for box in record['gtboxes']:
+        if not isinstance(box, dict) or not isinstance(box.get('tag'), str):
+            raise ValueError('a box without tag')
+        for key in ('fbox', 'vbox', 'hbox'):
+            value = box.get(key)
+            if key not in box and key != 'fbox':
+                continue
+            if not isinstance(value, list) or len(value) != 4 or not all(map(is_number, value)):
+                raise ValueError(f'{key} must be four finite numbers, got {str(value)[:60]!r}')
+        for key in ('extra', 'head_attr'):
+            extra = box.get(key, {})
+            if not isinstance(extra, dict) or extra.get('ignore', 0) not in (0, 1):
+                raise ValueError(f"{key} must be an object, its 'ignore' 0 or 1")
 
 
 class _Filtered(mmdet.datasets.BaseDetDataset):
@@ -33,7 +98,7 @@ class _Filtered(mmdet.datasets.BaseDetDataset):
 
 
 @DATASETS.register_module()
-class CrowdHumanDataset(NeverEmpty, _Filtered):
+class CrowdHumanDataset(CheckedDataset, _Filtered):
     """CrowdHuman (arXiv 1805.00123) from its ``.odgt`` file: full bodies.
 
     Persons marked to be ignored and masks are ``ignored_instances``. Sizes
@@ -41,43 +106,44 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
     """
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
+    BOXES_END_INSIDE = False  # a full body reaches out of its image
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotation file, one JSON object a line.
+        """Read the annotation file, see :func:`read_odgt`.
+
+        Boxes without width or height are left out and counted in a warning. With
+        ``on_bad_image='skip'`` images without a header are left out of training.
 
         Raises:
             FileNotFoundError: If it or an image does not exist.
-            ValueError: If a line is not JSON or lacks a key; names it.
+            ValueError: If a line is not an annotation or an image has no header.
         """
         require_file(self.ann_file, type(self).__name__)
-        lines = get_text(self.ann_file, backend_args=self.backend_args)
-        data_list = []
-        for number, line in enumerate(lines.splitlines(), 1):
-            if not line.strip():
+        data_list, dropped, example = [], 0, ''
+        for record in read_odgt(self.ann_file, self.backend_args):
+            where = f'{self.ann_file}:{record["line"]}'
+            info = self._parse(record, where)
+            if info is None:
                 continue
-            where = f'{self.ann_file}:{number}'
-            try:
-                data_list.append(self._parse(json.loads(line), where))
-            except json.JSONDecodeError as error:
-                raise ValueError(f'{where}: not JSON ({error})') from error
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f'{where}: not an annotation of CrowdHuman, '
-                    f'{type(error).__name__} {error}; expected ID and '
-                    'gtboxes with tag and fbox'
-                ) from error
+            flat = len(record['gtboxes']) - len(info['instances'])
+            if flat:
+                dropped, example = dropped + flat, example or where
+            data_list.append(info)
+        if dropped:
+            warnings.warn(
+                f'{self.ann_file}: left out {dropped} box(es) without width or height, the '
+                f'first ones at {example}',
+                stacklevel=2,
+            )
         return data_list
 
-    def _parse(self, raw: Dict[str, Any], where: str) -> Dict[str, Any]:
-        path = osp.join(self.data_prefix.get('img', ''), f'{raw["ID"]}.jpg')
-        if not osp.isfile(path):
-            raise FileNotFoundError(f'{where}: image {path} does not exist')
-        with Image.open(path) as image:  # reads the header alone
-            width, height = image.size
-            if image.getexif().get(0x0112) in _ROTATED:
-                width, height = height, width
+    def _parse(self, record: Dict[str, Any], where: str) -> Optional[Dict[str, Any]]:
+        path = osp.join(self.data_prefix.get('img', ''), f'{record["ID"]}.jpg')
+        size = header_or_skip(path, where, self.on_bad_image == 'skip' and not self.test_mode)
+        if size is None:
+            return None
         instances = []
-        for box in raw['gtboxes']:
+        for box in record['gtboxes']:
             x, y, w, h = box['fbox']
             ignored = (
                 box['tag'] not in self.metainfo['classes']
@@ -93,7 +159,7 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
                 )
             )
         return dict(
-            img_path=path, img_id=raw['ID'], height=height, width=width, instances=instances
+            img_path=path, img_id=record['ID'], height=size[1], width=size[0], instances=instances
         )
 
     def get_cat_ids(self, idx: int) -> List[int]:
@@ -103,3 +169,26 @@ class CrowdHumanDataset(NeverEmpty, _Filtered):
             for instance in self.get_data_info(idx)['instances']
             if not instance['ignore_flag']
         ]
+
+
+def header_or_skip(path: str, where: str, skip: bool) -> Optional[tuple]:
+    """(width, height) of an image, None if it is to be left out.
+
+    Args:
+        path (str): The image.
+        where (str): Who names it, for the error.
+        skip (bool): Whether to leave it out if it cannot be read.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        BadImage: If it has no header of an image.
+    """
+    try:
+        return header_size(path)
+    except (BadImage, FileNotFoundError) as error:
+        if skip:
+            count_image('bad image, left out', path, str(error))
+            return None
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(f'{where}: {error}') from error
+        raise BadImage(f'{where}: {error}') from error

@@ -1,17 +1,18 @@
 """What a config leaves to the annotation files and to the environment."""
 
-import json
 import os
 import os.path as osp
-import xml.etree.ElementTree as ET
+import warnings
+from collections import Counter
 from typing import Dict, List, NamedTuple
 
 from mmengine.config import Config, ConfigDict
-from mmengine.fileio import get_text, list_from_file
 
 from .checks import leaf_datasets
-from .coco import tell_of_bad_coco
+from .coco_file import read_coco
 from .loading import FROM_FILE, require_file
+from .voc import name_of, read_names, read_xml
+from .yolo import class_file, yolo_classes
 
 _SPLITS = ('train', 'val', 'test')
 
@@ -83,8 +84,8 @@ def use_extra_coco(cfg: Config) -> None:
 def use_classes_of_file(cfg: Config) -> None:
     """Read the classes where ``metainfo.classes`` is ``'from_file'``.
 
-    They are those of the training files, COCO's categories in their order or
-    the names in VOC's XML files, sorted. The model and the data sets of the
+    They are those of the training files: COCO's categories in their order, the
+    names in VOC's XML files, sorted, or YOLO's ``data.yaml``. The model and the data sets of the
     other splits that ask for them have them too.
 
     Args:
@@ -100,11 +101,21 @@ def use_classes_of_file(cfg: Config) -> None:
     classes = tuple(
         dict.fromkeys(name for dataset in asking['train'] for name in _classes_of(dataset))
     )
-    if not classes:
+    if not asking['train']:
         raise ValueError(
             f'metainfo.classes={FROM_FILE!r}: the data set of '
             "train_dataloader, whose classes are the model's, must ask for "
-            'it too, and have some'
+            'it too'
+        )
+    if not classes:
+        files = [osp.join(d.get('data_root') or '', d.ann_file) for d in asking['train']]
+        raise ValueError(f'metainfo.classes={FROM_FILE!r}: {", ".join(files)} has no classes')
+    alike = Counter(' '.join(name.casefold().split()) for name in classes)
+    if len(alike) < len(classes):
+        names = [n for n in classes if alike[' '.join(n.casefold().split())] > 1]
+        warnings.warn(
+            f'classes {names[:4]} differ only in case or blanks, and are classes of their own',
+            stacklevel=2,
         )
     for datasets in asking.values():
         for dataset in datasets:
@@ -127,13 +138,9 @@ def voc_classes(ann_file: str, folder: str) -> List[str]:
     """
     require_file(ann_file, 'VOCDataset')
     names = set()
-    for image in list_from_file(ann_file):
+    for image in read_names(ann_file):
         path = osp.join(folder, f'{image}.xml')
-        require_file(path, 'VOCDataset')
-        try:
-            names.update(o.findtext('name') for o in ET.parse(path).iter('object'))
-        except ET.ParseError as error:
-            raise ValueError(f'{path}: not well-formed XML ({error})') from error
+        names.update(name_of(item, path) for item in read_xml(path).iter('object'))
     return sorted(names)
 
 
@@ -159,11 +166,12 @@ def _classes_of(dataset: ConfigDict) -> List[str]:
                 dataset.get('ann_subdir', 'Annotations'),
             ),
         )
+    if kind == 'YOLODataset':
+        return yolo_classes(class_file(root))
     if kind != 'CocoDataset':
         raise ValueError(
-            f'metainfo.classes={FROM_FILE!r} is for CocoDataset and VOCDataset, not for {kind}'
+            f'metainfo.classes={FROM_FILE!r} is for CocoDataset, VOCDataset and YOLODataset, '
+            f'not for {kind}'
         )
     require_file(path, kind)
-    with tell_of_bad_coco(path):
-        content = json.loads(get_text(path))
-        return [category['name'] for category in content['categories']]
+    return [category['name'] for category in read_coco(path)['categories']]

@@ -10,7 +10,7 @@ from typing import Iterator
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 
 from ..diffusion.noise import stable_seed
 from ..registry import DATA_SAMPLERS, TRANSFORMS
@@ -48,6 +48,21 @@ class SeededInfiniteSampler(InfiniteSampler):
         """Begin at a position, when training is resumed."""
         super().skip(num_samples)
         self._start = num_samples
+
+
+@DATA_SAMPLERS.register_module()
+class SeededDefaultSampler(DefaultSampler):
+    """MMEngine's, each image once an epoch, whose indices carry a seed of (seed,
+    rank, epoch, position).
+
+    For pipelines that begin with :class:`SeedAugmentation`, in trainings by epochs.
+    """
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        """Iterate the indices of an epoch."""
+        for position, index in enumerate(super().__iter__()):
+            seed = stable_seed(self.seed, self.rank, 'epoch', self.epoch, position)
+            yield SeededIndex(index, seed)
 
 
 @TRANSFORMS.register_module()

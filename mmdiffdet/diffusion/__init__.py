@@ -8,6 +8,7 @@ from .box_schedulers import (
 )
 from .corruption import NoisyProposals, corrupt
 from .ensemble import StepEnsemble
+from .flow import FlowMatchEulerDiscreteScheduler
 from .guidance import QualityGuidance
 from .label_scheduler import D3PMScheduler
 from .noise import PerImageNoise, make_generator, side_generator, stable_seed
@@ -22,6 +23,7 @@ __all__ = [
     'D3PMScheduler',
     'DDIMScheduler',
     'DiffusionSampler',
+    'FlowMatchEulerDiscreteScheduler',
     'NoisyProposals',
     'PerImageNoise',
     'Prediction',

@@ -1,12 +1,18 @@
 """Boxes as a diffusion signal."""
 
-from typing import Sequence
+from typing import Sequence, Union
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
 from torch import Tensor
 
+from ..device import on_device
 from ..registry import TASK_UTILS
+
+
+def sizes_of(img_metas: Sequence[dict], device: torch.device) -> Tensor:
+    """(B, 2) height and width of the resized, unpadded images, pixels."""
+    return on_device([m['img_shape'][:2] for m in img_metas], device)
 
 
 def image_scale(image_sizes: Tensor) -> Tensor:
@@ -22,21 +28,32 @@ class BoxCodec:
     signal is x = (2 b - 1) * scale (DiffusionDet, arXiv 2211.09788, sec. 3.3).
     Anisotropic noise is a change of units: the signal is divided by
     ``noise_sigma``, so that every draw everywhere stays standard normal and
-    no scheduler has to know. Clamping is to [-scale, scale] in undivided
-    units.
+    no scheduler has to know. So is noise around other boxes than those in the
+    middle of the image: ``noise_mean`` is subtracted first. Clamping is to
+    [-scale, scale] in the units before both.
 
     Args:
         scale (float): Signal scale, the square root of the signal-to-noise
             ratio. Defaults to 2.
         noise_sigma (Sequence[float]): Standard deviation of the noise of
             cx, cy, w and h relative to the isotropic one. Defaults to ones.
+        noise_mean (Sequence[float]): Where the noise of cx, cy, w and h has
+            its middle, in units of the signal x; defaults to zeros, boxes of
+            half the image in its middle. With ``noise_mean='from_file'`` in a
+            config, this and ``noise_sigma`` are mean and deviation of the
+            training set's boxes (the data-derived prior of FlowDet, arXiv
+            2512.16771), see :mod:`mmdiffdet.datasets.box_prior`.
 
     Raises:
-        ValueError: If ``scale`` or a sigma is not positive.
+        ValueError: If ``scale`` or a sigma is not positive, or a mean is not
+            within [-scale, scale].
     """
 
     def __init__(
-        self, scale: float = 2.0, noise_sigma: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+        self,
+        scale: float = 2.0,
+        noise_sigma: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        noise_mean: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     ) -> None:
         if scale <= 0:
             raise ValueError(f'BoxCodec: scale must be positive, got {scale}')
@@ -45,7 +62,18 @@ class BoxCodec:
                 'BoxCodec: noise_sigma must be four positive '
                 f'numbers (cx, cy, w, h), got {noise_sigma}'
             )
+        if noise_mean == 'from_file':
+            raise ValueError(
+                "BoxCodec: noise_mean='from_file' is filled in when a config is read with "
+                'mmdiffdet.engine.config_file.read_config; give numbers otherwise'
+            )
+        if len(noise_mean) != 4 or not all(abs(m) <= scale for m in noise_mean):
+            raise ValueError(
+                f'BoxCodec: noise_mean must be four numbers (cx, cy, w, h) from {-scale} to '
+                f'{scale}, got {noise_mean}'
+            )
         self.scale = scale
+        self.noise_mean = tuple(float(m) for m in noise_mean)
         self.noise_sigma = tuple(float(s) for s in noise_sigma)
 
     def normalize(self, boxes: Tensor, image_sizes: Tensor) -> Tensor:
@@ -54,7 +82,10 @@ class BoxCodec:
 
     def to_signal(self, normalized: Tensor) -> Tensor:
         """(..., 4) normalised cxcywh to signal, not clamped."""
-        return (normalized * 2 - 1) * self.scale / self._sigma(normalized)
+        signal = (normalized * 2 - 1) * self.scale
+        if any(self.noise_mean):
+            signal = signal - self._mean(signal)
+        return signal / self._sigma(signal)
 
     def encode(self, boxes: Tensor, image_sizes: Tensor) -> Tensor:
         """(B, N, 4) xyxy in pixels to a clamped signal of the same shape.
@@ -72,13 +103,33 @@ class BoxCodec:
         Boxes may reach over the image's border; width and height are never
         negative but may be zero.
         """
-        normalized = (self.clamp(signal) * self._sigma(signal) / self.scale + 1) / 2
+        signal = self.clamp(signal) * self._sigma(signal)
+        if any(self.noise_mean):
+            signal = signal + self._mean(signal)
+        normalized = (signal / self.scale + 1) / 2
         return bbox_cxcywh_to_xyxy(normalized) * image_scale(image_sizes)
 
     def clamp(self, signal: Tensor) -> Tensor:
-        """Limit (..., 4) signal to [-scale, scale] in undivided units."""
+        """Limit (..., 4) signal to [-scale, scale] in the units before both."""
+        if any(self.noise_mean):
+            mean, sigma = self._mean(signal), self._sigma(signal)
+            low, high = (-self.scale - mean) / sigma, (self.scale - mean) / sigma
+            return torch.minimum(torch.maximum(signal, low), high)
+        if self._isotropic:
+            limit = self.scale / self.noise_sigma[0]
+            return signal.clamp(-limit, limit)
         limit = self.scale / self._sigma(signal)
         return torch.minimum(torch.maximum(signal, -limit), limit)
 
-    def _sigma(self, like: Tensor) -> Tensor:
-        return like.new_tensor(self.noise_sigma)
+    @property
+    def _isotropic(self) -> bool:
+        return len(set(self.noise_sigma)) == 1
+
+    def _sigma(self, like: Tensor) -> Union[float, Tensor]:
+        """Of the four coordinates, (4,), or the one number that holds for all."""
+        if self._isotropic:
+            return self.noise_sigma[0]
+        return on_device(self.noise_sigma, like.device, like.dtype)
+
+    def _mean(self, like: Tensor) -> Tensor:
+        return on_device(self.noise_mean, like.device, like.dtype)

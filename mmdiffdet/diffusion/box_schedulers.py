@@ -13,7 +13,9 @@ from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from ..registry import BOX_SCHEDULERS
+from .flow import FlowMatchEulerDiscreteScheduler
 from .noise import PerImageNoise
+from .timesteps import next_timestep
 
 for _scheduler in (
     diffusers.DDPMScheduler,
@@ -140,20 +142,6 @@ def has_history(scheduler: diffusers.SchedulerMixin) -> bool:
     return scheduler.config.get('solver_order', 1) > 1 or hasattr(scheduler, 'last_sample')
 
 
-def next_timestep(scheduler: diffusers.SchedulerMixin, t: int) -> int:
-    """The timestep after ``t`` in the scheduler's list, -1 after the last.
-
-    Raises:
-        ValueError: If ``t`` is not in the list.
-    """
-    steps = scheduler.timesteps
-    index = (steps == t).nonzero()
-    if len(index) == 0:
-        raise ValueError(f'timestep {t} is not one of the {len(steps)} that set_timesteps chose')
-    last = index[-1].item() + 1 == len(steps)
-    return -1 if last else int(steps[index[-1].item() + 1])
-
-
 def scheduler_step(
     scheduler: diffusers.SchedulerMixin,
     x0: Tensor,
@@ -170,33 +158,29 @@ def scheduler_step(
         t (Tensor): The member of ``scheduler.timesteps`` that x is at.
         x (Tensor): (B, N, 4), the current signal.
         noise (PerImageNoise): Its generators are handed on.
-        eta (float): For DDIM; others ignore it.
+        eta (float): For DDIM, which takes it and ``variance_noise``; others
+            ignore it.
     """
     accepted = inspect.signature(scheduler.step).parameters
     kwargs = {}
     if 'eta' in accepted:
         kwargs['eta'] = eta
-    if 'generator' in accepted:
+        if eta > 0:  # drawn here, as Diffusers waits for the copy to the device
+            kwargs['variance_noise'] = noise(*x.shape[1:])
+    elif 'generator' in accepted:
         kwargs['generator'] = noise.generators
     return scheduler.step(x0, t, x, return_dict=False, **kwargs)[0].to(x.dtype)
 
 
-def training_scheduler(scheduler: diffusers.SchedulerMixin) -> diffusers.DDPMScheduler:
+def training_scheduler(scheduler: diffusers.SchedulerMixin) -> diffusers.SchedulerMixin:
     """The forward process that belongs to a sampling scheduler.
 
-    Training needs x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, which is
-    ``DDPMScheduler.add_noise``; other classes add noise in other units.
+    Diffusion trains on x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, which is
+    ``DDPMScheduler.add_noise``; other classes of diffusion add noise in other
+    units. Flow matching has a forward process of its own.
     """
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return scheduler
     keys = ('num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas')
     shared = {k: scheduler.config[k] for k in keys if k in scheduler.config}
     return diffusers.DDPMScheduler(**shared, prediction_type='sample')
-
-
-def check_timesteps(steps: int, num_train_timesteps: int) -> None:
-    """Raise ValueError unless 1 <= steps <= num_train_timesteps."""
-    if not isinstance(steps, int) or not 1 <= steps <= num_train_timesteps:
-        raise ValueError(
-            f'sampling_timesteps must be a whole number from 1 to '
-            f'{num_train_timesteps} (num_train_timesteps), got {steps!r}; set '
-            'model.sampler.sampling_timesteps'
-        )

@@ -1,14 +1,16 @@
 """The forward process in training: objects to noisy proposals."""
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import diffusers
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from .box_codec import BoxCodec
+from .flow import pair_noise
 from .label_scheduler import D3PMScheduler
 from .noise import side_generator
 
@@ -22,12 +24,16 @@ class NoisyProposals:
         t (Tensor): (B,) long, one timestep an image.
         label_state (Tensor, optional): (B, N) long, ids in 0..K.
         clean_labels (Tensor, optional): (B, N) long, the state before noise.
+        signal (Tensor, optional): (B, N, 4), the boxes' signal before noise.
+        noise (Tensor, optional): (B, N, 4), what was added to it.
     """
 
     boxes: Tensor
     t: Tensor
     label_state: Optional[Tensor] = None
     clean_labels: Optional[Tensor] = None
+    signal: Optional[Tensor] = None
+    noise: Optional[Tensor] = None
 
 
 def corrupt(
@@ -35,9 +41,10 @@ def corrupt(
     image_sizes: Tensor,
     num_proposals: int,
     codec: BoxCodec,
-    scheduler: diffusers.DDPMScheduler,
+    scheduler: diffusers.SchedulerMixin,
+    t: Tensor,
     label_scheduler: Optional[D3PMScheduler] = None,
-    timesteps: Optional[Tensor] = None,
+    noise_pairing: str = 'random',
 ) -> NoisyProposals:
     """Pad the objects of each image to N proposals and add noise.
 
@@ -52,18 +59,14 @@ def corrupt(
         image_sizes (Tensor): (B, 2), height and width without padding.
         num_proposals (int): N.
         codec (BoxCodec): Boxes to signal and back.
-        scheduler (DDPMScheduler): Its ``add_noise`` is the forward process.
+        scheduler (SchedulerMixin): Its ``add_noise`` is the forward process.
+        t (Tensor): (B,) long, the timestep of each image.
         label_scheduler (D3PMScheduler, optional): For the label state, which
             is sampled. Its draws leave the global generator as it was.
-        timesteps (Tensor, optional): (n,) long, those that an image's is
-            drawn from; all of them by default.
+        noise_pairing (str): ``random``, or ``optimal_transport``: see
+            :func:`~mmdiffdet.diffusion.flow.pair_noise`.
     """
     device = image_sizes.device
-    batch = len(gt_instances)
-    total = scheduler.config.num_train_timesteps if timesteps is None else len(timesteps)
-    t = torch.randint(total, (batch,), device=device)
-    if timesteps is not None:
-        t = timesteps.to(t)[t]
     unknown = -1 if label_scheduler is None else label_scheduler.config.num_classes
     clean, labels = [], []
     for gt, size in zip(gt_instances, image_sizes):
@@ -82,13 +85,35 @@ def corrupt(
         clean.append(torch.cat([boxes, filler]))
         labels.append(torch.cat([label, label.new_full((free,), unknown)]))
     signal = codec.to_signal(torch.stack(clean))
-    noisy = scheduler.add_noise(signal, torch.randn_like(signal), t)
-    boxes = codec.decode(noisy, image_sizes)
+    noise = torch.randn_like(signal)
+    if noise_pairing == 'optimal_transport':
+        noise = pair_noise(signal, noise)
+    boxes = codec.decode(scheduler.add_noise(signal, noise, t), image_sizes)
     if label_scheduler is None:
-        return NoisyProposals(boxes, t)
+        return NoisyProposals(boxes, t, signal=signal, noise=noise)
     clean_labels = torch.stack(labels)
     uniform = torch.rand(clean_labels.shape, generator=side_generator('label_state'))
     state = label_scheduler.sample_ids(
-        label_scheduler.add_noise(clean_labels, t), uniform.to(device)
+        label_scheduler.add_noise(clean_labels, t), on_device(uniform, device)
     )
-    return NoisyProposals(boxes, t, state, clean_labels)
+    return NoisyProposals(boxes, t, state, clean_labels, signal, noise)
+
+
+def label_statistics(noisy: NoisyProposals, scheduler: D3PMScheduler) -> Dict[str, Tensor]:
+    """What became of the labels, to log.
+
+    Args:
+        noisy (NoisyProposals): With a label state.
+        scheduler (D3PMScheduler): That made it.
+
+    Returns:
+        dict[str, Tensor]: ``label_keep_prob``, the mean of keep(t), and
+        ``label_non_unk_ratio``, the share of objects whose label is known.
+    """
+    unknown = scheduler.config.num_classes
+    objects = noisy.clean_labels != unknown
+    known = objects & (noisy.label_state != unknown)
+    return dict(
+        label_keep_prob=scheduler.keep_prob(noisy.t).mean(),
+        label_non_unk_ratio=known.sum() / objects.sum().clamp(min=1),
+    )

@@ -109,7 +109,7 @@ class QualityGuidance:
         )
         if not active or self.scale == 0:
             return boxes
-        step = self.scale * self.schedule(t.reshape(1)).to(boxes.device)
+        step = self.scale * self.schedule(t)  # a number of the host, as t is
         score = prediction.logits.float().sigmoid().amax(-1)
         chosen = score.topk(min(self.topk, score.size(1)), sorted=False)[1]
         weight = torch.zeros_like(score).scatter_(1, chosen, 1.0)

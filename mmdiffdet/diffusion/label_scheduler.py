@@ -10,6 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from ..device import on_device
 from ..registry import LABEL_SCHEDULERS
 
 KERNELS = ('mask', 'uniform')
@@ -28,6 +29,11 @@ class D3PMSchedulerOutput(BaseOutput):
 
     prev_sample: Tensor
     pred_original_sample: Tensor
+
+
+def _per_image(value: Tensor) -> Tensor:
+    """() or (B,) to what multiplies (B, N, K + 1)."""
+    return value[:, None, None] if value.dim() else value
 
 
 def _choose(name: str, value: str, valid: Tuple[str, ...]) -> None:
@@ -113,8 +119,8 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         self.timesteps = (steps.round().long() - 1).to(device)
 
     def keep_prob(self, t: Tensor) -> Tensor:
-        """keep(t) of (B,) timesteps, float32; 1 where t is negative."""
-        keep = self.keep.to(t.device)[t.clamp(min=0)]
+        """keep(t) of timesteps, float32 of the same shape; 1 where t is negative."""
+        keep = on_device(self.keep, t.device)[t.clamp(min=0)]
         return torch.where(t < 0, torch.ones_like(keep), keep)
 
     def prior(
@@ -167,11 +173,12 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
             later = self.timesteps[self.timesteps < int(timestep)]
             prev_timestep = int(later[0]) if len(later) else -1
         p0 = F.pad(model_output.float().softmax(-1), (0, 1))
-        batch = model_output.shape[:1]
-        t = torch.full(batch, int(timestep), device=model_output.device)
-        keep_next = self.keep_prob(torch.full_like(t, prev_timestep))
+        # of all images, numbers of the host
+        keep, keep_next = self.keep_prob(torch.tensor([int(timestep), int(prev_timestep)]))
         if self.config.update == 'posterior':
-            prev = self._posterior(p0, self._distribution(sample), self.keep_prob(t), keep_next)
+            if not sample.is_floating_point():
+                sample = F.one_hot(sample, p0.size(-1)).float()
+            prev = self._posterior(p0, sample, keep, keep_next)
         else:
             prev = self._forward(p0, keep_next)
         if not return_dict:
@@ -194,8 +201,8 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         return ids[..., 0].clamp(max=self.config.num_classes)
 
     def _forward(self, p: Tensor, keep: Tensor) -> Tensor:
-        """``p`` (B, N, K + 1) after the kernel with ``keep`` (B,)."""
-        keep = keep[:, None, None]
+        """``p`` (B, N, K + 1) after the kernel with ``keep``, () or (B,)."""
+        keep = _per_image(keep)
         return keep * p + (1 - keep) * self._noise(p)
 
     def _noise(self, like: Tensor) -> Tensor:
@@ -211,7 +218,7 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         matrix is needed.
         """
         ratio = (keep_t / keep_next.clamp(min=1e-12)).clamp(max=1)
-        ratio = ratio[:, None, None]
+        ratio = _per_image(ratio)
         noise = self._noise(p0)
         after = self._forward(p0, keep_next)
         evidence = ratio * after + (1 - ratio) * noise * after.sum(-1, keepdim=True)
@@ -229,7 +236,9 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         if labels.is_floating_point():
             return labels
         states = self.config.num_classes + 1
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < states:
+        # elsewhere the host would wait for the numbers, and one_hot asserts
+        known = labels.device.type == 'cpu' and labels.numel()
+        if known and not 0 <= int(labels.min()) <= int(labels.max()) < states:
             raise ValueError(
                 f'label out of range: found {int(labels.min())} to '
                 f'{int(labels.max())}, D3PMScheduler has num_classes='

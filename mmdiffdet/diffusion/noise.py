@@ -7,10 +7,9 @@ so that switching them on moves nobody else's draws.
 """
 
 import hashlib
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 
@@ -34,11 +33,16 @@ def side_generator(name: str) -> torch.Generator:
 
     It is seeded from ``name`` and the value that the global CPU generator
     would give next. No state of its own has to be saved: a run that is resumed
-    with the global state has this one too.
+    with the global state has this one too. Where CUDA is in use, the draws of a
+    training advance the generator of the GPU alone, so how far that one has
+    come counts too; asking it waits for nothing.
     """
     with torch.random.fork_rng(devices=[]):
         peek = torch.randint(2**62, ()).item()
-    return make_generator(name, peek)
+    if not torch.cuda.is_initialized():
+        return make_generator(name, peek)
+    cuda = torch.cuda.default_generators[torch.cuda.current_device()]
+    return make_generator(name, peek, cuda.initial_seed(), cuda.get_offset())
 
 
 def hashed_uniform(seed: int, count: int, device: torch.device | str) -> Tensor:
@@ -86,12 +90,7 @@ class PerImageNoise:
 
     def __call__(self, *shape: int) -> Tensor:
         """Draw (B, ``*shape``) float32, image i's row from its generator."""
-        return randn_tensor(
-            (len(self.generators), *shape),
-            generator=self.generators,
-            device=self.device,
-            dtype=torch.float32,
-        )
+        return self._draw(torch.randn, shape)
 
     def spawn(self, name: str) -> 'PerImageNoise':
         """Independent generators for ``name``; these do not advance."""
@@ -101,6 +100,12 @@ class PerImageNoise:
 
     def rand(self, *shape: int) -> Tensor:
         """Draw (B, ``*shape``) uniform on [0, 1), one generator an image."""
-        return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(
-            self.device
-        )
+        return self._draw(torch.rand, shape)
+
+    def _draw(self, distribution: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
+        """Draw where the generators are; one copy for all images."""
+        rows = [
+            distribution(shape, generator=g, device=g.device, dtype=torch.float32)
+            for g in self.generators
+        ]
+        return torch.stack(rows).to(self.device, non_blocking=True)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .box_codec import BoxCodec
-from .box_schedulers import build_box_scheduler, check_timesteps, has_history, scheduler_step
+from .box_schedulers import build_box_scheduler, has_history, scheduler_step
 from .guidance import QualityGuidance
 from .label_scheduler import D3PMScheduler
 from .noise import PerImageNoise
 from .prediction import Prediction
 from .renewal import BoxRenewal
+from .timesteps import check_timesteps
 
 Denoise = Callable[[Tensor, Optional[Tensor], Tensor], Prediction]
 

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.box_codec import image_scale
-from ..diffusion.box_schedulers import check_timesteps
 from ..diffusion.noise import PerImageNoise, make_generator, side_generator
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import sample
+from ..diffusion.timesteps import check_timesteps
 from ..engine.stopwatch import Stopwatch
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput, TrainingStep
@@ -201,7 +201,7 @@ class ConsistencyDistiller(Distiller):
             taught = self.teacher(
                 step.batch_inputs,
                 step.maps,
-                lambda model, table: _last(
+                lambda model, table: last_stage(
                     model.bbox_head(
                         table,
                         noisy.boxes,
@@ -212,10 +212,11 @@ class ConsistencyDistiller(Distiller):
                 ),
             )
         return dict(
-            self.losses(_last(step.output), taught, step.image_sizes),
+            self.losses(last_stage(step.output), taught, step.image_sizes),
             teacher_seconds=noisy.boxes.new_tensor(watch.per_image('teacher')),
         )
 
 
-def _last(output: HeadOutput) -> Prediction:
+def last_stage(output: HeadOutput) -> Prediction:
+    """Boxes (B, N, 4) and logits (B, N, K) of a head's last stage."""
     return Prediction(output.boxes[-1], output.logits[-1])

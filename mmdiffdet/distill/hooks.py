@@ -1,8 +1,9 @@
 """Attach a teacher to a training."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Type
+from typing import Any, Callable, Dict, Optional
 
+from mmengine.config import ConfigDict
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -10,9 +11,55 @@ from mmengine.runner import Runner
 from ..engine.checkpoint import sha256_of_checkpoint
 from ..engine.require_checkpoint import require_checkpoint
 from ..engine.unwrap import unwrap
+from ..models.detector import DiffusionDet
 from ..registry import HOOKS
-from .distillers import ConsistencyDistiller, Distiller, SamplerDistiller
+from .distillers import ConsistencyDistiller, SamplerDistiller
+from .set_distiller import SetDistiller
 from .teacher import Teacher
+
+
+def check_teacher(teacher: Dict[str, Any], who: str) -> None:
+    """Check what a config says of a teacher, before any data is read.
+
+    Args:
+        teacher (dict): ``checkpoint``; ``config``, a config file, by default
+            the student's model; ``precision``, ``fp32``, ``bf16`` or ``fp16``.
+        who (str): The hook that it is for.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint; names the command that
+            makes it.
+        ValueError: If there is an unknown key, or none ``checkpoint``.
+    """
+    unknown = sorted(set(teacher) - {'checkpoint', 'config', 'precision'})
+    if unknown:
+        raise ValueError(
+            f'{who}: teacher takes checkpoint, config and precision; unknown {unknown}'
+        )
+    if 'checkpoint' not in teacher:
+        raise ValueError(f'{who}: teacher needs a checkpoint')
+    require_checkpoint(teacher['checkpoint'], 'teacher')
+    if teacher.get('config') and not Path(teacher['config']).is_file():
+        raise FileNotFoundError(f'{who}: teacher.config {teacher["config"]} does not exist')
+
+
+def load_teacher(
+    teacher_cfg: Dict[str, Any], student: DiffusionDet, student_cfg: ConfigDict
+) -> Teacher:
+    """Load a teacher and compare it with its student.
+
+    Args:
+        teacher_cfg (dict): See :func:`check_teacher`.
+        student (DiffusionDet): Who learns.
+        student_cfg (ConfigDict): What it was built from.
+
+    Raises:
+        ValueError: If the two cannot be compared.
+    """
+    teacher = Teacher.load(student_cfg=student_cfg, **teacher_cfg)
+    teacher.model.to(next(student.parameters()).device)
+    teacher.compare(student)
+    return teacher
 
 
 class _DistillHook(Hook):
@@ -21,33 +68,14 @@ class _DistillHook(Hook):
     The teacher's path and hash are kept in the checkpoints' ``meta``.
 
     Args:
-        teacher (dict): ``checkpoint``; ``config``, a config file, by default
-            the student's model; ``precision``, ``fp32``, ``bf16`` or
-            ``fp16``.
+        teacher (dict): See :func:`check_teacher`, also for what is raised.
         kwargs: Of the distiller.
-
-    Raises:
-        FileNotFoundError: If there is no checkpoint; names the command that
-            makes it. Raised when the hook is built, before any data is read.
-        ValueError: If ``teacher`` has an unknown key.
     """
 
-    distiller: Type[Distiller]
+    distiller: Callable[..., Callable]
 
     def __init__(self, teacher: Dict[str, Any], **kwargs: Any) -> None:
-        unknown = sorted(set(teacher) - {'checkpoint', 'config', 'precision'})
-        if unknown or 'checkpoint' not in teacher:
-            raise ValueError(
-                f'{type(self).__name__}: teacher takes checkpoint, config and '
-                f'precision; unknown {unknown}'
-                if unknown
-                else f'{type(self).__name__}: teacher needs a checkpoint'
-            )
-        require_checkpoint(teacher['checkpoint'], 'teacher')
-        if teacher.get('config') and not Path(teacher['config']).is_file():
-            raise FileNotFoundError(
-                f'{type(self).__name__}: teacher.config {teacher["config"]} does not exist'
-            )
+        check_teacher(teacher, type(self).__name__)
         self.teacher_cfg = dict(teacher)
         self.options = kwargs
         self.teacher_sha256: Optional[str] = None
@@ -55,9 +83,7 @@ class _DistillHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Load the teacher and attach it."""
         student = unwrap(runner.model)
-        teacher = Teacher.load(student_cfg=runner.cfg.model, **self.teacher_cfg)
-        teacher.model.to(next(student.parameters()).device)
-        teacher.compare(student)
+        teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model)
         student.distiller = self.distiller(teacher, **self.options)
         self.teacher_sha256 = sha256_of_checkpoint(self.teacher_cfg['checkpoint'])
         runner.logger.info(
@@ -102,3 +128,15 @@ class ConsistencyDistillHook(_DistillHook):
     """
 
     distiller = ConsistencyDistiller
+
+
+@HOOKS.register_module()
+class SetDistillHook(_DistillHook):
+    """Give the student the teacher's merged detections as soft objects.
+
+    Adds each loss of the criterion once more, ``loss_set_distill_cls`` and so
+    on. Arguments of :class:`~mmdiffdet.distill.set_distiller.SetDistiller`
+    besides ``teacher``.
+    """
+
+    distiller = SetDistiller

@@ -83,10 +83,13 @@ class Teacher:
         for name, teachers, students in (
             ('num_classes', self.model.bbox_head.num_classes, student.bbox_head.num_classes),
             ('box_codec.scale', self.model.box_codec.scale, student.box_codec.scale),
-            (
-                'box_codec.noise_sigma',
-                self.model.box_codec.noise_sigma,
-                student.box_codec.noise_sigma,
+            *(
+                (
+                    f'box_codec.{key}',
+                    getattr(self.model.box_codec, key),
+                    getattr(student.box_codec, key),
+                )
+                for key in ('noise_sigma', 'noise_mean')
             ),
         ):
             if teachers != students:

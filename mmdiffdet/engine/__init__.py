@@ -23,6 +23,7 @@ from .part_optim import (
     PartOptimWrapperConstructor,
 )
 from .proposal_count_hook import ProposalCountHook
+from .val_loop import ValLoop
 
 __all__ = [
     'CheckpointGuardHook',
@@ -39,6 +40,7 @@ __all__ = [
     'PartOptimWrapper',
     'PartOptimWrapperConstructor',
     'ProposalCountHook',
+    'ValLoop',
     'WholeFSDPStrategy',
     'load_checkpoint_file',
 ]

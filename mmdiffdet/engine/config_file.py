@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from ..datasets.box_prior import use_box_prior
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
 from ..paths import CONFIGS
 from .config_check import check_config
@@ -102,6 +103,7 @@ def read_config(
     check_config(cfg, options)
     use_extra_coco(cfg)
     use_classes_of_file(cfg)
+    use_box_prior(cfg)
     return cfg
 
 

@@ -15,20 +15,14 @@ from mmengine.runner import Runner
 from .. import __version__
 from ..datasets import LVISV1Dataset
 from ..datasets.checks import leaf_datasets
-from ..ledger import (
-    Ledger,
-    Protocol,
-    Row,
-    RunKey,
-    sha256_of_config,
-    sha256_of_file,
-)
-from ..registry import HOOKS
+from ..ledger import Ledger, Row, sha256_of_config, sha256_of_file
+from ..ledger.row import FORMULA, METRICS
+from ..registry import HOOKS, LOOPS
 from ..utils import atomic_path
 from .checkpoint import sha256_of_checkpoint
 from .download import is_address
-from .multi_seed_test_loop import MultiSeedTestLoop, TestCase
 from .stopwatch import device_name
+from .test_case import TestCase
 
 # the first that a test reports is what the ledger holds
 _METRICS = (
@@ -48,10 +42,11 @@ _IN_PROTOCOL = ('type', 'sampling_timesteps', 'eta')
 
 @HOOKS.register_module()
 class LedgerHook(Hook):
-    """Append the results of a test, and do no test twice.
+    """Which ledger the rows of a test go to, and what they say of it.
 
-    A test of the same checkpoint, model config, protocol and eval seed that
-    the ledger has already is left out, and its row reported.
+    :class:`MultiSeedTestLoop` asks it which tests the ledger has already (the
+    same checkpoint, model config, protocol and eval seed), leaves those out,
+    and hands it the rows of the others.
 
     Args:
         path (str): The ledger, a TSV file.
@@ -91,13 +86,12 @@ class LedgerHook(Hook):
         self._meta = dict(checkpoint.get('meta') or {})
 
     def before_test(self, runner: Runner) -> None:
-        """Leave out what was tested before.
+        """Write down what all rows of this test share.
 
         Raises:
             ValueError: If no checkpoint was loaded or the loop is another.
         """
-        loop = runner.test_loop
-        if not isinstance(loop, MultiSeedTestLoop):
+        if not isinstance(runner.test_loop, LOOPS.get('MultiSeedTestLoop')):
             raise ValueError("LedgerHook needs test_cfg.type='MultiSeedTestLoop'")
         if runner._load_from is None:
             raise ValueError('LedgerHook: a row needs a checkpoint; give one as load_from')
@@ -105,36 +99,74 @@ class LedgerHook(Hook):
         if runner.rank == 0:  # what freeze.py collects
             with atomic_path(Path(runner.log_dir) / 'config.py') as path:
                 runner.cfg.dump(path)
-        if self.force or self.always:
-            return
-        keys = {case.name: self._key(case) for case in loop.cases}
+
+    def find(self, runner: Runner, cases: Sequence[TestCase]) -> Dict[str, Dict[str, float]]:
+        """What the ledger knows already, by the case's name.
+
+        Args:
+            runner (Runner): The test's runner.
+            cases (Sequence[TestCase]): Cases that are asked for.
+
+        Returns:
+            dict[str, dict]: The metrics as an evaluator reports them, from 0
+            to 1, and -1 for what there is not; none with ``force`` or
+            ``always``.
+
+        Raises:
+            ValueError: If a row could not be written after the test, or the
+                ledger cannot be read.
+        """
+        keys = {case.name: self._row(case, {'AP': 0.0}, None).key for case in cases}
         found = [self.ledger.find(keys.values())]
         broadcast_object_list(found)  # all processes leave out the same
-        for case in list(loop.cases):
-            row = found[0].get(keys[case.name])
-            if row is not None:
-                loop.cases.remove(case)
-                columns = _METRICS[isinstance(runner.test_dataloader.dataset, LVISV1Dataset)]
-                loop.metrics[case.name] = {
-                    key: -1.0 if row.metrics[name] is None else row.metrics[name] / 100
-                    for name, key in columns.items()
-                }
-                runner.logger.info(
-                    f'{case.name}: in {self.ledger.path} since {row.time} as '
-                    f'{row.exp_name}, AP {row.AP:.4f}; --force tests again'
-                    + (
-                        ' and names it ' + self._shared['exp_name']
-                        if row.exp_name != self._shared['exp_name']
-                        else ''
-                    )
-                )
+        if self.force or self.always:
+            return {}
+        columns = _METRICS[isinstance(runner.test_dataloader.dataset, LVISV1Dataset)]
+        known = {}
+        for name, row in ((name, found[0].get(key)) for name, key in keys.items()):
+            if row is None:
+                continue
+            known[name] = {
+                key: -1.0 if row.metrics[column] is None else row.metrics[column] / 100
+                for column, key in columns.items()
+            }
+            mine = self._shared['exp_name']
+            runner.logger.info(
+                f'{name}: in {self.ledger.path} since {row.time} as {row.exp_name}, '
+                f'AP {row.AP:.4f}; --force tests again'
+                + (f' and names it {mine}' if row.exp_name != mine else '')
+            )
+        return known
+
+    def row(self, case: TestCase, metrics: Dict[str, float], seconds: float) -> Optional[Row]:
+        """A case's result as a row; None if there is no COCO AP in it.
+
+        Args:
+            case (TestCase): What was tested.
+            metrics (dict[str, float]): What its evaluator reports.
+            seconds (float): Seconds an image.
+        """
+        keys = next((keys for keys in _METRICS if keys['AP'] in metrics), None)
+        if keys is None:
+            return None
+        percent = {k: _percent(metrics[key]) for k, key in keys.items()}
+        return None if percent['AP'] is None else self._row(case, percent, seconds)
 
     @master_only
-    def after_test_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
-        """Append a row a case."""
-        loop = runner.test_loop
-        rows = [self._row(runner, case) for case in loop.cases if _keys(loop.metrics[case.name])]
-        done = self.ledger.append(rows, force=self.force)
+    def append(self, runner: Runner, rows: Sequence[Optional[Row]]) -> None:
+        """Add a test's rows to the ledger, and tell what became of them.
+
+        Args:
+            runner (Runner): The test's runner.
+            rows (Sequence[Row | None]): Of :meth:`row`.
+        """
+        if None in rows:
+            runner.logger.warning(
+                f'no row for {self.ledger.path}: the evaluator reports none of '
+                + ', '.join(keys['AP'] for keys in _METRICS)
+                + ' or found no object in the annotations'
+            )
+        done = self.ledger.append(filter(None, rows), force=self.force)
         for row in done.written:
             runner.logger.info(
                 f'step {row.sample_step}, eval seed {row.eval_seed}: AP '
@@ -166,9 +198,9 @@ class LedgerHook(Hook):
             )
             + ('+tta' if loop.tta else ''),
             train_seed=self._meta.get('seed'),
-            checkpoint=checkpoint,
+            checkpoint=checkpoint if is_address(checkpoint) else _plain_path(checkpoint),
             checkpoint_sha256=sha256_of_checkpoint(checkpoint),
-            config=self.config or osp.join(runner.log_dir, 'config.py'),
+            config=_plain_path(self.config or osp.join(runner.log_dir, 'config.py')),
             dataset=type(dataset).__name__.removesuffix('Dataset')
             + ' '
             + osp.relpath(dataset.ann_file, dataset.data_root or '.'),
@@ -181,16 +213,9 @@ class LedgerHook(Hook):
             mmdet=mmdet.__version__,
             diffusers=diffusers.__version__,
             mmdiffdet=__version__,
-            out_dir=_from_here(runner.log_dir),
+            out_dir=_plain_path(_from_here(runner.log_dir)),
         )
         self._model_cfg = runner.cfg.to_dict()
-
-    def _protocol(self, case: TestCase) -> Protocol:
-        return Protocol(
-            **{k: self._shared[k] for k in ('model_family', 'dataset', 'annotation_sha256')},
-            **case.protocol,
-            precision=self._model_cfg['test_cfg'].get('precision', 'fp32'),
-        )
 
     def _config_sha256(self, case: TestCase) -> str:
         """Of the model and how it is tested, less protocol, seeds, paths."""
@@ -219,29 +244,22 @@ class LedgerHook(Hook):
             tested['compile'] = compiled
         return sha256_of_config(tested)
 
-    def _key(self, case: TestCase) -> RunKey:
-        return RunKey(
-            self._shared['checkpoint_sha256'],
-            self._config_sha256(case),
-            self._protocol(case),
-            case.eval_seed,
-        )
-
-    def _row(self, runner: Runner, case: TestCase) -> Row:
-        loop = runner.test_loop
-        found = loop.metrics[case.name]
-        index = loop.cases.index(case)
-        seconds = loop.stopwatch.per_image('features') + loop.stopwatch.per_image(index)
-        protocol = self._protocol(case)
-        return Row(
-            **self._shared,
-            config_sha256=self._config_sha256(case),
-            eval_seed=case.eval_seed,
-            **{k: getattr(protocol, k) for k in ('sample_step', 'scheduler', 'eta', 'precision')},
-            **{name: _percent(found[key]) for name, key in _keys(found).items()},
-            seconds_per_image=seconds,
-            images_per_second=get_world_size() / seconds,
-        )
+    def _row(
+        self, case: TestCase, percent: Dict[str, Optional[float]], seconds: Optional[float]
+    ) -> Row:
+        try:
+            return Row(
+                **self._shared,
+                config_sha256=self._config_sha256(case),
+                eval_seed=case.eval_seed,
+                **case.protocol,
+                precision=self._model_cfg['test_cfg'].get('precision', 'fp32'),
+                **{name: percent.get(name) for name in METRICS},
+                seconds_per_image=seconds,
+                images_per_second=seconds and get_world_size() / seconds,
+            )
+        except ValueError as error:
+            raise ValueError(f'no row could be written to {self.ledger.path}: {error}') from None
 
 
 def experiment_of(checkpoint: str, name: Optional[str] = None) -> str:
@@ -268,9 +286,9 @@ def _from_here(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _keys(metrics: Dict[str, float]) -> Dict[str, str]:
-    """Where the ledger's columns are; empty if they are not there."""
-    return next((keys for keys in _METRICS if keys['AP'] in metrics), {})
+def _plain_path(path: str) -> str:
+    """The path, so that no spreadsheet takes it for a formula."""
+    return f'./{path}' if path.startswith((*FORMULA,)) else path
 
 
 def _percent(value: float) -> Optional[float]:

@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from functools import cached_property
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from mmdet.evaluation import DumpDetResults
@@ -15,47 +15,13 @@ from mmengine.runner import Runner, TestLoop
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampling import SamplingVariant
-from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
+from .ledger_hook import LedgerHook
 from .precision import check_precision, in_precision
 from .stopwatch import Stopwatch
+from .test_case import TestCase
 from .unwrap import unwrap
-
-
-class TestCase(NamedTuple):
-    """A variant with what it was made from.
-
-    Args:
-        name (str): E.g. ``seed0_step4``.
-        sampler_cfg (ConfigDict): Of the sampler.
-        variant (SamplingVariant, optional): What the detector is given; None
-            for one that does not sample.
-    """
-
-    name: str
-    sampler_cfg: ConfigDict
-    variant: Optional[SamplingVariant] = None
-
-    __test__ = False  # no test, whatever its name says
-
-    @property
-    def eval_seed(self) -> int:
-        """Of the noise."""
-        return 0 if self.variant is None else self.variant.eval_seed
-
-    @property
-    def protocol(self) -> Dict[str, Any]:
-        """``sample_step``, ``scheduler`` and ``eta`` for the ledger."""
-        if self.variant is None:
-            return dict(sample_step=1, scheduler=NO_SAMPLER, eta=None)
-        sampler = self.variant.sampler
-        name = type(sampler.scheduler).__name__
-        return dict(
-            sample_step=sampler.sampling_timesteps,
-            scheduler=name,
-            eta=None if name in WITHOUT_ETA else float(sampler.eta),
-        )
 
 
 @LOOPS.register_module()
@@ -66,6 +32,15 @@ class MultiSeedTestLoop(TestLoop):
     same features with the noise that it would have alone, so that its
     detections are those of a test of its own. Without arguments it is the
     ordinary test; so it is for detectors that do not sample.
+
+    With a :class:`LedgerHook` the cases that its ledger has are not tested;
+    their metrics are those of the ledger's rows. The others are handed to it.
+
+    Attributes:
+        cases (List[TestCase]): All that was asked for.
+        tested (List[TestCase]): Those of them that the ledger did not have.
+        metrics (dict[str, dict]): What each case's evaluator reports, or would
+            have reported, by the case's name; in the order of the cases.
 
     Args:
         runner (Runner): The runner.
@@ -107,6 +82,7 @@ class MultiSeedTestLoop(TestLoop):
         self.out = out
         self.stopwatch = Stopwatch(warmup)
         self.metrics: Dict[str, dict] = {}
+        self.tested: List[TestCase] = []
         self.tta = tta
         self._ways = eval_seeds, variants
 
@@ -176,9 +152,15 @@ class MultiSeedTestLoop(TestLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        evaluators = [self._evaluator_of(case) for case in self.cases]
+        ledgers = [hook for hook in self.runner.hooks if isinstance(hook, LedgerHook)]
+        if len(ledgers) > 1:
+            raise ValueError('custom_hooks: a test has one LedgerHook; name one ledger')
+        ledger = ledgers[0] if ledgers else None
+        known = ledger.find(self.runner, self.cases) if ledger else {}
+        self.tested = [case for case in self.cases if case.name not in known]
+        evaluators = [self._evaluator_of(case) for case in self.tested]
         # workers begin outside: what they compute stays in float32
-        batches = iter(self.dataloader if self.cases else ())
+        batches = iter(self.dataloader if self.tested else ())
         # around all images: autocast keeps the weights that it has cast
         self.watch = FiniteWatch(self.model)
         with torch.no_grad(), in_precision(self.model, self.precision), self.watch():
@@ -189,8 +171,14 @@ class MultiSeedTestLoop(TestLoop):
                 )
                 self.run_iter(idx, data_batch, evaluators)
                 ready = time.perf_counter()
-        for case, evaluator in zip(self.cases, evaluators):
-            self.metrics[case.name] = evaluator.evaluate(len(self.dataloader.dataset))
+        size = len(self.dataloader.dataset)
+        found = {case.name: e.evaluate(size) for case, e in zip(self.tested, evaluators)}
+        self.metrics = {case.name: {**known, **found}[case.name] for case in self.cases}
+        if ledger:
+            ledger.append(
+                self.runner,
+                [ledger.row(c, found[c.name], self._seconds(i)) for i, c in enumerate(self.tested)],
+            )
         metrics = dict(next(iter(self.metrics.values()), {}))
         if len(self.metrics) > 1:
             metrics = {
@@ -203,24 +191,28 @@ class MultiSeedTestLoop(TestLoop):
         return metrics
 
     def run_iter(self, idx: int, data_batch: dict, evaluators: Sequence[Evaluator]) -> None:
-        """Test a batch; hooks see the first case's detections."""
+        """Test a batch in all cases; hooks see the first case's detections."""
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
-        if self.cases[0].variant is None:
+        if self.tested[0].variant is None:
             count = self._num_images(data_batch)
             with self.stopwatch('features', count):  # and all the rest
                 outputs = [self.tester.test_step(data_batch)]
             self.stopwatch.add(0, 0.0, count)
         else:
             outputs = self.tester.test_variants(
-                data_batch, [case.variant for case in self.cases], self.stopwatch
+                data_batch, [case.variant for case in self.tested], self.stopwatch
             )
         self.watch.check(outputs[0])
-        for case, evaluator, samples in zip(self.cases, evaluators, outputs):
+        for case, evaluator, samples in zip(self.tested, evaluators, outputs):
             check_detections(samples, case.name)
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(
             'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs[0]
         )
+
+    def _seconds(self, index: int) -> float:
+        """An image's share of the features and what the tested case took."""
+        return self.stopwatch.per_image('features') + self.stopwatch.per_image(index)
 
     def _num_images(self, data_batch: dict) -> int:
         inputs = data_batch['inputs']  # with augmentation, by view

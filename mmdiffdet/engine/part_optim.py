@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.nn.utils import clip_grad_norm_
 
+from ..fast import accelerated
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from .unwrap import unwrap
 
@@ -114,6 +115,16 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return wrapper
 
 
+class _FastForward:
+    """Compute losses by the faster kernels of :mod:`mmdiffdet.fast`."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """MMEngine's, around the forward pass of a training iteration."""
+        with accelerated(model), super().optim_context(model):
+            yield
+
+
 class _ClipByPart:
     """Clip the gradients of geometry, quality and everything else apart.
 
@@ -164,17 +175,17 @@ def _clip_shards(
 
 
 @OPTIM_WRAPPERS.register_module()
-class PartOptimWrapper(_ClipByPart, OptimWrapper):
+class PartOptimWrapper(_ClipByPart, _FastForward, OptimWrapper):
     """MMEngine's wrapper with gradients clipped by part."""
 
 
 @OPTIM_WRAPPERS.register_module()
-class PartAmpOptimWrapper(_ClipByPart, AmpOptimWrapper):
+class PartAmpOptimWrapper(_ClipByPart, _FastForward, AmpOptimWrapper):
     """The same for mixed precision on GPUs, with loss scaling."""
 
 
 @OPTIM_WRAPPERS.register_module()
-class PartBf16OptimWrapper(_ClipByPart, OptimWrapper):
+class PartBf16OptimWrapper(_ClipByPart, _FastForward, OptimWrapper):
     """The same for mixed precision in bfloat16, which needs no scaling."""
 
     @contextmanager

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import autocast
 from torch import nn
 
-from ..models.packed_linear import packed
+from ..fast import accelerated
 
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -51,7 +51,7 @@ def warn_if_emulated() -> None:
 
 @contextmanager
 def in_precision(model: nn.Module, precision: str) -> Iterator[None]:
-    """Compute in a precision, with weights that are cast once where they can.
+    """Compute in a precision, by the faster kernels of :mod:`mmdiffdet.fast`.
 
     Args:
         model (nn.Module): Whose weights are meant.
@@ -60,5 +60,5 @@ def in_precision(model: nn.Module, precision: str) -> Iterator[None]:
     dtype = PRECISIONS[precision]
     if dtype is not None:
         warn_if_emulated()
-    with autocast(enabled=dtype is not None, dtype=dtype), packed(model, dtype):
+    with autocast(enabled=dtype is not None, dtype=dtype), accelerated(model, dtype):
         yield

@@ -1,5 +1,6 @@
 """What a training needs besides its config: precision, lock, runner."""
 
+import importlib.util
 import os
 import os.path as osp
 from contextlib import contextmanager
@@ -11,7 +12,30 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
+from .epochs import fit_sampler
 from .precision import has_bf16, warn_if_emulated
+
+# MMEngine's backends and what they import
+_PACKAGES = dict(
+    TensorboardVisBackend='tensorboard',
+    WandbVisBackend='wandb',
+    MLflowVisBackend='mlflow',
+    ClearMLVisBackend='clearml',
+    NeptuneVisBackend='neptune',
+    DVCLiveVisBackend='dvclive',
+    AimVisBackend='aim',
+)
+
+
+def require_packages(cfg: Config) -> None:
+    """Raise ValueError if a backend of the visualizer lacks its package."""
+    for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
+        package = _PACKAGES.get(backend['type'].split('.')[-1])
+        if package and importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f'visualizer.vis_backends: {backend["type"]} needs a package that is missing: '
+                f'pip install {package}'
+            )
 
 
 def use_amp(cfg: Config, on: bool) -> None:
@@ -86,10 +110,16 @@ def training_lock(work_dir: str, launcher: str = 'none') -> Iterator[None]:
 def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
     """The runner of a training, with its strategy if the config has one.
 
+    In a training by epochs ``SeededInfiniteSampler`` becomes
+    ``SeededDefaultSampler``.
+
     Raises:
-        ValueError: If the strategy needs several processes and there is one,
-            or GPUs and there is none, or a hook that does without it.
+        ValueError: If an epoch would never end, a package that the config needs is
+            missing, or the strategy needs several processes and there is one, or
+            GPUs and there is none, or a hook that does without it.
     """
+    fit_sampler(cfg)
+    require_packages(cfg)
     if 'runner_type' not in cfg:
         if cfg.get('strategy'):
             raise ValueError(

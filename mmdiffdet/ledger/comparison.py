@@ -1,26 +1,29 @@
 """Whether one experiment is better than another."""
 
-from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .experiments import Experiment, describe
-from .pairing import sides_of, spread_of
-from .planning import MIN_UNITS, more_runs
-from .power import ALPHA
+from .pairing import Sides, sides_of
+from .planning import more_runs
+from .power import ALPHA, MIN_UNITS
 from .problems import contradicts_itself
 from .protocol import PROTOCOL_FIELDS
 from .resampling import (
     Components,
     Test,
     bootstrap_means,
+    components,
     interval,
     paired_tests,
     unpaired_tests,
 )
 from .statistics import Summary, summarise
 
+UNDECIDED = 'not distinguishable'
 FEW = 10
 """Below this many train seeds a bootstrap interval is clearly too narrow."""
 
@@ -30,48 +33,137 @@ class Comparison:
     """B against A; a positive difference means that B has the larger metric.
 
     Args:
-        a (Experiment): The one compared with.
-        b (Experiment): The one in question.
-        metric (str): Which was compared.
-        summaries (tuple): Of A and of B, over all of their runs.
-        pairing (str): What was paired, and how much of it.
-        used (tuple): Number of runs of A and of B that were compared.
-        unit (str): Replicate of the test: ``train seed``, ``eval seed`` or
-            ``none``.
-        units (tuple): Number of replicates of A and of B.
+        a, b (Experiment): The one to compare with, and the one in question.
+        metric (str): Name of the metric.
+        sides (Sides): What was compared with what.
         difference (float): Between the means of the train seeds' means.
-        low (float, optional): Lower end of the 95 % bootstrap interval.
-        high (float, optional): Upper end.
-        tests (List[Test]): The p-values there are, of which ``decisive``
-            counts.
-        decisive (Test, optional): The permutation test where it can reach
-            0.05, otherwise the t-test; none with two replicates.
-        spread (Components): Variances of the (paired) differences, or the
-            sums of those of A and B.
-        verdict (str): ``better``, ``worse`` or ``not distinguishable``.
-        scope (str): What the verdict speaks of.
-        more (str): About how many more runs would settle it.
-        notes (List[str]): What limits the answer.
+        low, high (float, optional): Ends of the 95 % bootstrap interval.
+        tests (List[Test]): The p-values there are.
+        doubts (List[str]): What is not known of the two experiments.
+        corrected (float, optional): p-value of the decisive test, corrected
+            for ``together`` comparisons that were made.
     """
 
     a: Experiment
     b: Experiment
     metric: str
-    summaries: Tuple[Summary, Summary]
-    pairing: str
-    used: Tuple[int, int]
-    unit: str
-    units: Tuple[int, int]
+    sides: Sides
     difference: float
     low: Optional[float]
     high: Optional[float]
     tests: List[Test]
-    decisive: Optional[Test]
-    spread: Components
-    verdict: str
-    scope: str
-    more: str
-    notes: List[str]
+    doubts: List[str]
+    corrected: Optional[float] = None
+    together: int = 1
+
+    @cached_property
+    def summaries(self) -> Tuple[Summary, Summary]:
+        """Of A and of B, over all of their runs."""
+        return summarise(self.a.runs, self.metric), summarise(self.b.runs, self.metric)
+
+    @property
+    def pairing(self) -> str:
+        """What was paired, and how much of it."""
+        return self.sides.pairing
+
+    @property
+    def used(self) -> Tuple[int, int]:
+        """Number of runs of A and of B that were compared."""
+        groups = self.sides.groups
+        return tuple(sum(map(len, side)) for side in (groups[0], groups[-1]))
+
+    @property
+    def unit(self) -> str:
+        """Replicate of the test: ``train seed``, ``eval seed`` or ``none``."""
+        return self.sides.unit
+
+    @property
+    def units(self) -> Tuple[int, int]:
+        """Number of replicates of A and of B."""
+        return len(self.sides.units[0]), len(self.sides.units[-1])
+
+    @property
+    def decisive(self) -> Optional[Test]:
+        """The test that counts: the permutation test where it can reach 0.05,
+        otherwise the t-test; none with two replicates."""
+        if min(self.units) < MIN_UNITS:
+            return None
+        return next((test for test in self.tests if test.smallest <= ALPHA), None)
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``not distinguishable``."""
+        return self._verdict(self.corrected)
+
+    def _verdict(self, corrected: Optional[float]) -> str:
+        if self.decisive:
+            if (self.decisive.p if corrected is None else corrected) <= ALPHA:
+                if self.difference > 0 and self.low > 0:
+                    return 'better'
+                if self.difference < 0 and self.high < 0:
+                    return 'worse'
+        return UNDECIDED
+
+    @property
+    def scope(self) -> str:
+        """What the verdict speaks of."""
+        if self.unit == 'train seed':
+            counts = ' and '.join(map(str, dict.fromkeys(self.units)))
+            return f'training with any seed, judged by {counts} train seeds of each'
+        if self.unit == 'eval seed':
+            return (
+                'these two checkpoints only: from one train seed, how much training varies is '
+                'unknown'
+            )
+        return 'these runs only'
+
+    @property
+    def spread(self) -> Components:
+        """Variances of the (paired) differences, or the sums of those of A and B."""
+        parts = zip(*map(components, self.sides.groups))
+        return Components(*(None if None in values else sum(values) for values in parts))
+
+    @cached_property
+    def more(self) -> str:
+        """About how many more runs would settle it."""
+        if self.verdict != UNDECIDED:
+            return 'none needed'
+        if self._verdict(None) != UNDECIDED:
+            return f'more {self.unit}s than for one comparison, or fewer comparisons'
+        return more_runs(self.unit, self.sides.groups, self.difference)
+
+    @property
+    def notes(self) -> List[str]:
+        """What limits the answer."""
+        notes, count = [*self.doubts, *self.sides.notes], min(self.units)
+        if self.unit == 'none':
+            return notes
+        if count < FEW:
+            notes.append(
+                f'a bootstrap over {count} {self.unit}s gives too narrow an interval '
+                f'(about {np.sqrt((count - 1) / count):.0%} of its width)'
+            )
+        first = self.tests[0]
+        if ALPHA < first.smallest < 1:
+            notes.append(
+                f'{first.name} cannot give p below {first.smallest:.2g} with {count} {self.unit}s, '
+                + (
+                    f'so {self.decisive.name} decides, which takes their means as normal'
+                    if self.decisive
+                    else 'so nothing is decided'
+                )
+            )
+        alone = self._verdict(None)
+        if self.verdict != alone:
+            notes.append(
+                f'alone it would be {alone}; among {self.together} comparisons a p of '
+                f'{self.decisive.p:.4f} is no rare chance'
+            )
+        elif self.verdict == UNDECIDED and self.low * self.high > 0:
+            notes.append(
+                'the interval leaves out zero, but no test that allows for few seeds confirms it'
+            )
+        return notes
 
 
 def compare(
@@ -99,75 +191,51 @@ def compare(
     Args:
         a (Experiment): The one to compare with.
         b (Experiment): The one in question.
-        metric (str): Which to compare.
+        metric (str): Name of the metric.
         across (str, optional): The protocol field that is being studied,
             which may differ. With ``model_family``, if one side does not
             sample, so may what only the other has: steps, scheduler, eta.
-        resamples (int): Of the bootstrap.
+        resamples (int): Number of bootstrap samples.
 
     Raises:
         ValueError: If the protocols differ otherwise, if the field is none
             or does not differ, or if an experiment contradicts itself or
             lacks the metric.
     """
-    notes = check_protocols(a, b, across)
-    sides, pairing = sides_of(a, b, metric, notes)
+    doubts = check_protocols(a, b, across)
+    sides = sides_of(a, b, metric)
     rng = np.random.default_rng(0)
+    # B's draws first, then A's; a pair is one side
+    boot = [bootstrap_means(side, resamples, rng) for side in reversed(sides.groups)]
+    means = [np.mean([g.mean() for g in side]) for side in reversed(sides.groups)]
+    if len(means) == 2:
+        boot, means = [boot[0] - boot[1]], [means[0] - means[1]]
     tests: List[Test] = []
-    if len(sides) == 1:
-        boot = bootstrap_means(sides[0], resamples, rng)
-        difference = float(np.mean([g.mean() for g in sides[0]]))
-    else:
-        boot = bootstrap_means(sides[1], resamples, rng) - bootstrap_means(sides[0], resamples, rng)
-        means = [np.mean([g.mean() for g in side]) for side in sides]
-        difference = float(means[1] - means[0])
-    if all(len(side) > 1 for side in sides):
-        unit = 'train seed'
-        units = [np.array([g.mean() for g in side]) for side in sides]
-    else:
-        unit = 'eval seed'
-        units = [side[0] for side in sides]
-        if any(len(side) > 1 for side in sides):
-            unit = 'none'
-            notes.append(
-                'one side has one train seed, so how much its '
-                'training varies is unknown and nothing is tested'
-            )
-        elif any(len(values) < 2 for values in units):
-            unit = 'none'
-            notes.append('one run cannot show how much runs vary')
     low = high = None
-    if unit != 'none':
-        tests = (paired_tests if len(units) == 1 else unpaired_tests)(*units)
-        low, high = interval(boot, 1 - ALPHA)
-    counts = (len(units[0]), len(units[-1]))
-    used = tuple(sum(map(len, side)) for side in (sides[0], sides[-1]))
-    decisive = None
-    if min(counts) >= MIN_UNITS:
-        decisive = next((t for t in tests if t.smallest <= ALPHA), None)
-    verdict = _verdict(difference, low, high, decisive)
-    spread = spread_of(sides)
-    notes += _limits(unit, min(counts), tests, decisive, low, high, verdict)
-    return Comparison(
-        a,
-        b,
-        metric,
-        (summarise(a.runs, metric), summarise(b.runs, metric)),
-        pairing,
-        used,
-        unit,
-        counts,
-        difference,
-        low,
-        high,
-        tests,
-        decisive,
-        spread,
-        verdict,
-        _scope(unit, counts),
-        'none needed' if verdict != 'not distinguishable' else more_runs(unit, sides, difference),
-        notes,
-    )
+    if sides.unit != 'none':
+        tests = (paired_tests if len(sides.units) == 1 else unpaired_tests)(*sides.units)
+        low, high = interval(boot[0], 1 - ALPHA)
+    return Comparison(a, b, metric, sides, float(means[0]), low, high, tests, doubts)
+
+
+def correct(comparisons: Sequence[Comparison]) -> List[Comparison]:
+    """Correct the verdicts of several comparisons for their number (Holm, 1979).
+
+    The probability that any verdict is wrong where there is no difference
+    stays at 5 %: the smallest of n p-values is multiplied by n, the next one
+    by n - 1, and so on, and none becomes smaller than the one before it.
+    Comparisons without a decisive test do not count.
+
+    Args:
+        comparisons (Sequence[Comparison]): All that were made together.
+    """
+    done = list(comparisons)
+    tested = [i for i, c in enumerate(done) if c.decisive]
+    p = 0.0
+    for rank, i in enumerate(sorted(tested, key=lambda i: done[i].decisive.p)):
+        p = max(p, min(1.0, (len(tested) - rank) * done[i].decisive.p))
+        done[i] = replace(done[i], corrected=p, together=len(tested))
+    return done
 
 
 def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
@@ -202,70 +270,10 @@ def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List
         notes.append(
             f'not recorded on either side: {", ".join(unknown)}; that they are equal is not checked'
         )
-    for side, experiment in (('A', a), ('B', b)):
-        if len(experiment.recipes) > 1:
+    for side, recipes in (('A', a.recipes), ('B', b.recipes)):
+        if len(recipes) > 1:
             notes.append(
-                f'{side} mixes {len(experiment.recipes)} recipes: if they '
-                'were chosen by these same results, it looks better than it '
-                'is'
+                f'{side} mixes {len(recipes)} recipes: if they were chosen by these same results, '
+                'it looks better than it is'
             )
-    return notes
-
-
-def _verdict(
-    difference: float, low: Optional[float], high: Optional[float], decisive: Optional[Test]
-) -> str:
-    if decisive is not None and decisive.p <= ALPHA:
-        if difference > 0 and low > 0:
-            return 'better'
-        if difference < 0 and high < 0:
-            return 'worse'
-    return 'not distinguishable'
-
-
-def _scope(unit: str, counts: Tuple[int, int]) -> str:
-    if unit == 'train seed':
-        return (
-            'training with any seed, judged by '
-            + (f'{counts[0]}' if counts[0] == counts[1] else f'{counts[0]} and {counts[1]}')
-            + ' train seeds of each'
-        )
-    if unit == 'eval seed':
-        return (
-            'these two checkpoints only: from one train seed, how much training varies is unknown'
-        )
-    return 'these runs only'
-
-
-def _limits(
-    unit: str,
-    count: int,
-    tests: List[Test],
-    decisive: Optional[Test],
-    low: Optional[float],
-    high: Optional[float],
-    verdict: str,
-) -> List[str]:
-    notes: List[str] = []
-    if unit == 'none':
-        return notes
-    if count < FEW:
-        notes.append(
-            f'a bootstrap over {count} {unit}s gives too narrow an interval '
-            f'(about {np.sqrt((count - 1) / count):.0%} of its width)'
-        )
-    if ALPHA < tests[0].smallest < 1:
-        notes.append(
-            f'{tests[0].name} cannot give p below {tests[0].smallest:.2g} '
-            f'with {count} {unit}s, so '
-            + (
-                'nothing is decided'
-                if decisive is None
-                else f'{decisive.name} decides, which takes their means as normal'
-            )
-        )
-    if verdict == 'not distinguishable' and low * high > 0:
-        notes.append(
-            'the interval leaves out zero, but no test that allows for few seeds confirms it'
-        )
     return notes

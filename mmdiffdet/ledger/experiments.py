@@ -1,12 +1,14 @@
 """Runs that may be averaged, by name; pools that the user names."""
 
-import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from .protocol import Protocol
-from .runs import Run
+import pandas as pd
+
+from .protocol import PROTOCOL_FIELDS, Protocol
+from .reader import plain, where
+from .row import METRICS
 
 
 @dataclass
@@ -14,9 +16,9 @@ class Experiment:
     """Runs of one protocol and one config.
 
     Args:
-        name (str): Of the experiment.
-        protocol (Protocol): Shared by all runs.
-        runs (List[Run]): At least one.
+        name (str): Name of the experiment.
+        protocol (Protocol): What all runs share.
+        runs (DataFrame): One or more, see :class:`~.reader.Results`.
         selectors (dict): Fields that tell it from others of its name.
         label (str): Name, and the selectors that are needed to find it.
         members (tuple): Labels of what a pool is made of.
@@ -24,7 +26,7 @@ class Experiment:
 
     name: str
     protocol: Protocol
-    runs: List[Run]
+    runs: pd.DataFrame
     selectors: Dict[str, str]
     label: str = ''
     members: Tuple[str, ...] = ()
@@ -32,53 +34,44 @@ class Experiment:
     @property
     def checkpoints(self) -> List[Optional[str]]:
         """The different checkpoint hashes, as they first occur."""
-        return list(dict.fromkeys(r.checkpoint_sha256 for r in self.runs))
+        return list(map(plain, self.runs.checkpoint_sha256.unique()))
 
     @property
     def recipes(self) -> List[str]:
         """The different names in it, apart from seeds and steps."""
-        return list(
-            dict.fromkeys(
-                re.sub(r'(?<=seed)\d+|_step\d+(?=_|$)', '', r.exp_name or r.experiment)
-                for r in self.runs
-            )
-        )
+        names = self.runs.exp_name.fillna(self.runs.experiment)
+        return list(names.str.replace(r'(?<=seed)\d+|_step\d+(?=_|$)', '', regex=True).unique())
 
 
-@dataclass
-class _Groups:
-    members: Dict[tuple, List[Run]] = field(default_factory=dict)
-
-    def add(self, run: Run) -> None:
-        # a ledger is one whole with other ledgers; any other table stands
-        # for itself, as its exp_name is rarely more than a file name
-        source = None if run.row else run.source
-        key = (run.experiment, run.variant, run.protocol, run.config_sha256 or run.config, source)
-        self.members.setdefault(key, []).append(run)
+def tested_config(runs: pd.DataFrame) -> pd.Series:
+    """The hash of each run's config, or its path where that is all there is."""
+    return runs.config_sha256.fillna(runs.config)
 
 
-def group(runs: Iterable[Run]) -> List[Experiment]:
-    """Put runs together that may be averaged.
-
-    Args:
-        runs (Iterable[Run]): Of any number of experiments. A run that is
-            there twice with the same numbers counts once.
-
-    Returns:
-        List[Experiment]: In the order of their first run.
-    """
-    groups = _Groups()
-    for run in runs:
-        groups.add(run)
+def group(runs: pd.DataFrame) -> List[Experiment]:
+    """Put runs together that may be averaged, in the order of the first one of
+    each experiment. A run that is there twice with the same numbers counts once."""
+    # a ledger is one whole with other ledgers; any other table stands for
+    # itself, as its exp_name is rarely more than a file name
+    of = runs.assign(
+        tested=tested_config(runs),
+        table=runs.source.where(~runs.is_row.astype(bool), None),
+        checked=runs.checkpoint_sha256.fillna(runs.checkpoint),
+    )
+    keys = ['experiment', 'variant', *PROTOCOL_FIELDS, 'tested', 'table']
+    of = of.drop_duplicates([*keys, 'checked', 'train_seed', 'eval_seed', *METRICS])
     experiments = []
-    for (name, variant, protocol, config, source), members in groups.members.items():
+    for _, members in of.groupby(keys, dropna=False, sort=False):
+        first = dict(zip(keys, map(plain, members[keys].iloc[0])))
+        protocol = Protocol(**{k: first[k] for k in PROTOCOL_FIELDS})
         selectors = {
-            **dict(variant),
+            **dict(first['variant']),
             **{k: str(v) for k, v in asdict(protocol).items()},
-            'config': str(config),
-            'source': str(source or 'ledger'),
+            'config': str(first['tested']),
+            'source': str(first['table'] or 'ledger'),
         }
-        experiments.append(Experiment(name, protocol, _once(members), selectors))
+        members = members[runs.columns]
+        experiments.append(Experiment(first['experiment'], protocol, members, selectors))
     _label(experiments)
     return experiments
 
@@ -86,10 +79,7 @@ def group(runs: Iterable[Run]) -> List[Experiment]:
 def select(experiments: Sequence[Experiment], text: str) -> Experiment:
     """The experiment that ``NAME`` or ``NAME@field=value,...`` means.
 
-    Args:
-        experiments (Sequence[Experiment]): To choose from.
-        text (str): A name or a label; values may be shortened to their
-            beginning, as for hashes.
+    Hashes may be shortened to their beginning.
 
     Raises:
         ValueError: If none or several match.
@@ -121,10 +111,10 @@ def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] =
     """One experiment out of several, because the user says so.
 
     Args:
-        experiments (Sequence[Experiment]): To choose from.
-        name (str): Of the pool.
-        patterns (Sequence[str]): Labels; ``*`` and ``?`` are wild cards. All
-            experiments if there is none.
+        experiments (Sequence[Experiment]): Experiments to choose from.
+        name (str): Name of the pool.
+        patterns (Sequence[str]): Labels with ``*`` and ``?``; all if there is
+            none.
 
     Raises:
         ValueError: If a pattern finds nothing, if protocols differ, or if a
@@ -135,11 +125,10 @@ def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] =
         found = [e for e in experiments if fnmatchcase(e.label, pattern)]
         if not found:
             raise ValueError(f'pool {name}: no experiment matches {pattern!r}')
-        chosen += [e for e in found if e not in chosen]
+        chosen += [e for e in found if not any(e is c for c in chosen)]
     if any(e.name == name for e in experiments):
         raise ValueError(f'pool {name}: an experiment has that name already')
     first = chosen[0]
-    seeds: Dict[tuple, Run] = {}
     for member in chosen:
         differs = first.protocol.differs(member.protocol)
         if differs:
@@ -148,28 +137,20 @@ def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] =
                 f'different protocols: {describe(differs)}\n'
                 f'  {first.protocol}\n  {member.protocol}'
             )
-        for run in member.runs:
-            seed = run.train_seed, run.eval_seed
-            if run.train_seed is None:
-                raise ValueError(
-                    f'pool {name}: {run.where} has no train_seed, so it may count twice'
-                )
-            if seed in seeds:
-                raise ValueError(
-                    f'pool {name}: train seed {seed[0]}, eval seed {seed[1]} '
-                    f'is in {seeds[seed].where} and in {run.where}; choose '
-                    'one of the two by patterns after the name'
-                )
-            seeds[seed] = run
+    runs = pd.concat([e.runs for e in chosen])
+    for run in runs[runs.train_seed.isna()].itertuples():
+        raise ValueError(f'pool {name}: {where(run)} has no train_seed, so it may count twice')
+    seeds = ['train_seed', 'eval_seed']
+    for run in runs[runs.duplicated(seeds)].itertuples():
+        same = runs[(runs.train_seed == run.train_seed) & (runs.eval_seed == run.eval_seed)]
+        raise ValueError(
+            f'pool {name}: train seed {run.train_seed}, eval seed {run.eval_seed} '
+            f'is in {where(same.iloc[0])} and in {where(run)}; choose '
+            'one of the two by patterns after the name'
+        )
     selectors = {k: str(v) for k, v in asdict(first.protocol).items()}
-    return replace(
-        first,
-        name=name,
-        label=name,
-        runs=[r for e in chosen for r in e.runs],
-        selectors=selectors,
-        members=tuple(e.label for e in chosen),
-    )
+    members = tuple(e.label for e in chosen)
+    return replace(first, name=name, label=name, runs=runs, selectors=selectors, members=members)
 
 
 def describe(differs: Dict[str, tuple]) -> str:
@@ -178,15 +159,6 @@ def describe(differs: Dict[str, tuple]) -> str:
         f'{name} ' + ' against '.join('not recorded' if v is None else str(v) for v in values)
         for name, values in differs.items()
     )
-
-
-def _once(runs: Sequence[Run]) -> List[Run]:
-    kept = {}
-    for run in runs:
-        checkpoint = run.checkpoint_sha256 or run.checkpoint
-        key = (checkpoint, run.train_seed, run.eval_seed, tuple(run.metrics.values()))
-        kept.setdefault(key, run)
-    return list(kept.values())
 
 
 def _matches(selectors: Dict[str, str], wanted: str) -> bool:
@@ -208,23 +180,20 @@ def _label(experiments: Sequence[Experiment]) -> None:
     by_name: Dict[str, List[Experiment]] = {}
     for experiment in experiments:
         by_name.setdefault(experiment.name, []).append(experiment)
-    for same in by_name.values():
-        keys = list(dict.fromkeys(k for e in same for k in e.selectors))
-
-        def text(e: Experiment, keys: Sequence[str], short: bool = False) -> str:
-            return ','.join(
-                f'{k}={e.selectors[k][: 8 if short and _hashed(k) else None]}'
-                for k in keys
-                if k in e.selectors
-            )
-
+    for name, same in by_name.items():
+        if len(same) == 1:
+            same[0].label = name
+            continue
+        table = pd.DataFrame([e.selectors for e in same])
         # the longest ones go first, e.g. a path that repeats a number
-        for key in sorted(keys, key=lambda k: -max(len(e.selectors.get(k, '')) for e in same)):
-            rest = [k for k in keys if k != key]
-            if len({text(e, rest) for e in same}) == len(same):
-                keys = rest
+        for key in sorted(table, key=lambda k: -table[k].str.len().max()):
+            rest = table.drop(columns=key)
+            if len(rest.columns) and not rest.duplicated().any():
+                table = rest
         # eight digits of a hash do, unless two begin alike
-        short = len({text(e, keys, True) for e in same}) == len(same)
-        for experiment in same:
-            selected = text(experiment, keys, short)
-            experiment.label = experiment.name + (selected and f'@{selected}')
+        short = table.apply(lambda column: column.str[:8] if _hashed(column.name) else column)
+        for experiment, row in zip(
+            same, (table if short.duplicated().any() else short).to_dict('records')
+        ):
+            selected = ','.join(f'{k}={v}' for k, v in row.items() if plain(v) is not None)
+            experiment.label = f'{name}@{selected}'

@@ -5,7 +5,7 @@ import platform
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .hashing import sha256_of_file
 from .ledger import write_rows
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS
+from .reader import rows_of, where
 from .row import Row
 
 RUNS = 'runs.tsv'
@@ -21,21 +22,10 @@ MANIFEST = 'manifest.tsv'
 ENVIRONMENT = 'environment.json'
 SUMS = 'SHA256SUMS'
 MANIFEST_COLUMNS = (
-    'exp_name',
-    'train_seed',
-    'eval_seeds',
-    'n',
-    'AP_mean',
-    'AP_std',
-    'checkpoint',
-    'checkpoint_sha256',
-    'config',
-    'config_sha256',
-    *PROTOCOL_FIELDS,
+    *('exp_name', 'train_seed', 'eval_seeds', 'n', 'AP_mean', 'AP_std', 'checkpoint'),
+    *('checkpoint_sha256', 'config', 'config_sha256', *PROTOCOL_FIELDS),
 )
 VERSIONS = ('torch', 'mmdet', 'diffusers', 'mmdiffdet')
-
-Models = Dict[Tuple, List[Row]]
 
 
 def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
@@ -50,7 +40,7 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
 
     Args:
         experiments (Sequence[Experiment]): What to freeze.
-        folder (Path): Does not exist yet; appears only when it is complete.
+        folder (Path): Appears only when it is complete.
 
     Returns:
         str: SHA-256 of ``SHA256SUMS``, which stands for the whole folder.
@@ -65,7 +55,7 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
         raise FileExistsError(
             f'{folder} exists; a deliverable is never changed, choose another name'
         )
-    models = group_models(_rows(experiments))
+    models = models_of(_rows(experiments))
     _check_files(models)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}-'))
@@ -79,46 +69,37 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
 
 
 def config_name(number: int) -> str:
-    """Where the folder has the resolved config of a model.
-
-    Args:
-        number (int): Of the model, from 0.
-    """
+    """Where the folder has the resolved config of a model, counted from 0."""
     return f'configs/{number:03d}.py'
 
 
-def group_models(rows: Sequence[Row]) -> Models:
-    """Rows of each tested model, in the order of the rows.
-
-    Args:
-        rows (Sequence[Row]): Of any number of models.
-    """
-    models: Models = {}
+def models_of(rows: Sequence[Row]) -> List[List[Row]]:
+    """The rows of each tested model, in the order of the rows."""
+    models: Dict[tuple, List[Row]] = {}
     for row in rows:
-        key = (row.exp_name, row.train_seed, row.checkpoint_sha256, row.config_sha256, row.protocol)
+        # a test of the model, whatever the eval seed
+        key = (row.exp_name, row.train_seed, *row.key[:-1])
         models.setdefault(key, []).append(row)
-    return models
+    return list(models.values())
 
 
-def manifest_line(rows: Sequence[Row], config: str) -> Dict[str, str]:
-    """A model's line of the manifest.
-
-    Args:
-        rows (Sequence[Row]): Of the model.
-        config (str): Its config in the folder.
-    """
-    values = np.array([row.AP for row in rows])
-    line = {
-        'eval_seeds': ','.join(str(row.eval_seed) for row in rows),
-        'n': str(len(rows)),
-        'AP_mean': f'{values.mean():.6f}',
-        'AP_std': f'{values.std():.6f}' if len(rows) > 1 else NOT_AVAILABLE,
-        'config': config,
-    }
-    for name in MANIFEST_COLUMNS:
-        value = getattr(rows[0], name, None)
-        line.setdefault(name, NOT_AVAILABLE if value is None else str(value))
-    return {name: line[name] for name in MANIFEST_COLUMNS}
+def manifest_of(models: Sequence[Sequence[Row]]) -> List[Dict[str, str]]:
+    """The lines of the manifest, a model each."""
+    lines = []
+    for number, rows in enumerate(models):
+        values = np.array([row.AP for row in rows])
+        line = dict(
+            eval_seeds=','.join(str(row.eval_seed) for row in rows),
+            n=str(len(rows)),
+            AP_mean=f'{values.mean():.6f}',
+            AP_std=f'{values.std():.6f}' if len(rows) > 1 else NOT_AVAILABLE,
+            config=config_name(number),
+        )
+        for name in MANIFEST_COLUMNS:
+            value = getattr(rows[0], name, None)
+            line.setdefault(name, NOT_AVAILABLE if value is None else str(value))
+        lines.append({name: line[name] for name in MANIFEST_COLUMNS})
+    return lines
 
 
 def _rows(experiments: Sequence[Experiment]) -> List[Row]:
@@ -126,55 +107,50 @@ def _rows(experiments: Sequence[Experiment]) -> List[Row]:
     for experiment in experiments:
         for problem in contradicts_itself(experiment):
             raise ValueError(f'cannot freeze: {problem}')
-        for run in experiment.runs:
-            if run.row is None:
-                raise ValueError(
-                    f'cannot freeze {run.where}: it is no row of a ledger of '
-                    'ours, so it does not say what it rests on; test the '
-                    'checkpoint again with tools/test.py'
-                )
-            rows.setdefault(run.row.key, run.row)
+        for run in experiment.runs[~experiment.runs.is_row.astype(bool)].itertuples():
+            raise ValueError(
+                f'cannot freeze {where(run)}: it is no row of a ledger of '
+                'ours, so it does not say what it rests on; test the '
+                'checkpoint again with tools/test.py'
+            )
+        for row in rows_of(experiment.runs):
+            rows.setdefault(row.key, row)
     if not rows:
         raise ValueError('cannot freeze: there are no rows')
     return list(rows.values())
 
 
-def _check_files(models: Models) -> None:
+def _check_files(models: Sequence[Sequence[Row]]) -> None:
     missing = []
-    for rows in models.values():
-        checkpoint = Path(rows[0].checkpoint)
+    for row, *_ in models:
+        checkpoint = Path(row.checkpoint)
         if not checkpoint.is_file():
             missing.append(str(checkpoint))
-        elif sha256_of_file(checkpoint) != rows[0].checkpoint_sha256:
+        elif sha256_of_file(checkpoint) != row.checkpoint_sha256:
             raise ValueError(
                 f'cannot freeze: {checkpoint} is not the file that was '
-                f'tested; its SHA-256 is not {rows[0].checkpoint_sha256}'
+                f'tested; its SHA-256 is not {row.checkpoint_sha256}'
             )
-        config = _resolved_config(rows)
-        if not config.is_file():
-            missing.append(str(config))
+        if not _config_of(row).is_file():
+            missing.append(str(_config_of(row)))
     if missing:
         raise FileNotFoundError(
             'cannot freeze, these files are missing: ' + ', '.join(dict.fromkeys(missing))
         )
 
 
-def _resolved_config(rows: Sequence[Row]) -> Path:
-    return Path(rows[0].out_dir) / 'config.py'
+def _config_of(row: Row) -> Path:
+    return Path(row.out_dir) / 'config.py'
 
 
-def _write(models: Models, folder: Path) -> None:
+def _write(models: Sequence[Sequence[Row]], folder: Path) -> None:
     (folder / 'configs').mkdir()
-    lines = []
-    for number, rows in enumerate(models.values()):
-        config = config_name(number)
-        shutil.copyfile(_resolved_config(rows), folder / config)
-        lines.append(manifest_line(rows, config))
-    with open(folder / MANIFEST, 'w', encoding='utf-8') as file:
-        file.write('\t'.join(MANIFEST_COLUMNS) + '\n')
-        for line in lines:
-            file.write('\t'.join(line.values()) + '\n')
-    every = [row for rows in models.values() for row in rows]
+    manifest = manifest_of(models)
+    for rows, line in zip(models, manifest):
+        shutil.copyfile(_config_of(rows[0]), folder / line['config'])
+    text = ''.join('\t'.join(cells) + '\n' for cells in map(dict.values, manifest))
+    (folder / MANIFEST).write_text('\t'.join(MANIFEST_COLUMNS) + '\n' + text, encoding='utf-8')
+    every = [row for rows in models for row in rows]
     write_rows(folder / RUNS, every)
     environment = dict(
         devices=sorted({row.device for row in every}),

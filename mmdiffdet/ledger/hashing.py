@@ -7,14 +7,7 @@ from typing import Any, Mapping, Union
 
 
 def sha256_of_file(path: Union[str, os.PathLike]) -> str:
-    """SHA-256 of a file's bytes.
-
-    Args:
-        path (str | os.PathLike): The file.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-    """
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
@@ -29,8 +22,8 @@ def sha256_of_config(config: Mapping[str, Any]) -> str:
     seeds, paths and work directories would split one experiment into many.
 
     Args:
-        config (Mapping): Nested mappings, sequences, strings, numbers,
-            booleans and None; tuples count as lists.
+        config (Mapping): Of mappings, sequences, strings, numbers, booleans
+            and None; tuples count as lists.
 
     Raises:
         TypeError: If a value is of another type.

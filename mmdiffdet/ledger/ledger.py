@@ -1,9 +1,10 @@
 """The file that every test appends to."""
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Union
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 from filelock import FileLock
 
@@ -23,11 +24,12 @@ class Ledger:
 
     Writers queue at a lock on the side file ``<path>.lock``; the table is
     written to a temporary file that replaces it, so that a reader, or a
-    process that dies, never sees half of it.
+    process that dies, never sees half of it. A symbolic link stands for the
+    file that it leads to.
 
     Args:
-        path (str | os.PathLike): Created, with its folder, when the first
-            row is appended.
+        path (str | os.PathLike): File of the ledger; it is created, with its
+            folder, when the first row is appended.
     """
 
     def __init__(self, path: Union[str, os.PathLike]) -> None:
@@ -37,54 +39,34 @@ class Ledger:
         """All rows; none if the file does not exist yet.
 
         Raises:
-            ValueError: If it is not a ledger or if a line does not parse.
+            ValueError: If the file is not a ledger or a line does not parse.
         """
         try:
             lines = read_lines(self.path)
         except FileNotFoundError:
             return []
         if not is_ledger(lines[0]):
-            raise ValueError(
-                f'{self.path}:1: not a ledger of this version; its columns '
-                f'must be {" ".join(COLUMNS)}. Append to another file'
-            )
-        rows = []
-        for number, line in enumerate(lines[1:], 2):
-            try:
-                rows.append(Row.from_cells(line.split('\t')))
-            except ValueError as error:
-                raise ValueError(f'{self.path}:{number}: {error}') from None
-        return rows
+            raise ValueError(f'{self.path}:1: {not_a_ledger(lines[0])}. Append to another file')
+        return [row for _, row in parse_rows(self.path, lines)]
 
     def find(self, keys: Iterable[RunKey]) -> Dict[RunKey, Row]:
-        """Which of these tests are there already.
-
-        Args:
-            keys (Iterable[RunKey]): Tests to look for.
-
-        Returns:
-            Dict[RunKey, Row]: The rows of those that were found.
-        """
+        """The rows of those of these tests that are there already."""
         keys = set(keys)
         return {row.key: row for row in self.read() if row.key in keys}
 
     def append(self, rows: Iterable[Row], force: bool = False) -> Appended:
         """Add rows, all of them or none.
 
-        A test that is there already is skipped.
-
         Args:
-            rows (Iterable[Row]): The results.
-            force (bool): Replace the rows of tests that are there already.
-
-        Returns:
-            Appended: The rows that were written and those that were skipped.
+            rows (Iterable[Row]): Results; those of a test that is there
+                already are skipped.
+            force (bool): Replace the rows of such tests instead.
 
         Raises:
             ValueError: If the file is not a ledger; it is left alone.
         """
         done = Appended([], [])
-        with self._locked():
+        with self._locked() as path:
             # a file put together by hand may hold a test twice
             table: Dict[RunKey, List[Row]] = {}
             for row in self.read():
@@ -96,23 +78,24 @@ class Ledger:
                     table[row.key] = [row]
                     done.written.append(row)
             if done.written:
-                write_rows(self.path, [row for same in table.values() for row in same])
+                write_rows(path, [row for same in table.values() for row in same])
         return done
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{self.path}.lock'):
-            yield
+    def _locked(self) -> Iterator[Path]:
+        path = Path(os.path.realpath(self.path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{path}.lock'):
+            # of a writer that was killed: nobody else writes now
+            left = re.compile(rf'\.{re.escape(path.stem)}-\w{{8}}{re.escape(path.suffix)}')
+            for other in path.parent.iterdir():
+                if left.fullmatch(other.name):
+                    other.unlink()
+            yield path
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a whole ledger; it replaces the file only when it is complete.
-
-    Args:
-        path (Path): The file; its folder must exist.
-        rows (Iterable[Row]): All of its rows.
-    """
+    """Write a whole ledger; it replaces the file only when it is complete."""
     with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         file.write('\t'.join(COLUMNS) + '\n')
         for row in rows:
@@ -122,18 +105,48 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_lines(path: Path) -> List[str]:
-    """Lines of a text file without their ends, whichever those are.
+    """Lines of a text file without their ends and without a byte order mark.
 
     Raises:
-        ValueError: If it is not UTF-8 text.
+        ValueError: If the path is no regular file or does not hold UTF-8.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f'{path}: not a regular file')
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}: not UTF-8 text: {error}') from None
     return text.removesuffix('\n').split('\n')
 
 
 def is_ledger(header: str) -> bool:
-    """Whether a file with this first line is a ledger of ours."""
-    return tuple(header.split('\t')) == COLUMNS
+    """Whether a file with this first line has the columns of :class:`Row`;
+    older ledgers have no version."""
+    return tuple(header.split('\t')) in (COLUMNS, COLUMNS[:-1])
+
+
+def not_a_ledger(header: str) -> str:
+    """What sets the columns of a file apart from those of a ledger."""
+    columns = header.split('\t')
+    missing = [c for c in COLUMNS[:-1] if c not in columns]
+    unknown = [c for c in dict.fromkeys(columns) if c not in COLUMNS]
+    if len(missing) > len(COLUMNS) / 2:
+        return f'not a ledger of this version; its columns must be {" ".join(COLUMNS)}'
+    differs = [f'missing: {", ".join(map(repr, missing))}'] * bool(missing)
+    differs += [f'unknown: {", ".join(map(repr, unknown))}'] * bool(unknown)
+    differs = differs or ['in another order or twice']
+    return f'not a ledger of this version; columns {"; ".join(differs)}'
+
+
+def parse_rows(path: Path, lines: Sequence[str]) -> Iterator[Tuple[int, Row]]:
+    """Each row of a ledger with the number of its line, from 2; raises
+    ValueError, with file and line, if one does not parse."""
+    count = len(lines[0].split('\t'))
+    for number, line in enumerate(lines[1:], 2):
+        cells = line.split('\t')
+        try:
+            if len(cells) != count:
+                raise ValueError(f'has {len(cells)} columns instead of {count}')
+            yield number, Row.from_cells(cells)
+        except ValueError as error:
+            raise ValueError(f'{path}:{number}: {error}') from None

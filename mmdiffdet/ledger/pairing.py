@@ -1,113 +1,124 @@
-"""What of two experiments is compared with what."""
+"""What of two experiments is compared with what, as one table."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import List, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from .experiments import Experiment
-from .resampling import Components, components
 
-Values = Dict[Tuple[Optional[int], int], float]
+SEEDS = ['train_seed', 'eval_seed']
 
 
-def sides_of(
-    a: Experiment, b: Experiment, metric: str, notes: List[str]
-) -> Tuple[List[List[np.ndarray]], str]:
+class Sides(NamedTuple):
     """Paired differences B - A, or the values of A and of B.
 
     Args:
-        a (Experiment): The one to compare with.
-        b (Experiment): The one in question.
-        metric (str): Which to compare.
-        notes (List[str]): What limits the answer is added to it.
-
-    Returns:
-        tuple: One side (differences) or two, each with an array a train seed;
-        and what was paired.
+        groups (list): One side (differences) or two, each with an array a
+            train seed that has a value an eval seed.
+        pairing (str): What was paired, and how much of it.
+        unit (str): Replicate of a test: ``train seed``, ``eval seed`` or
+            ``none``.
+        units (list[ndarray]): A value a replicate, of each side.
+        notes (List[str]): What limits the answer.
     """
-    values_a, values_b = values_of(a, metric), values_of(b, metric)
-    if a.protocol.samples != b.protocol.samples:
-        # one result, which stands beside each draw of the other
-        if b.protocol.samples:
-            values_a = for_each_eval_seed(values_a, values_b)
-        else:
-            values_b = for_each_eval_seed(values_b, values_a)
-        notes.append(
-            f'{"B" if a.protocol.samples else "A"} does not sample: '
-            'its result is compared with each eval seed of the other'
-        )
-    paired, pairing = pair(values_a, values_b)
-    if paired is not None:
-        return [paired], pairing
-    return [groups_of(values_a), groups_of(values_b)], pairing
+
+    groups: List[List[np.ndarray]]
+    pairing: str
+    unit: str
+    units: List[np.ndarray]
+    notes: List[str]
 
 
-def values_of(experiment: Experiment, metric: str) -> Values:
-    """The metric by (train seed, eval seed).
-
-    Raises:
-        ValueError: If no run has it.
-    """
-    values = {
-        (r.train_seed, r.eval_seed): r.metrics[metric]
-        for r in experiment.runs
-        if r.metrics[metric] is not None
-    }
-    if not values:
-        raise ValueError(f'{experiment.label} has no {metric}')
-    return values
-
-
-def for_each_eval_seed(single: Values, other: Values) -> Values:
-    """A training's only result, once for each eval seed of the other side."""
-    train = {seed for seed, _ in other}
-    alone = len(train) == len({seed for seed, _ in single}) == 1
-    return {
-        (seed, eval_seed): value
-        for (seed, own), value in single.items()
-        for eval_seed in [e for s, e in other if s == seed or alone] or [own]
-    }
-
-
-def groups_of(values: Values) -> List[np.ndarray]:
-    """An array a train seed, in the order of the seeds."""
-    of_seed: Dict[Optional[int], List[float]] = {}
-    for (train_seed, _), value in sorted(values.items(), key=str):
-        of_seed.setdefault(train_seed, []).append(value)
-    return [np.array(v) for v in of_seed.values()]
-
-
-def pair(a: Values, b: Values) -> Tuple[Optional[List[np.ndarray]], str]:
-    """Differences by train seed, or None if the two cannot be paired.
+def sides_of(a: Experiment, b: Experiment, metric: str) -> Sides:
+    """Pair the runs of two experiments, where they can be paired.
 
     A pair needs both seeds. If each side has one train seed, or an unknown
     one, the eval seed is enough. If pairing would leave one train seed where
     both sides have more, the sides are independent.
+
+    Raises:
+        ValueError: If a side has no run with the metric.
     """
-    trained = [{seed for seed, _ in side} for side in (a, b)]
-    by = '(train seed, eval seed)'
-    if all(len(seeds) == 1 for seeds in trained):
-        by = 'eval seed'
-        a = {(None, e): v for (_, e), v in a.items()}
-        b = {(None, e): v for (_, e), v in b.items()}
-    elif None in trained[0] | trained[1]:
-        return None, 'unpaired: train seeds were not recorded'
-    common = {k: b[k] - a[k] for k in a if k in b}
-    left = len({seed for seed, _ in common})
-    if not common:
-        return None, f'unpaired: no {by} in common'
-    if left < 2 <= min(map(len, trained)):
-        return None, (
-            f'unpaired: one train seed in common of {len(trained[0])} and {len(trained[1])}'
+    values, notes = [_values(a, metric), _values(b, metric)], []
+    if a.protocol.samples != b.protocol.samples:
+        alone = 1 if a.protocol.samples else 0
+        values[alone] = _for_each_eval_seed(values[alone], values[1 - alone])
+        notes.append(
+            f'{"AB"[alone]} does not sample: its result is compared with each eval seed of the '
+            'other'
         )
-    pairing = f'{len(common)} pairs by {by}'
-    unused = len(a) - len(common), len(b) - len(common)
+    trained = [side.train_seed.nunique(dropna=False) for side in values]
+    by = '(train seed, eval seed)'
+    if trained == [1, 1]:
+        by = 'eval seed'
+        values = [side.assign(train_seed=0) for side in values]
+    table = _in_order(values[0].merge(values[1], on=SEEDS, how='outer', suffixes=('_a', '_b')))
+    table['difference'] = table.value_b - table.value_a
+    pairs = table.dropna(subset='difference')
+    apart = None
+    if any(side.train_seed.isna().any() for side in values):
+        apart = 'train seeds were not recorded'
+    elif pairs.empty:
+        apart = f'no {by} in common'
+    elif pairs.train_seed.nunique() < 2 <= min(trained):
+        apart = f'one train seed in common of {trained[0]} and {trained[1]}'
+    if apart:
+        sides = [_groups(table, 'value_a'), _groups(table, 'value_b')]
+        return _with_units(sides, f'unpaired: {apart}', notes)
+    pairing = f'{len(pairs)} pairs by {by}'
+    unused = [len(side) - len(pairs) for side in values]
     if any(unused):
         pairing += f'; without a partner and not used: {unused[0]} runs of A, {unused[1]} of B'
-    return groups_of(common), pairing
+    return _with_units([_groups(pairs, 'difference')], pairing, notes)
 
 
-def spread_of(sides: List[List[np.ndarray]]) -> Components:
-    """Variances of a difference between single runs of the two sides."""
-    parts = [components(side) for side in sides]
-    return Components(*(None if None in values else sum(values) for values in zip(*parts)))
+def _with_units(sides: List[List[np.ndarray]], pairing: str, notes: List[str]) -> Sides:
+    if all(len(side) > 1 for side in sides):
+        units = [np.array([g.mean() for g in side]) for side in sides]
+        return Sides(sides, pairing, 'train seed', units, notes)
+    units = [side[0] for side in sides]
+    if any(len(side) > 1 for side in sides):
+        why = (
+            'one side has one train seed, so how much its '
+            'training varies is unknown and nothing is tested'
+        )
+    elif any(len(values) < 2 for values in units):
+        why = 'one run cannot show how much runs vary'
+    else:
+        return Sides(sides, pairing, 'eval seed', units, notes)
+    return Sides(sides, pairing, 'none', units, [*notes, why])
+
+
+def side_of(experiment: Experiment, metric: str) -> List[np.ndarray]:
+    """The values of an experiment, an array a train seed."""
+    return _groups(_in_order(_values(experiment, metric)), 'value')
+
+
+def _values(experiment: Experiment, metric: str) -> pd.DataFrame:
+    """Train seed, eval seed and ``value`` of the runs that have the metric."""
+    values = experiment.runs[[*SEEDS, metric]].dropna(subset=metric)
+    if values.empty:
+        raise ValueError(f'{experiment.label} has no {metric}')
+    return values.rename(columns={metric: 'value'})
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Seeds in the order of their text, which the bootstrap's draws rest on."""
+    return table.sort_values(SEEDS, key=lambda seeds: seeds.astype(str))
+
+
+def _groups(table: pd.DataFrame, column: str) -> List[np.ndarray]:
+    groups = table.dropna(subset=column).groupby('train_seed', dropna=False, sort=False)[column]
+    return [values.to_numpy() for _, values in groups]
+
+
+def _for_each_eval_seed(single: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """A training's only result, once for each eval seed of the other side."""
+    seeds = other[SEEDS]
+    if single.train_seed.nunique(dropna=False) == other.train_seed.nunique(dropna=False) == 1:
+        seeds = seeds.assign(train_seed=single.train_seed.iloc[0])
+    repeated = single.merge(seeds, on='train_seed', how='left', suffixes=('_own', ''))
+    return repeated.assign(eval_seed=repeated.eval_seed.fillna(repeated.eval_seed_own))[
+        [*SEEDS, 'value']
+    ]

@@ -1,15 +1,13 @@
-"""How many runs would settle a comparison, and what a few could show."""
+"""How many more runs would settle a comparison, and what a few could show."""
 
 import math
 from bisect import bisect_left
 from typing import Callable, Dict, Optional, Sequence
 
-from .power import needed_noncentrality
+from .power import MIN_UNITS, needed_noncentrality
 from .resampling import Groups, components
 
 MAX_SEEDS = 1000
-MIN_UNITS = 3
-"""With two replicates a t-test rests on nothing but its assumption."""
 PLANNED_SEEDS = (3, 4, 5, 6, 8, 10, 15, 20)
 
 
@@ -17,45 +15,35 @@ def more_runs(unit: str, sides: Sequence[Groups], difference: float) -> str:
     """About how many more runs would settle a comparison.
 
     From the two variance components: more train seeds against more eval
-    seeds, for 80 % power if the true difference is the one that was found.
-
-    Args:
-        unit (str): ``train seed``, ``eval seed`` or ``none``.
-        sides (Sequence[Groups]): Paired differences, or values of A and B.
-        difference (float): That was found.
+    seeds, for 80 % power if the true difference is the one that was found. The
+    arguments are those of :class:`~mmdiffdet.ledger.pairing.Sides`.
     """
     if unit == 'none':
         return (
             f'at least {MIN_UNITS} train seeds (for a claim on training) '
-            f'or {MIN_UNITS} eval seeds (on these checkpoints) on each '
-            'side'
+            f'or {MIN_UNITS} eval seeds (on these checkpoints) on each side'
         )
     if difference == 0:
         return 'no number would settle a difference of zero'
     trains = min(len(side) for side in sides)
     evals = min(len(g) for side in sides for g in side)
     paired = len(sides) == 1
-    parts = [components(side) for side in sides]
-    inner = None if any(c.evaluation is None for c in parts) else sum(c.evaluation for c in parts)
+    parts = [components(side).evaluation for side in sides]
+    inner = None if None in parts else sum(parts)
     if unit == 'eval seed':
         needed = seeds_needed(difference, lambda n: inner / n, paired, evals)
         return (
-            _count(needed, evals, 'eval seed')
-            + ' of these checkpoints; a claim on training needs more train '
-            'seeds'
+            f'{_count(needed, evals, unit)} of these checkpoints; a claim on training needs more '
+            'train seeds'
         )
     of_train = seeds_needed(
         difference, lambda n: variance_of_difference(sides, evals) / n, paired, trains
     )
-    text = f'{_count(of_train, trains, "train seed")} (x {evals} eval seeds)'
+    text = f'{_count(of_train, trains, unit)} (x {evals} eval seeds)'
     if inner is None:
         return text + '; the share of the eval seeds is unknown'
     of_eval = seeds_needed(
-        difference,
-        lambda n: variance_of_difference(sides, n) / trains,
-        paired,
-        evals,
-        units=trains,
+        difference, lambda n: variance_of_difference(sides, n) / trains, paired, evals, trains
     )
     if of_eval is None or trains < MIN_UNITS:
         return text + '; more eval seeds alone would not settle it'
@@ -64,7 +52,7 @@ def more_runs(unit: str, sides: Sequence[Groups], difference: float) -> str:
 
 def _count(needed: Optional[int], there: int, what: str) -> str:
     if needed is None:
-        return f'more than 1000 {what}s'
+        return f'more than {MAX_SEEDS} {what}s'
     more = max(needed - there, 1)
     return f'about {more} more {what}{"s" if more > 1 else ""}'
 
@@ -93,8 +81,8 @@ def seeds_needed(
 
     Args:
         difference (float): The true one, as far as is known.
-        variance (Callable): Of the mean difference, from the number of
-            seeds.
+        variance (Callable): Variance of the mean difference, from the number
+            of seeds.
         paired (bool): Whether differences are tested, or two groups.
         start (int): The number that there is; 3 at least is the answer.
         units (int, optional): Replicates of the test, if the seeds in
@@ -109,7 +97,7 @@ def seeds_needed(
 
     def settles(count: int) -> bool:
         spread = math.sqrt(variance(count))
-        needed = needed_noncentrality(count if units is None else units, paired)
+        needed = needed_noncentrality(units or count, paired)
         return abs(difference) >= needed * spread if spread else difference != 0
 
     first = max(start, MIN_UNITS)
@@ -122,23 +110,11 @@ def seeds_needed(
     return counts[found] if found < len(counts) else None
 
 
-def detectable(
-    sides: Sequence[Groups], evals: int, counts: Sequence[int] = PLANNED_SEEDS
-) -> Dict[int, float]:
-    """The smallest difference that numbers of train seeds could show.
-
-    Found by the test that decides in ``--compare``, four times in five.
-
-    Args:
-        sides (Sequence[Groups]): Paired differences, or values of A and B.
-        evals (int): Eval seeds of each model.
-        counts (Sequence[int]): Numbers of train seeds on each side.
-
-    Returns:
-        dict[int, float]: By number of train seeds.
-    """
+def detectable(sides: Sequence[Groups], evals: int) -> Dict[int, float]:
+    """The smallest difference, by number of train seeds, that the test that
+    decides finds four times in five, with so many eval seeds of each model."""
     variance = variance_of_difference(sides, evals)
     return {
         count: needed_noncentrality(count, len(sides) == 1) * math.sqrt(variance / count)
-        for count in counts
+        for count in PLANNED_SEEDS
     }

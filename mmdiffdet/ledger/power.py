@@ -10,6 +10,8 @@ from scipy import optimize, stats
 
 ALPHA = 0.05
 POWER = 0.8
+MIN_UNITS = 3
+"""With two replicates a t-test rests on nothing but its assumption."""
 _DRAWS = 4000
 _MOST_ARRANGEMENTS = 2**10
 """With more of them a permutation test has the power of the t-test."""
@@ -40,43 +42,33 @@ def needed_noncentrality(count: int, paired: bool) -> float:
 
         return optimize.brentq(lacking, 0, 3 * limit + 10)
     noise = np.random.default_rng(count).normal(size=(_DRAWS, count if paired else 2 * count))
-    if paired:
-        found = _sign_flips(noise)
+    if permutes:
+        # signs of the differences, or which of the results are in the first group
+        ways = itertools.product([1, -1], repeat=count)
+        if not paired:
+            groups = itertools.combinations(range(2 * count), count)
+            ways = ([i in group for i in range(2 * count)] for group in groups)
+        found = _permutation(noise, np.array(list(ways), dtype=float))
     else:
-        found = _permutations(noise) if permutes else _welch(noise)
+        found = _welch(noise)
     scale = math.sqrt(1 / count) if paired else math.sqrt(2 / count)
     return optimize.bisect(lambda value: found(value * scale) - POWER, 0, 40, xtol=1e-3)
 
 
-def _sign_flips(noise: np.ndarray) -> Callable[[float], float]:
-    """Power of the sign-flip test at a difference, for samples in rows."""
-    signs = np.array(list(itertools.product([1, -1], repeat=noise.shape[1])))
+def _permutation(noise: np.ndarray, ways: np.ndarray) -> Callable[[float], float]:
+    """Power of a permutation test at a difference, for samples in rows; the
+    first of the (ways, results) is the true one."""
 
     def power(difference: float) -> float:
-        sample = noise + difference
-        as_large = sample @ signs.T >= sample.sum(1, keepdims=True) - 1e-9
-        return float((2 * as_large.mean(1) <= ALPHA).mean())
-
-    return power
-
-
-def _permutations(noise: np.ndarray) -> Callable[[float], float]:
-    """The same of the permutation test of two groups, halves of the rows."""
-    count = noise.shape[1] // 2
-    groups = np.zeros((math.comb(2 * count, count), 2 * count))
-    for row, chosen in zip(groups, itertools.combinations(range(2 * count), count)):
-        row[list(chosen)] = 1
-
-    def power(difference: float) -> float:
-        sample = noise + difference * (np.arange(2 * count) < count)
-        as_large = sample @ groups.T >= sample[:, :count].sum(1, keepdims=True) - 1e-9
+        sums = (noise + difference * (ways[0] > 0)) @ ways.T
+        as_large = sums >= sums[:, :1] - 1e-9
         return float((2 * as_large.mean(1) <= ALPHA).mean())
 
     return power
 
 
 def _welch(noise: np.ndarray) -> Callable[[float], float]:
-    """The same of Welch's t-test."""
+    """Power of Welch's t-test of the two halves of each row."""
     count = noise.shape[1] // 2
 
     def power(difference: float) -> float:

@@ -1,106 +1,94 @@
 """Rows that repeat or contradict each other."""
 
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
-from .experiments import Experiment, group
-from .runs import Results, Run, Stated
+import pandas as pd
+
+from .experiments import Experiment, group, tested_config
+from .protocol import PROTOCOL_FIELDS
+from .reader import Results, where
+from .row import METRICS
 from .statistics import summarise
+
+_TEST = ['checkpoint_sha256', 'tested', 'variant', *PROTOCOL_FIELDS, 'eval_seed']
+"""What makes two runs the same test."""
 
 
 def find_problems(results: Results) -> List[str]:
-    """What a reader of the table should know, a sentence each.
-
-    Args:
-        results (Results): All that was read.
-    """
+    """What a reader of all these results should know, a sentence each."""
     experiments = group(results.runs)
-    names = {r.where: r.experiment for r in results.runs}
-    names.update((r.where, e.label) for e in experiments for r in e.runs)
+    labels = pd.concat([e.runs.assign(label=e.label).label for e in experiments] or [pd.Series()])
+    runs = results.runs.assign(
+        label=labels.reindex(results.runs.index).fillna(results.runs.experiment),
+        tested=tested_config(results.runs),
+    )
     return [
-        *_same_test(results.runs, names),
-        *_same_numbers(results.runs, names),
+        *_same_test(runs),
+        *_same_numbers(runs),
         *_checkpoints(experiments),
-        *_train_seeds(results.runs),
-        *_stated(results.stated, results.runs),
+        *_train_seeds(runs),
+        *_stated(results),
     ]
 
 
 def contradicts_itself(experiment: Experiment) -> List[str]:
     """Why an experiment's mean means nothing; empty if it does."""
     problems = list(_checkpoints([experiment]))
-    if not problems and len({(r.train_seed, r.eval_seed) for r in experiment.runs}) < len(
-        experiment.runs
-    ):
+    if not problems and experiment.runs.duplicated(['train_seed', 'eval_seed']).any():
         problems.append(f'{experiment.label}: a (train seed, eval seed) has several results')
     return problems
 
 
-def _test(run: Run) -> tuple:
-    return (
-        run.checkpoint_sha256,
-        run.config_sha256 or run.config,
-        run.variant,
-        run.protocol,
-        run.eval_seed,
-    )
+def _repeated(runs: pd.DataFrame, keys: List[str]) -> Iterator[pd.DataFrame]:
+    """The runs that are equal in all keys, two or more at a time."""
+    repeated = runs[runs.duplicated(keys, keep=False)]
+    for _, same in repeated.groupby(keys, dropna=False, sort=False):
+        yield same
 
 
-def _same_test(runs: Iterable[Run], names: Dict[str, str]) -> Iterable[str]:
+def _same_test(runs: pd.DataFrame) -> Iterable[str]:
     """Same checkpoint hash, config, protocol and eval seed."""
-    tests: Dict[tuple, List[Run]] = {}
-    for run in runs:
-        if run.checkpoint_sha256 is not None:
-            tests.setdefault(_test(run), []).append(run)
-    found: Dict[tuple, List[List[Run]]] = {}
-    for key, same in tests.items():
-        if len(same) > 1:
-            differ = len({tuple(r.metrics.values()) for r in same}) > 1
-            where = tuple(dict.fromkeys(names[r.where] for r in same))
-            found.setdefault((differ, key[0], where), []).append(same)
-    for (differ, sha, where), tests_of in sorted(found.items(), key=lambda item: not item[0][0]):
-        seeds = _list(same[0].eval_seed for same in tests_of)
-        about = f'checkpoint {sha[:8]}, eval seed {seeds}, in {" and ".join(where)}'
+    found: Dict[tuple, List[pd.DataFrame]] = {}
+    for same in _repeated(runs.dropna(subset='checkpoint_sha256'), _TEST):
+        differ = len(same.drop_duplicates(list(METRICS))) > 1
+        key = (differ, same.checkpoint_sha256.iloc[0], tuple(same.label.unique()))
+        found.setdefault(key, []).append(same)
+    for (differ, sha, labels), tests in sorted(found.items(), key=lambda item: not item[0][0]):
+        seeds = _list(pd.concat(tests).eval_seed)
+        about = f'checkpoint {sha[:8]}, eval seed {seeds}, in {" and ".join(labels)}'
         if differ:
-            values = ' against '.join(f'{r.metrics["AP"]} ({r.where})' for r in tests_of[0])
+            values = ' against '.join(f'{r.AP} ({where(r)})' for r in tests[0].itertuples())
             yield (
                 f'contradiction: same checkpoint, protocol and seed, '
                 f'different results: {about}; e.g. AP {values}. What set '
                 'them apart was not recorded, or the test does not repeat'
             )
         else:
-            places = ' and '.join(r.where for r in tests_of[0])
+            places = ' and '.join(where(r) for r in tests[0].itertuples())
             yield f'duplicate: {about}; e.g. {places}'
 
 
-def _same_numbers(runs: Iterable[Run], names: Dict[str, str]) -> Iterable[str]:
+def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
     """Equal in all metrics, though not known to be one test."""
-    tests: Dict[tuple, List[Run]] = {}
-    for run in runs:
-        numbers = tuple(run.metrics.values())
-        # a detector that finds nothing equals any other that does not
-        if run.metrics['AP'] and None not in numbers:
-            tests.setdefault((run.eval_seed, *numbers), []).append(run)
     found: Dict[tuple, List[int]] = {}
-    for same in tests.values():
-        no_hash = any(r.checkpoint_sha256 is None for r in same)
-        if len(same) > 1 and (no_hash or len({_test(r) for r in same}) > 1):
-            where = tuple(dict.fromkeys(names[r.where] for r in same))
-            found.setdefault(where, []).append(same[0].eval_seed)
-    for where, seeds in found.items():
+    # a detector that finds nothing equals any other that does not
+    scored = runs.dropna(subset=METRICS)[lambda r: r.AP != 0]
+    for same in _repeated(scored, ['eval_seed', *METRICS]):
+        no_hash = same.checkpoint_sha256.isna().any()
+        if no_hash or len(same.drop_duplicates(_TEST)) > 1:
+            found.setdefault(tuple(same.label.unique()), []).append(same.eval_seed.iloc[0])
+    for labels, seeds in found.items():
         yield (
             f'same numbers to the last digit: eval seed {_list(seeds)} in '
-            f'{" and ".join(where)}; either one is a copy, or what sets '
+            f'{" and ".join(labels)}; either one is a copy, or what sets '
             'them apart had no effect'
         )
 
 
 def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
     for experiment in experiments:
-        seeds: Dict[object, set] = {}
-        for run in experiment.runs:
-            if None not in (run.train_seed, run.checkpoint_sha256):
-                seeds.setdefault(run.train_seed, set()).add(run.checkpoint_sha256)
-        for seed, shas in seeds.items():
+        runs = experiment.runs.dropna(subset=['train_seed', 'checkpoint_sha256'])
+        for seed, shas in runs.groupby('train_seed', sort=False).checkpoint_sha256.unique().items():
             if len(shas) > 1:
                 yield (
                     f'{experiment.label}: train seed {seed} has '
@@ -110,29 +98,24 @@ def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
                 )
 
 
-def _train_seeds(runs: Iterable[Run]) -> Iterable[str]:
-    seeds: Dict[str, Dict[int, Run]] = {}
-    for run in runs:
-        if None not in (run.train_seed, run.checkpoint_sha256):
-            seeds.setdefault(run.checkpoint_sha256, {}).setdefault(run.train_seed, run)
-    for sha, of_seed in seeds.items():
-        if len(of_seed) > 1:
-            yield (
-                f'contradiction: checkpoint {sha[:8]} has several train '
-                'seeds: ' + ', '.join(f'{s} ({r.where})' for s, r in of_seed.items())
-            )
+def _train_seeds(runs: pd.DataFrame) -> Iterable[str]:
+    known = runs.dropna(subset=['train_seed', 'checkpoint_sha256'])
+    first = known.drop_duplicates(['checkpoint_sha256', 'train_seed'])
+    for same in _repeated(first, ['checkpoint_sha256']):
+        yield (
+            f'contradiction: checkpoint {same.checkpoint_sha256.iloc[0][:8]} has several train '
+            'seeds: ' + ', '.join(f'{r.train_seed} ({where(r)})' for r in same.itertuples())
+        )
 
 
-def _stated(stated: Sequence[Stated], runs: Sequence[Run]) -> Iterable[str]:
+def _stated(results: Results) -> Iterable[str]:
     """Stated means against the runs of the table they name."""
-    for item in stated:
-        path = item.source.parent / item.runs_file
-        of_file = [r for r in runs if r.source.resolve() == path.resolve()]
-        where = f'{item.source}:{item.line}'
-        if not of_file:
-            yield (
-                f'{where}: states {item.mean} / {item.std} of {item.runs_file}, which was not read'
-            )
+    files = results.runs.source.map(lambda path: path.resolve())
+    for item in results.stated.itertuples():
+        of_file = results.runs[files == (item.source.parent / item.runs_file).resolve()]
+        said = f'states {item.mean} / {item.std}'
+        if of_file.empty:
+            yield f'{where(item)}: {said} of {item.runs_file}, which was not read'
             continue
         found = summarise(of_file)
         # half a unit of the fifth decimal, as the statement has five
@@ -141,9 +124,8 @@ def _stated(stated: Sequence[Stated], runs: Sequence[Run]) -> Iterable[str]:
             for a, b in ((found.mean, item.mean), (found.std, item.std))
         ):
             yield (
-                f'contradiction: {where} states {item.mean} / {item.std}, '
-                f'the runs of {item.runs_file} give {found.mean:.5f} / '
-                f'{_round(found.std)}'
+                f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give '
+                f'{_round(found.mean)} / {_round(found.std)}'
             )
 
 

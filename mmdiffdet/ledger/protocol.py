@@ -13,6 +13,7 @@ WITHOUT_ETA = (
     'EulerDiscreteScheduler',
     'DPMSolverMultistepScheduler',
     'UniPCMultistepScheduler',
+    'FlowMatchEulerDiscreteScheduler',
 )
 
 
@@ -22,16 +23,8 @@ class Protocol:
     that the scheduler has not.
 
     Two protocols are equal only if every field is; a recorded value is never
-    equal to one that was not recorded.
-
-    Args:
-        model_family (str, optional): Detector type, e.g. ``DiffusionDet``.
-        dataset (str, optional): Name of the data set.
-        annotation_sha256 (str, optional): Of the annotation file.
-        sample_step (int, optional): Number of sampling steps.
-        scheduler (str, optional): Of the sampler, e.g. ``DDIMScheduler``.
-        eta (float, optional): Stochasticity of the DDIM step.
-        precision (str, optional): ``fp32``, ``bf16`` or ``fp16``.
+    equal to one that was not recorded. The fields are columns of
+    :class:`~mmdiffdet.ledger.Row`.
     """
 
     model_family: Optional[str] = None
@@ -44,11 +37,8 @@ class Protocol:
 
     def differs(self, other: 'Protocol') -> Dict[str, Tuple[Any, Any]]:
         """Fields that differ, with the value of each side."""
-        return {
-            f.name: (getattr(self, f.name), getattr(other, f.name))
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
-        }
+        mine, theirs = asdict(self), asdict(other)
+        return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}
 
     @property
     def samples(self) -> bool:

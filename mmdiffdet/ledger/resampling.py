@@ -16,14 +16,8 @@ _CHUNK = 500
 
 
 class Test(NamedTuple):
-    """A two-sided test of no difference.
-
-    Args:
-        name (str): Which.
-        p (float): Its p-value.
-        smallest (float): The smallest p-value it can have with this number
-            of replicates.
-    """
+    """A two-sided test of no difference: its p-value, and the smallest one
+    that it can have with this number of replicates."""
 
     name: str
     p: float
@@ -45,11 +39,6 @@ def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) ->
     'Application of the hierarchical bootstrap to multi-level data in
     neuroscience'). With few train seeds it gives too little spread, about
     sqrt((T - 1) / T) of it for T of them, as every bootstrap does.
-
-    Args:
-        groups (Sequence[ndarray]): A value an eval seed.
-        resamples (int): How many.
-        rng (Generator): Source of randomness.
 
     Returns:
         ndarray: (resamples,).
@@ -77,7 +66,7 @@ def paired_tests(differences: np.ndarray) -> List[Test]:
     p >= 2 / 2**n: it cannot reach 0.05 with fewer than six.
 
     Args:
-        differences (ndarray): One a replicate, two or more.
+        differences (ndarray): A value a replicate, two or more.
     """
     if not np.any(differences):
         return [Test('all differences are zero', 1.0, 1.0)]
@@ -97,12 +86,8 @@ def paired_tests(differences: np.ndarray) -> List[Test]:
 
 
 def unpaired_tests(a: np.ndarray, b: np.ndarray) -> List[Test]:
-    """Permutation test and Welch's t-test of two independent groups.
-
-    Args:
-        a (ndarray): One value a replicate, two or more.
-        b (ndarray): The same of the other side.
-    """
+    """Permutation test and Welch's t-test of two independent groups, with a
+    value a replicate, two or more on each side."""
     if np.ptp(np.concatenate([a, b])) == 0:
         return [Test('all results are equal', 1.0, 1.0)]
 
@@ -121,11 +106,7 @@ def unpaired_tests(a: np.ndarray, b: np.ndarray) -> List[Test]:
 
 
 def components(groups: Groups) -> Components:
-    """Variances between and within train seeds, by moments.
-
-    Args:
-        groups (Sequence[ndarray]): A value an eval seed.
-    """
+    """Variances between and within train seeds, by moments."""
     inner = [np.var(g, ddof=1) for g in groups if len(g) > 1]
     evaluation = float(np.mean(inner)) if inner else None
     if len(groups) < 2:
@@ -136,12 +117,7 @@ def components(groups: Groups) -> Components:
 
 
 def interval(means: np.ndarray, confidence: float) -> Tuple[float, float]:
-    """Percentile interval of resampled means.
-
-    Args:
-        means (ndarray): Resampled.
-        confidence (float): E.g. 0.95.
-    """
+    """Percentile interval of resampled means, at a confidence such as 0.95."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

@@ -4,35 +4,27 @@ import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
-from typing import (
-    Any,
-    Dict,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Union, get_args, get_type_hints
 
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 
+VERSION = 1
+"""Of the columns; a ledger says in each row which it has."""
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 NO_OBJECTS = (-1.0, -100.0)
 """How COCO evaluation says that there is no object of a size class."""
+FORMULA = '=+-@'
+"""What a cell begins with that a spreadsheet executes."""
+# also what turns the direction of text, and halves of characters
+CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 def parse_metric(value: Union[str, float, None]) -> Optional[float]:
-    """A metric on the 0-100 scale; None if it is not available.
-
-    Empty, ``n/a``, nan and COCO's -1 (also times 100) are not available.
-
-    Args:
-        value (str | float, optional): Text or number.
+    """A metric in percent; None if it is not available: empty, ``n/a``, nan or
+    COCO's -1, also times 100.
 
     Raises:
-        ValueError: If it is not a number from 0 to 100.
+        ValueError: If the value is not a number from 0 to 100.
     """
     if value is None or value in ('', NOT_AVAILABLE):
         return None
@@ -61,34 +53,27 @@ class Row:
         exp_name (str): Experiment; the same for all of its seeds.
         train_seed (int, optional): Seed of the training, if it is known.
         eval_seed (int): Seed of the sampling noise.
-        checkpoint (str): Path.
-        checkpoint_sha256 (str): Of the file.
-        config (str): Path of the config.
-        config_sha256 (str): Of the resolved model and test config.
-        dataset (str): Name of the data set.
-        annotation_sha256 (str): Of the annotation file.
+        checkpoint, checkpoint_sha256 (str): Path, and SHA-256 of the file.
+        config, config_sha256 (str): Path, and SHA-256 of the resolved model
+            and test config.
+        dataset, annotation_sha256 (str): Name, and SHA-256 of the annotations.
         model_family (str): Detector type, e.g. ``DiffusionDet``.
         sample_step (int): Number of sampling steps.
         scheduler (str): Class name of the sampler's scheduler.
         eta (float, optional): Stochasticity, if the scheduler has one.
         precision (str): ``fp32``, ``bf16`` or ``fp16``.
-        AP (float): 0-100, as AP50 and AP75.
-        AP50 (float, optional): At IoU 0.5.
-        AP75 (float, optional): At IoU 0.75.
-        APs (float, optional): Of small objects; nan and COCO's -1 become
-            None, as for each of the others.
-        APm (float, optional): Of medium objects.
-        APl (float, optional): Of large objects.
+        AP (float): In percent, as the other five metrics.
+        AP50, AP75 (float, optional): AP at IoU 0.5 and 0.75.
+        APs, APm, APl (float, optional): AP of small, medium and large
+            objects; None where there is none (COCO's -1).
         seconds_per_image (float, optional): Inference time.
-        images_per_second (float, optional): Throughput.
+        images_per_second (float, optional): Throughput of all processes.
         device (str): The hardware's own name, which says whether two runs
             must agree to the last digit.
-        torch (str): Version, as the next three.
-        mmdet (str): Version.
-        diffusers (str): Version.
-        mmdiffdet (str): Version.
+        torch, mmdet, diffusers, mmdiffdet (str): Versions.
         out_dir (str): Folder with the run's log and ``config.py``.
         time (str): ISO 8601, now by default.
+        ledger_version (int): Version of these columns.
 
     Raises:
         ValueError: If a value is missing, out of its range or not fit for a
@@ -126,6 +111,7 @@ class Row:
     time: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec='seconds')
     )
+    ledger_version: int = VERSION
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -146,7 +132,7 @@ class Row:
 
     @property
     def metrics(self) -> Dict[str, Optional[float]]:
-        """The six of them."""
+        """The six metrics in percent, by name."""
         return {name: getattr(self, name) for name in METRICS}
 
     def cells(self) -> Sequence[str]:
@@ -155,17 +141,8 @@ class Row:
 
     @classmethod
     def from_cells(cls, cells: Sequence[str]) -> 'Row':
-        """The row that :meth:`cells` wrote.
-
-        Args:
-            cells (Sequence[str]): One a column.
-
-        Raises:
-            ValueError: If there are too few or too many, or if one does not
-                parse.
-        """
-        if len(cells) != len(COLUMNS):
-            raise ValueError(f'has {len(cells)} columns instead of {len(COLUMNS)}')
+        """The row that :meth:`cells` wrote; the version may be missing, as in
+        older ledgers. Raises ValueError if a cell does not parse."""
         return cls(
             **{name: None if cell == NOT_AVAILABLE else cell for name, cell in zip(COLUMNS, cells)}
         )
@@ -183,8 +160,12 @@ def _checked(name: str, value: Any) -> Any:
     if kind is str:
         if not isinstance(value, str) or value in ('', NOT_AVAILABLE):
             raise ValueError(f'must be text, got {value!r}')
-        if re.search(r'[\t\r\n]', value):
-            raise ValueError(f'must not hold a tab or a line break: {value!r}')
+        if CONTROL.search(value):
+            raise ValueError(f'must not hold a tab, a line break or a control character: {value!r}')
+        if value[0] in FORMULA:
+            raise ValueError(
+                f'must not begin with {value[0]}, which spreadsheets take for a formula: {value!r}'
+            )
         if name.endswith('sha256') and not re.fullmatch('[0-9a-f]{64}', value):
             raise ValueError(f'must be the 64 hexadecimal digits of a SHA-256, got {value!r}')
         if name == 'time':
@@ -196,6 +177,12 @@ def _checked(name: str, value: Any) -> Any:
         number = int(value)
     else:
         number = float(value)
+    if name == 'ledger_version' and number != VERSION:
+        raise ValueError(
+            f'is {number}, this package reads {VERSION}; use the package that wrote it'
+        )
+    if kind is int and number >= 2**63:
+        raise ValueError(f'must be below 2**63, got {value}')
     smallest = 1 if name == 'sample_step' else 0
     if not math.isfinite(number) or number < smallest:
         raise ValueError(f'must be finite and at least {smallest}, got {value}')
@@ -204,5 +191,5 @@ def _checked(name: str, value: Any) -> Any:
 
 COLUMNS = tuple(f.name for f in fields(Row))
 _HINTS = get_type_hints(Row)
-_OPTIONAL = {k for k, v in _HINTS.items() if get_origin(v) is Union}
-_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v for k, v in _HINTS.items() if k in COLUMNS}
+_OPTIONAL = {k for k, v in _HINTS.items() if type(None) in get_args(v)}
+_TYPES = {k: get_args(v)[0] if k in _OPTIONAL else v for k, v in _HINTS.items()}

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Optional
 
 import numpy as np
+import pandas as pd
 
-from .runs import Run
+from .reader import plain
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,11 @@ class Summary:
     eval seeds at every train seed ``std**2 == across**2 + within**2``.
 
     Args:
-        n (int): Runs that have the metric.
+        n (int): Number of runs that have the metric.
         seeds (str): Train seeds x eval seeds, e.g. ``5x5``, ``?x5``
             (train seed not recorded), ``3x2-5`` (some are missing).
-        mean (float, optional): Over all runs.
-        std (float, optional): Over all runs.
+        mean (float, optional): Mean over all runs.
+        std (float, optional): Deviation over all runs.
         mean_of_means (float, optional): Mean of the train seeds' means.
         across (float, optional): Deviation of the train seeds' means; with
             one train seed it is not known, rather than 0.
@@ -41,20 +42,18 @@ class Summary:
     seconds_per_image: Optional[float]
 
 
-def summarise(runs: Sequence[Run], metric: str = 'AP') -> Summary:
-    """Mean and spread of a metric.
-
-    Args:
-        runs (Sequence[Run]): Of one experiment.
-        metric (str): Which; runs that have none of it are left out.
-    """
+def summarise(runs: pd.DataFrame, metric: str = 'AP') -> Summary:
+    """Mean and spread of a metric of one experiment; runs that do not have it
+    are left out."""
     values = values_by_train_seed(runs, metric)
-    flat = np.array([v for of_seed in values.values() for v in of_seed])
+    flat = np.concatenate([*values.values(), []])
     counts = sorted({len(v) for v in values.values()})
     known = None not in values
-    means = np.array([np.mean(v) for v in values.values()])
-    inner = [np.var(v) for v in values.values() if len(v) > 1]
+    means = np.array([v.mean() for v in values.values()])
+    inner = [v.var() for v in values.values() if len(v) > 1]
     evals = '-'.join(map(str, counts[:1] + counts[1:][-1:])) or '0'
+    timed = runs[['device', 'seconds_per_image']].dropna(subset='seconds_per_image')
+    one_device = timed.device.nunique(dropna=False) == 1
     return Summary(
         n=len(flat),
         seeds=f'{len(values) if known else "?"}x{evals}',
@@ -63,25 +62,16 @@ def summarise(runs: Sequence[Run], metric: str = 'AP') -> Summary:
         mean_of_means=_mean(means) if known else None,
         across=float(means.std()) if known and len(means) > 1 else None,
         within=math.sqrt(np.mean(inner)) if known and inner else None,
-        seconds_per_image=_seconds(runs),
+        seconds_per_image=_mean(timed.seconds_per_image.to_numpy()) if one_device else None,
     )
 
 
-def values_by_train_seed(runs: Sequence[Run], metric: str) -> Dict[Optional[int], List[float]]:
+def values_by_train_seed(runs: pd.DataFrame, metric: str) -> Dict[Optional[int], np.ndarray]:
     """The metric's values of each train seed, without those it lacks."""
-    values: Dict[Optional[int], List[float]] = {}
-    for run in runs:
-        if run.metrics[metric] is not None:
-            values.setdefault(run.train_seed, []).append(run.metrics[metric])
-    return values
+    known = runs.set_index('train_seed')[metric].dropna()
+    groups = known.groupby(level=0, dropna=False, sort=False)
+    return {plain(seed): values.to_numpy() for seed, values in groups}
 
 
 def _mean(values: np.ndarray) -> Optional[float]:
     return float(values.mean()) if len(values) else None
-
-
-def _seconds(runs: Sequence[Run]) -> Optional[float]:
-    timed = [r for r in runs if r.seconds_per_image is not None]
-    if len({r.device for r in timed}) != 1:
-        return None
-    return float(np.mean([r.seconds_per_image for r in timed]))

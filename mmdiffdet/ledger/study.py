@@ -8,7 +8,7 @@ from scipy import stats
 
 from .comparison import check_protocols
 from .experiments import Experiment
-from .pairing import groups_of, sides_of, values_of
+from .pairing import side_of, sides_of
 from .planning import detectable, variance_of_difference
 from .problems import contradicts_itself
 
@@ -18,17 +18,16 @@ class Study:
     """The smallest differences that a comparison could show.
 
     Args:
-        label (str): Of the experiment, or of both.
-        metric (str): Which would be compared.
+        label, metric (str): Of the experiment, or of both; what is compared.
         paired (bool): Whether by train seed and eval seed.
         seen (tuple): Train seeds, and eval seeds of each, that the spread is
             known from.
         deviation (float): Standard deviation, between train seeds, of the
             difference of two models' means over their eval seeds.
-        factor (tuple): 95 % interval of the true deviation in units of that,
-            if differences are normal.
-        smallest (dict[int, float]): Difference by number of train seeds on
-            each side, with as many eval seeds as were seen.
+        factor (tuple): 95 % interval of the true one in units of that, if
+            differences are normal.
+        smallest (dict[int, float]): By number of train seeds on each side,
+            with as many eval seeds as were seen.
         notes (List[str]): What limits the answer.
     """
 
@@ -53,9 +52,9 @@ def plan_study(
     like it would have.
 
     Args:
-        a (Experiment): Whose trainings vary as those of the study will.
+        a (Experiment): Its trainings vary as those of the study will.
         b (Experiment, optional): The same with another method.
-        metric (str): Which would be compared.
+        metric (str): Name of the metric.
         across (str, optional): The protocol field in which A and B differ.
 
     Raises:
@@ -63,18 +62,16 @@ def plan_study(
             experiment contradicts itself, or A and B were tested by
             different protocols.
     """
-    notes: List[str] = []
     if b is None:
         for problem in contradicts_itself(a):
             raise ValueError(f'cannot plan: {problem}')
-        sides = [groups_of(values_of(a, metric))] * 2
-        label = f'two like {a.label}'
-        notes.append('pairs by train seed may differ less: give two experiments to --plan')
+        sides, label = [side_of(a, metric)] * 2, f'two like {a.label}'
+        notes = ['pairs by train seed may differ less: give two experiments to --plan']
     else:
-        notes += check_protocols(a, b, across)
-        sides, pairing = sides_of(a, b, metric, notes)
-        label = f'{a.label} and {b.label}'
-        notes.append(pairing)
+        notes = check_protocols(a, b, across)
+        found = sides_of(a, b, metric)
+        sides, label = found.groups, f'{a.label} and {b.label}'
+        notes += [*found.notes, found.pairing]
     trains = [len(side) for side in sides]
     if min(trains) < 2:
         raise ValueError(
@@ -92,12 +89,12 @@ def plan_study(
         freedom = sum(parts) ** 2 / sum(v**2 / (n - 1) for v, n in zip(parts, trains))
     low, high = (math.sqrt(freedom / q) for q in stats.chi2.ppf([0.975, 0.025], freedom))
     return Study(
-        label,
-        metric,
-        len(sides) == 1,
-        (min(trains), evals),
-        math.sqrt(sum(parts)),
-        (low, high),
-        detectable(sides, evals),
-        notes,
+        label=label,
+        metric=metric,
+        paired=len(sides) == 1,
+        seen=(min(trains), evals),
+        deviation=math.sqrt(sum(parts)),
+        factor=(low, high),
+        smallest=detectable(sides, evals),
+        notes=notes,
     )

@@ -4,32 +4,17 @@ import subprocess
 import tempfile
 from itertools import zip_longest
 from pathlib import Path
-from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
-from .freeze import (
-    MANIFEST,
-    MANIFEST_COLUMNS,
-    RUNS,
-    SUMS,
-    VERSIONS,
-    Models,
-    config_name,
-    group_models,
-    manifest_line,
-)
+from .freeze import MANIFEST, MANIFEST_COLUMNS, RUNS, SUMS, VERSIONS, manifest_of, models_of
 from .hashing import sha256_of_file
 from .ledger import Ledger, read_lines
 from .row import Row
 
 
 class Verification(NamedTuple):
-    """What was found.
-
-    Args:
-        problems (List[str]): A sentence each; none if all is well.
-        digest (str): SHA-256 of ``SHA256SUMS``.
-        checked (List[str]): What was checked.
-    """
+    """What was found: ``problems``, a sentence each and none if all is well,
+    the SHA-256 of ``SHA256SUMS`` and what was ``checked``."""
 
     problems: List[str]
     digest: str
@@ -52,7 +37,7 @@ def verify(
     if device and versions are; elsewhere they may differ by ``tolerance``.
 
     Args:
-        folder (Path): That :func:`~mmdiffdet.ledger.freeze.freeze` wrote.
+        folder (Path): The deliverable.
         rerun (int): Number of rows to rerun, spread over the models.
         test_command (Sequence[str]): Starts a test.
         checkpoints (Path, optional): Folder to look for the checkpoints in,
@@ -79,34 +64,30 @@ def verify(
         manifest = read_lines(folder / MANIFEST)
     except (FileNotFoundError, ValueError) as error:
         return Verification([*problems, str(error)], found, checked)
-    models = group_models(rows)
-    lines = [line.split('\t') for line in manifest[1:]]
-    problems += _check_manifest(models, lines, folder / MANIFEST)
+    models = models_of(rows)
+    lines = manifest_of(models)
+    problems += _check_manifest(lines, manifest[1:], folder / MANIFEST)
     checked.append(f'{len(rows)} rows of {len(models)} models')
     paths = {}
-    for model in models.values():
-        path = Path(model[0].checkpoint)
-        paths[model[0].checkpoint_sha256] = path if checkpoints is None else checkpoints / path.name
+    for row, *_ in models:
+        path = Path(row.checkpoint)
+        paths[row.checkpoint_sha256] = path if checkpoints is None else checkpoints / path.name
     for sha, path in paths.items():
         if not path.is_file():
             problems.append(f'checkpoint {path} is missing')
         elif sha256_of_file(path) != sha:
             problems.append(f'checkpoint {path} has changed: its SHA-256 is not {sha}')
     checked.append(f'{len(paths)} checkpoints')
-    if rerun and not problems:
-        chosen = _spread(models, rerun)
-        configs = {
-            id(row): folder / config_name(i)
-            for i, model in enumerate(models.values())
-            for row in model
-        }
-        for row in chosen:
-            problems += _rerun(
-                row, configs[id(row)], paths[row.checkpoint_sha256], test_command, tolerance
-            )
-        checked.append(f'{len(chosen)} reruns')
-    elif rerun:
+    if rerun and problems:
         problems.append('nothing was rerun, because of what is said above')
+    elif rerun:
+        tests = [[(row, line['config']) for row in rows] for rows, line in zip(models, lines)]
+        # the first row of each model, then the second ones, and so on
+        turns = [test for turn in zip_longest(*tests) for test in turn if test][:rerun]
+        for row, config in turns:
+            command = [*test_command, str(folder / config), str(paths[row.checkpoint_sha256])]
+            problems += _rerun(row, command, tolerance)
+        checked.append(f'{len(turns)} reruns')
     return Verification(problems, found, checked)
 
 
@@ -117,6 +98,9 @@ def _check_sums(folder: Path) -> Iterator[Optional[str]]:
         sha, _, name = line.partition('  ')
         listed[name] = sha
     there = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()} - {SUMS}
+    for path in sorted(folder.rglob('*')):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            yield f'{path} is a link or a special file, which no deliverable has'
     for name in sorted(there | set(listed)):
         if name not in there:
             yield f'{folder / name} is missing'
@@ -128,48 +112,28 @@ def _check_sums(folder: Path) -> Iterator[Optional[str]]:
             yield None
 
 
-def _check_manifest(models: Models, lines: Sequence[Sequence[str]], path: Path) -> Iterator[str]:
-    expected = [
-        list(manifest_line(rows, config_name(i)).values()) for i, rows in enumerate(models.values())
-    ]
-    pairs = zip_longest(expected, lines, fillvalue=())
-    for number, (should, has) in enumerate(pairs, 2):
+def _check_manifest(
+    expected: Sequence[Dict[str, str]], lines: Sequence[str], path: Path
+) -> Iterator[str]:
+    for number, (should, line) in enumerate(zip_longest(expected, lines), 2):
+        has = (line or '').split('\t')
         if len(has) != len(MANIFEST_COLUMNS):
             yield f'{path}:{number}: the line of a model is missing or broken'
-            continue
-        if not should:
+        elif should is None:
             yield f'{path}:{number}: {RUNS} holds no run of this model'
-            continue
-        for name, a, b in zip(MANIFEST_COLUMNS, should, has):
-            if a != b:
-                yield (f'{path}:{number}: {name} is {b}, the runs in {RUNS} give {a}')
+        else:
+            for (name, a), b in zip(should.items(), has):
+                if a != b:
+                    yield f'{path}:{number}: {name} is {b}, the runs in {RUNS} give {a}'
 
 
-def _spread(models: Models, count: int) -> List[Row]:
-    """The first row of each model, then the second ones, and so on."""
-    turns = zip_longest(*models.values())
-    return [row for turn in turns for row in turn if row][:count]
-
-
-def _rerun(
-    row: Row, config: Path, checkpoint: Path, test_command: Sequence[str], tolerance: float
-) -> Iterable[str]:
+def _rerun(row: Row, command: Sequence[str], tolerance: float) -> Iterable[str]:
     what = f'rerun of {row.exp_name}, train seed {row.train_seed}, eval seed {row.eval_seed}'
     with tempfile.TemporaryDirectory() as temporary:
         ledger = Path(temporary) / 'ledger.tsv'
-        command = [
-            *test_command,
-            str(config),
-            str(checkpoint),
-            '--eval-seeds',
-            str(row.eval_seed),
-            '--steps',
-            str(row.sample_step),
-            '--ledger',
-            str(ledger),
-            '--work-dir',
-            temporary,
-        ]
+        options = ['--eval-seeds', row.eval_seed, '--steps', row.sample_step]
+        options += ['--ledger', ledger, '--work-dir', temporary]
+        command = [*command, *map(str, options)]
         status = subprocess.run(command).returncode
         if status:
             return [f'{what}: {" ".join(command)} failed with status {status}']
@@ -189,17 +153,11 @@ def _rerun(
 def _compare(row: Row, again: Row, what: str, tolerance: float) -> Iterable[str]:
     same = all(getattr(row, k) == getattr(again, k) for k in ('device', *VERSIONS))
     allowed = 0.0 if same else tolerance
+    elsewhere = 'the same device and versions' if same else 'another device or other versions'
     for name, value in row.metrics.items():
         other = again.metrics[name]
-        if value == other:
-            continue
-        if None in (value, other) or abs(value - other) > allowed:
+        if value != other and (None in (value, other) or abs(value - other) > allowed):
             yield (
                 f'{what}: {name} is {other} instead of {value}; allowed '
-                f'is a difference of {allowed} '
-                + (
-                    'on the same device and versions'
-                    if same
-                    else 'on another device or other versions'
-                )
+                f'is a difference of {allowed} on {elsewhere}'
             )

@@ -99,7 +99,9 @@ class DiffusionDetCriterion(nn.Module):
         Args:
             output (HeadOutput): Of all stages.
             gt_instances (list[InstanceData]): ``labels`` (G,) and ``bboxes``
-                (G, 4) xyxy in pixels of each image.
+                (G, 4) xyxy in pixels of each image. With ``scores`` (G,) they
+                are soft objects: the class target is the score in place of 1,
+                and the losses of boxes are weighted with it.
             image_sizes (Tensor): (B, 2), height and width without padding.
         """
         objects = PaddedObjects.pad(gt_instances)
@@ -112,14 +114,17 @@ class DiffusionDetCriterion(nn.Module):
         # others get their target: no loss, no gradient, nothing infinite
         found = torch.where(matched[..., None], boxes, target)
         iou = box_overlaps(found.detach(), target)[0]
+        score = None if objects.scores is None else objects.scores[images, of]
         count = reduce_mean(matched.flatten(1).sum(1).float()).clamp(min=1)
 
         losses = dict(
             loss_cls=self._classification(
-                logits, assignment, objects.labels[images, of], iou, objects
+                logits, assignment, objects.labels[images, of], iou, score, objects
             )
         )
         weight = matched.float()
+        if score is not None:
+            weight = weight * score
         if self.iou_weight_power > 0:
             weight = weight * (iou + 1e-3) ** self.iou_weight_power
         scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
@@ -155,6 +160,7 @@ class DiffusionDetCriterion(nn.Module):
         assignment: Assignment,
         labels: Tensor,
         iou: Tensor,
+        score: Optional[Tensor],
         objects: PaddedObjects,
     ) -> Tensor:
         """(S, B, N, ...) loss of the classes that count."""
@@ -169,6 +175,8 @@ class DiffusionDetCriterion(nn.Module):
         target = target.to(logits)
         if isinstance(self.loss_cls, QualityFocalLoss):
             target = target * iou[..., None]
+        if score is not None:
+            target = target * score[..., None]
         return counted * self._each(self.loss_cls, logits, target)
 
     def _each(self, loss: nn.Module, pred: Tensor, target: Tensor) -> Tensor:

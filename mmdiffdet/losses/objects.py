@@ -1,7 +1,7 @@
 """The objects of a batch as tensors of one shape."""
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Optional, Sequence
 
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
@@ -16,20 +16,27 @@ class PaddedObjects:
     Args:
         boxes (Tensor): (B, G, 4), xyxy in pixels; zeros where there is none.
         labels (Tensor): (B, G) long; -1 where there is no object.
+        scores (Tensor, optional): (B, G), how sure it is that the object is
+            there, of detections that stand in the place of ground truth.
     """
 
     boxes: Tensor
     labels: Tensor
+    scores: Optional[Tensor] = None
 
     @classmethod
     def pad(cls, gt_instances: Sequence[InstanceData]) -> 'PaddedObjects':
-        """Pad ``bboxes`` and ``labels`` of each image; G is at least 1."""
+        """Pad ``bboxes``, ``labels`` and ``scores``, if they have any; G >= 1."""
         boxes = pad_sequence([gt.bboxes for gt in gt_instances], True)
         labels = pad_sequence([gt.labels for gt in gt_instances], True, -1)
+        scores = None
+        if all('scores' in gt for gt in gt_instances):
+            scores = pad_sequence([gt.scores for gt in gt_instances], True)
         if labels.size(1) == 0:
             boxes = F.pad(boxes, (0, 0, 0, 1))
             labels = F.pad(labels, (0, 1), value=-1)
-        return cls(boxes, labels)
+            scores = scores if scores is None else F.pad(scores, (0, 1))
+        return cls(boxes, labels, scores)
 
     @property
     def valid(self) -> Tensor:

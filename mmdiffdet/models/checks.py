@@ -1,13 +1,45 @@
-"""Whether the pieces of a detector go together."""
+"""Options of a detector, and whether its pieces go together."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Dict, Optional
 
+from torch import Tensor
+
+from ..diffusion.flow import NOISE_PAIRINGS
+from ..diffusion.timesteps import TRAINING_TIMESTEPS
 from .interaction import NoInteraction
 from .parts import LabelEmbedding
 from .postprocess import check_nms
 
 if TYPE_CHECKING:
     from .detector import DiffusionDet
+
+_TRAIN_CFG = dict(num_proposals=500, timesteps='all', noise_pairing='random')
+_TEST_CFG = dict(
+    num_proposals=500,
+    eval_seed=0,
+    images_per_pass=1,
+    quality_power=0.0,
+    nms=dict(type='nms', iou_threshold=0.5),
+    score_thr=0.0,
+    max_per_img=-1,
+)
+
+
+def complete_train_cfg(cfg: Optional[dict]) -> dict:
+    """``model.train_cfg`` with its defaults; ValueError for an unknown key."""
+    return _complete('train_cfg', cfg, _TRAIN_CFG)
+
+
+def complete_test_cfg(cfg: Optional[dict]) -> dict:
+    """``model.test_cfg`` with its defaults; ValueError for an unknown key."""
+    return _complete('test_cfg', cfg, _TEST_CFG)
+
+
+def _complete(name: str, cfg: Optional[dict], defaults: dict) -> dict:
+    unknown = sorted(set(cfg or ()) - set(defaults))
+    if unknown:
+        raise ValueError(f'model.{name} has unknown keys {unknown}; known are {sorted(defaults)}')
+    return {**defaults, **(cfg or {})}
 
 
 def check_pieces(detector: 'DiffusionDet') -> None:
@@ -20,10 +52,18 @@ def check_pieces(detector: 'DiffusionDet') -> None:
         ValueError: Names the key of the config, and the way out.
     """
     check_nms(detector.test_cfg['nms'])
-    if detector.train_cfg['timesteps'] not in ('all', 'sampling'):
+    for key, known in (('timesteps', TRAINING_TIMESTEPS), ('noise_pairing', NOISE_PAIRINGS)):
+        if detector.train_cfg[key] not in known:
+            raise ValueError(
+                f'model.train_cfg.{key} must be one of {list(known)}, '
+                f'got {detector.train_cfg[key]!r}'
+            )
+    if detector.train_cfg['timesteps'] == 'shifted' and 'shift' not in (
+        detector.sampler.scheduler.config
+    ):
         raise ValueError(
-            "model.train_cfg.timesteps must be 'all' or "
-            f"'sampling', got {detector.train_cfg['timesteps']}"
+            "model.train_cfg.timesteps='shifted' needs a scheduler with a shift, such as "
+            f'FlowMatchEulerDiscreteScheduler; {type(detector.sampler.scheduler).__name__} has none'
         )
     if detector.test_cfg['images_per_pass'] < 1:
         raise ValueError(
@@ -75,3 +115,22 @@ def check_pieces(detector: 'DiffusionDet') -> None:
             'model.criterion.loss_topology needs attention weights: set '
             "model.bbox_head.stage.interaction.type='SelfAttention'"
         )
+
+
+def check_finite(total: Tensor, losses: Dict[str, Tensor]) -> None:
+    """Raise FloatingPointError if the sum of the losses is not finite.
+
+    Args:
+        total (Tensor): The sum.
+        losses (dict[str, Tensor]): By name, those that are not finite are
+            named.
+    """
+    if total.isfinite():
+        return
+    bad = [k for k, v in losses.items() if not v.isfinite().all()]
+    raise FloatingPointError(
+        f'{", ".join(bad)}: not finite. Weights were not updated. '
+        'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or '
+        'set optim_wrapper.clip_grad, then go on with --resume from '
+        'the last checkpoint'
+    )

@@ -1,17 +1,6 @@
 """The detector: two walks, from objects to losses and from noise to boxes."""
 
-from contextlib import nullcontext
-from typing import (
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -19,42 +8,19 @@ from mmdet.structures import OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..diffusion.box_codec import sizes_of
 from ..diffusion.box_schedulers import training_scheduler
-from ..diffusion.corruption import NoisyProposals, corrupt
+from ..diffusion.corruption import corrupt, label_statistics
 from ..diffusion.noise import PerImageNoise
-from ..diffusion.prediction import Prediction
-from ..diffusion.sampling import Denoise, SamplingStep, SamplingVariant
+from ..diffusion.sampling import SamplingStep, SamplingVariant
+from ..diffusion.timesteps import draw_timesteps
 from ..registry import LABEL_SCHEDULERS, MODELS, TASK_UTILS
-from .checks import check_pieces
+from .checks import check_finite, check_pieces, complete_test_cfg, complete_train_cfg
+from .denoiser import Denoiser
+from .passes import Measure, passes, unmeasured
 from .postprocess import merge_steps
 from .roi_gather import FeatureTable
 from .structures import TrainingStep
-
-_TRAIN_CFG = dict(num_proposals=500, timesteps='all')
-_TEST_CFG = dict(
-    num_proposals=500,
-    eval_seed=0,
-    images_per_pass=1,
-    quality_power=0.0,
-    nms=dict(type='nms', iou_threshold=0.5),
-    score_thr=0.0,
-    max_per_img=-1,
-)
-
-
-Measure = Callable[[Union[str, int], int], ContextManager]
-
-
-def unmeasured(name: Union[str, int], num_images: int) -> ContextManager:
-    """A :data:`Measure` that does nothing."""
-    return nullcontext()
-
-
-def _complete(name: str, cfg: Optional[dict], defaults: dict) -> dict:
-    unknown = sorted(set(cfg or ()) - set(defaults))
-    if unknown:
-        raise ValueError(f'model.{name} has unknown keys {unknown}; known are {sorted(defaults)}')
-    return {**defaults, **(cfg or {})}
 
 
 @MODELS.register_module()
@@ -73,8 +39,10 @@ class DiffusionDet(BaseDetector):
         label_scheduler (dict, optional): ``D3PMScheduler``, for stages with a
             ``LabelEmbedding``.
         train_cfg (dict, optional): ``num_proposals`` (500); ``timesteps``,
-            ``all`` (default) or ``sampling``: only those that the sampler
-            visits, for a student of few steps.
+            ``all`` (default), ``sampling``: only those that the sampler
+            visits, for a student of few steps, ``logit_normal`` or
+            ``shifted``, see :func:`~mmdiffdet.diffusion.timesteps.draw_timesteps`;
+            ``noise_pairing``, ``random`` or ``optimal_transport``.
         test_cfg (dict, optional): ``num_proposals`` (500), ``eval_seed`` (0),
             ``images_per_pass`` (1; more may be faster on a GPU and rounds
             differently), ``quality_power`` (0), ``nms`` (IoU 0.5 within a
@@ -102,6 +70,8 @@ class DiffusionDet(BaseDetector):
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
+        if isinstance(data_preprocessor, dict):  # does not wait for each copy
+            data_preprocessor = {'non_blocking': True, **data_preprocessor}
         super().__init__(data_preprocessor, init_cfg)
         self._backbone_frozen = False
         # set by a hook: (detector, TrainingStep) to more losses
@@ -118,8 +88,8 @@ class DiffusionDet(BaseDetector):
             {'num_classes': num_classes, **label_scheduler}
         )
         self.forward_process = training_scheduler(self.sampler.scheduler)
-        self.train_cfg = _complete('train_cfg', train_cfg, _TRAIN_CFG)
-        self.test_cfg = _complete('test_cfg', test_cfg, _TEST_CFG)
+        self.train_cfg = complete_train_cfg(train_cfg)
+        self.test_cfg = complete_test_cfg(test_cfg)
         check_pieces(self)
 
     def freeze_backbone(self) -> None:
@@ -148,15 +118,18 @@ class DiffusionDet(BaseDetector):
         objects = [s.gt_instances for s in batch_data_samples]
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
-        image_sizes = _image_sizes(metas, batch_inputs.device)
+        image_sizes = sizes_of(metas, batch_inputs.device)
         noisy = corrupt(
             objects,
             image_sizes,
             self.train_cfg['num_proposals'],
             self.box_codec,
             self.forward_process,
+            draw_timesteps(
+                self.train_cfg['timesteps'], self.sampler, len(objects), image_sizes.device
+            ),
             self.label_scheduler,
-            self._training_timesteps(),
+            self.train_cfg['noise_pairing'],
         )
         output = self.bbox_head(
             table,
@@ -167,7 +140,7 @@ class DiffusionDet(BaseDetector):
         )
         losses = self.criterion(output, objects, image_sizes)
         if noisy.label_state is not None:
-            losses.update(self._label_statistics(noisy))
+            losses.update(label_statistics(noisy, self.label_scheduler))
         if self.distiller is not None:
             losses.update(
                 self.distiller(
@@ -175,21 +148,6 @@ class DiffusionDet(BaseDetector):
                 )
             )
         return losses
-
-    def _training_timesteps(self) -> Optional[Tensor]:
-        """Those that noise is added at; None for all."""
-        if self.train_cfg['timesteps'] == 'all':
-            return None
-        return self.sampler.timesteps.round().long()
-
-    def _label_statistics(self, noisy: NoisyProposals) -> Dict[str, Tensor]:
-        """Mean keep(t), and the share of objects whose label is known."""
-        unknown = self.label_scheduler.config.num_classes
-        known = (noisy.label_state != unknown)[noisy.clean_labels != unknown]
-        return dict(
-            label_keep_prob=self.label_scheduler.keep_prob(noisy.t).mean(),
-            label_non_unk_ratio=known.float().sum() / max(known.numel(), 1),
-        )
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Sum the losses, before any weight has been changed.
@@ -199,14 +157,7 @@ class DiffusionDet(BaseDetector):
                 that are not.
         """
         total, log_vars = super().parse_losses(losses)
-        if not torch.isfinite(total):
-            bad = [k for k, v in log_vars.items() if not v.isfinite().all()]
-            raise FloatingPointError(
-                f'{", ".join(bad)}: not finite. Weights were not updated. '
-                'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or '
-                'set optim_wrapper.clip_grad, then go on with --resume from '
-                'the last checkpoint'
-            )
+        check_finite(total, log_vars)
         return total, log_vars
 
     # ---- noise to boxes ----------------------------------------------------
@@ -228,13 +179,9 @@ class DiffusionDet(BaseDetector):
         """Detections of a batch for each variant, on the same features.
 
         The network sees ``test_cfg.images_per_pass`` images at once, all of
-        one padded shape: padding to a larger canvas would change convolution
-        features. With 1, the detections of an image are the same to the last
-        bit whatever batch it came in; with more, to rounding: in float32
-        boxes of a trained model by less than 0.01 pixels and scores by less
-        than 1e-5, in the same order (BCCD, four at once, 1 and 4 steps).
-        Several steps could magnify it, where a score lies at the threshold
-        of box renewal. Several variants in one call change no bit.
+        one padded shape. With 1, the detections of an image are the same to
+        the last bit whatever batch it came in; with more, to rounding.
+        Several variants in one call change no bit.
 
         Args:
             data (dict): ``inputs`` and ``data_samples`` of the data loader.
@@ -246,16 +193,8 @@ class DiffusionDet(BaseDetector):
             list[list[DetDataSample]]: By variant, images in their order.
         """
         divisor = getattr(self.data_preprocessor, 'pad_size_divisor', 1)
-        groups: Dict[tuple, List[int]] = {}
-        for i, image in enumerate(data['inputs']):
-            shape = tuple(-(-side // divisor) for side in image.shape[-2:])
-            groups.setdefault(shape, []).append(i)
-        size = self.test_cfg['images_per_pass']
-        passes = [
-            group[i : i + size] for group in groups.values() for i in range(0, len(group), size)
-        ]
         results = [[None] * len(data['inputs']) for _ in variants]
-        for index in passes:
+        for index in passes(data['inputs'], divisor, self.test_cfg['images_per_pass']):
             part = {k: [v[i] for i in index] for k, v in data.items()}
             part = self.data_preprocessor(part, False)
             samples = part['data_samples']
@@ -317,7 +256,7 @@ class DiffusionDet(BaseDetector):
         steps = variant.sampler(
             self.denoiser(table),
             self.box_codec,
-            _image_sizes(img_metas, device),
+            sizes_of(img_metas, device),
             self.test_cfg['num_proposals']
             if variant.num_proposals is None
             else variant.num_proposals,
@@ -327,27 +266,9 @@ class DiffusionDet(BaseDetector):
         )
         return merge_steps(steps, img_metas, rescale=rescale, **cfg)
 
-    def denoiser(self, table: FeatureTable) -> Denoise:
+    def denoiser(self, table: FeatureTable) -> Denoiser:
         """The head with its features, as the reverse process calls it."""
-
-        def denoise(
-            boxes: Tensor,
-            label_state: Optional[Tensor],
-            t: Tensor,
-            num_stages: Optional[int] = None,
-        ) -> Prediction:
-            t = t.to(boxes.device).long().expand(len(boxes))
-            output = self.bbox_head(
-                table, boxes, t, label_state, all_stages=False, num_stages=num_stages
-            )
-            prediction = Prediction(output.boxes[-1], output.logits[-1])
-            quality_head = self.bbox_head.output_part('quality', num_stages)
-            if quality_head is not None:
-                prediction.quality = output.extras['quality'][-1]
-                prediction.quality_of = lambda moved: quality_head(output.modulated, moved, t)
-            return prediction
-
-        return denoise
+        return Denoiser(self.bbox_head, table)
 
     # ---- MMDetection's remaining interface -------------------------------
 
@@ -356,12 +277,8 @@ class DiffusionDet(BaseDetector):
         return self.neck(self.backbone_maps(batch_inputs))
 
     def backbone_maps(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) images to the maps of the backbone.
-
-        Channels come last in memory: convolutions are faster that way, and
-        the maps can be laid out for the gather without a transpose.
-        """
-        return self.backbone(batch_inputs.contiguous(memory_format=torch.channels_last))
+        """(B, 3, H, W) images to the maps of the backbone."""
+        return self.backbone(batch_inputs)
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
@@ -380,8 +297,3 @@ class DiffusionDet(BaseDetector):
         state = self.label_scheduler and self.label_scheduler.prior(*boxes.shape[:2], boxes.device)
         output = self.bbox_head(table, boxes, t, state)
         return output.logits, output.boxes
-
-
-def _image_sizes(img_metas: List[dict], device: torch.device) -> Tensor:
-    """(B, 2) height and width of the resized, unpadded images."""
-    return torch.tensor([m['img_shape'][:2] for m in img_metas], dtype=torch.float32, device=device)

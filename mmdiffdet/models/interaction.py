@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .groups import in_groups
 
 
 @MODELS.register_module()
 class SelfAttention(nn.MultiheadAttention):
     """Multi-head attention among the proposals of an image.
+
+    (arXiv 1706.03762, sec. 3.2) PyTorch's own module has no term for queries
+    and keys alone, and takes another way to the result with a bias than
+    without one.
 
     Args:
         feat_channels (int): d.
@@ -49,39 +52,32 @@ class SelfAttention(nn.MultiheadAttention):
         q, k = self._heads(F.linear(query, weight[: 2 * d], offset[: 2 * d])).chunk(2, dim=1)
         v = self._heads(F.linear(features, weight[2 * d :], offset[2 * d :]))
         if bias is not None:
-            bias = bias.to(q.dtype).expand(*q.shape[:3], q.size(2))
-        weights = None
-        if q.is_cuda and not need_weights:
-            attended = F.scaled_dot_product_attention(q, k, v, bias)
-        elif torch.is_grad_enabled() or need_weights:
-            attended, weights = _attend(q, k, v, bias)
-        else:
-            row_bytes = q.size(1) * q.size(2) ** 2 * q.element_size()
-            attended = in_groups(lambda *x: _attend(*x)[0], row_bytes, q, k, v, bias)
+            bias = bias.to(q.dtype)
+        attended, weights = self.attend(q, k, v, bias, need_weights)
         attended = self.out_proj(attended.transpose(1, 2).flatten(2))
         return attended, weights.mean(1) if need_weights else None
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Optional[Tensor], need_weights: bool
+    ) -> Tuple[Tensor, Optional[Tensor]]:
+        """softmax(q k^T / sqrt(c) + bias) v (eq. 1), and the softmax.
+
+        Args:
+            q (Tensor): (B, heads, N, c).
+            k (Tensor): (B, heads, N, c).
+            v (Tensor): (B, heads, N, c).
+            bias (Tensor, optional): Broadcastable to (B, heads, N, N).
+            need_weights (bool): Whether the second result is read.
+        """
+        logits = (q / math.sqrt(q.size(-1))) @ k.transpose(-2, -1)
+        if bias is not None:
+            logits = logits + bias
+        weights = logits.softmax(-1)
+        return weights @ v, weights
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, N, heads * c) to (B, heads, N, c)."""
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-    """Scaled dot-product attention (arXiv 1706.03762, eq. 1) and its weights.
-
-    In plain steps: where the fused kernel cannot differentiate a bias PyTorch
-    would take another kernel with a bias than without one, and in testing on
-    CPUs the fused kernel is slower (500 proposals, two threads: by a quarter
-    in float32, by two thirds in bfloat16).
-    """
-    logits = (q / math.sqrt(q.size(-1))) @ k.transpose(-2, -1)
-    if bias is not None:
-        logits = logits + bias
-    if torch.is_grad_enabled():
-        weights = logits.softmax(-1)
-    else:
-        weights = torch.softmax(logits, -1, out=logits)
-    return weights @ v, weights
 
 
 @MODELS.register_module()

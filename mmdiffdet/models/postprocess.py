@@ -8,7 +8,9 @@ from mmcv.ops import soft_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.prediction import Prediction
+from ..nms import grouped_nms
 
 _NMS = dict(nms=hard_nms, soft_nms=soft_nms)
 
@@ -68,32 +70,31 @@ def merge(
     Returns:
         InstanceData: ``bboxes``, ``scores``, ``labels``, best score first.
     """
-    if score_thr > 0:
-        keep = scores > score_thr
-        boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+    good = None if score_thr <= 0 else scores > score_thr
     if nms is not None:
-        boxes, scores, labels = _class_wise_nms(boxes, scores, labels, nms)
-    order = scores.argsort(descending=True, stable=True)
-    boxes, scores, labels = boxes[order], scores[order], labels[order]
+        if set(nms) <= {'type', 'iou_threshold', 'offset'} and nms.get('type', 'nms') == 'nms':
+            options = {k: v for k, v in nms.items() if k != 'type'}
+            stay = grouped_nms(boxes, scores, labels, **options)
+            good = stay if good is None else good & stay
+        else:
+            if good is not None:  # what is left out lowers nobody's score
+                boxes, scores, labels, good = boxes[good], scores[good], labels[good], None
+            boxes, scores, labels = _class_by_class(boxes, scores, labels, nms)
+        order = labels.argsort(stable=True)
+        order = order[scores[order].argsort(descending=True, stable=True)]
+    else:
+        order = scores.argsort(descending=True, stable=True)
     height, width = img_meta['img_shape'][:2]
-    boxes = torch.stack(
-        [
-            boxes[:, 0].clamp(0, width),
-            boxes[:, 1].clamp(0, height),
-            boxes[:, 2].clamp(0, width),
-            boxes[:, 3].clamp(0, height),
-        ],
-        -1,
-    )
+    border = on_device([width, height, width, height], boxes.device, boxes.dtype)
+    boxes = boxes.clamp(min=0).minimum(border)
     if rescale and 'scale_factor' in img_meta:
-        boxes = boxes / boxes.new_tensor(img_meta['scale_factor']).repeat(2)
+        boxes = boxes / on_device([*img_meta['scale_factor']] * 2, boxes.device, boxes.dtype)
     visible = (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    limit = max_per_img if max_per_img > 0 else len(boxes)
-    return InstanceData(
-        bboxes=boxes[visible][:limit],
-        scores=scores[visible][:limit],
-        labels=labels[visible][:limit],
-    )
+    good = visible if good is None else visible & good
+    index = order[good[order]]  # the host waits for their number
+    if max_per_img > 0:
+        index = index[:max_per_img]
+    return InstanceData(bboxes=boxes[index], scores=scores[index], labels=labels[index])
 
 
 def check_nms(nms: Optional[dict]) -> None:
@@ -107,24 +108,30 @@ def check_nms(nms: Optional[dict]) -> None:
         )
 
 
-def _class_wise_nms(
+def _class_by_class(
     boxes: Tensor, scores: Tensor, labels: Tensor, nms: dict
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """NMS of each class on its own.
+    """An operator of MMCV for each class on its own, on the host.
 
     Not ``batched_nms``: its offsets by class take boxes for non-negative and
     cost precision, and ours reach over the image's border.
     """
     nms = dict(nms)
     operator = _NMS[nms.pop('type', 'nms')]
+    device = boxes.device
+    # one copy; labels are exact in float32
+    boxes, scores, labels = (
+        torch.cat([boxes, scores[:, None], labels[:, None]], 1).cpu().split([4, 1, 1], 1)
+    )
+    scores, labels = scores[:, 0], labels[:, 0].long()
     kept = []
     for label in labels.unique():
         index = (labels == label).nonzero().squeeze(1)
         found, keep = operator(boxes[index], scores[index], **nms)
         kept.append((found[:, :4], found[:, 4], labels[index][keep]))
-    if not kept:
-        return boxes, scores, labels
-    return tuple(torch.cat(parts) for parts in zip(*kept))
+    if kept:
+        boxes, scores, labels = (torch.cat(parts) for parts in zip(*kept))
+    return tuple(on_device(x, device, x.dtype) for x in (boxes, scores, labels))
 
 
 def merge_steps(

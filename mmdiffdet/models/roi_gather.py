@@ -1,7 +1,8 @@
 """RoI features as one gather over all levels."""
 
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from itertools import accumulate
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..device import on_device
 from ..registry import MODELS
 
 
@@ -18,12 +20,14 @@ class FeatureTable:
 
     Args:
         rows (Tensor): (sum of B H W, C), level by level, image by image.
-        sizes (list[tuple[int, int]]): Height and width of each level.
+        geometry (Tensor): (L, 3), height, width and 1 / stride of each level.
+        ends (Tensor): (L,) int32, the row after the last one of each level.
         batch_size (int): B.
     """
 
     rows: Tensor
-    sizes: List[Tuple[int, int]]
+    geometry: Tensor
+    ends: Tensor
     batch_size: int
 
 
@@ -66,7 +70,7 @@ class _Gather(torch.autograd.Function):
 def _taps(
     row: Tensor, row_weight: Tensor, col: Tensor, col_weight: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Those of all bins, from those along each axis.
+    """Outer product of the taps along the two axes.
 
     Args:
         row (Tensor): (M, bins, taps) first rows of the table, int32.
@@ -123,7 +127,16 @@ class GatherRoIExtractor(BaseModule):
     def tabulate(self, feats: Sequence[Tensor]) -> FeatureTable:
         """Lay out (B, C, H, W) maps for the gather, once for many calls."""
         rows = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, f.size(1)) for f in feats])
-        return FeatureTable(rows, [tuple(f.shape[-2:]) for f in feats], feats[0].size(0))
+        sizes = [f.shape[-2:] for f in feats]
+        geometry = [(h, w, 1 / stride) for (h, w), stride in zip(sizes, self.featmap_strides)]
+        batch = len(feats[0])
+        ends = accumulate(h * w * batch for h, w in sizes)
+        return FeatureTable(
+            rows,
+            on_device(geometry, rows.device),
+            on_device(list(ends), rows.device, torch.int32),
+            batch,
+        )
 
     def forward(self, feats: Union[Sequence[Tensor], FeatureTable], rois: Tensor) -> Tensor:
         """Pool RoIs.
@@ -147,14 +160,9 @@ class GatherRoIExtractor(BaseModule):
     def _axes(self, table: FeatureTable, rois: Tensor) -> Tuple[Tensor, ...]:
         """Taps along the two axes, as :func:`_taps` takes them."""
         image, boxes = rois[:, 0].int(), rois[:, 1:]
-        level = self._levels(boxes, len(table.sizes))
-        geometry = rois.new_tensor(
-            [(h, w, 1 / stride) for (h, w), stride in zip(table.sizes, self.featmap_strides)]
-        )[level]
-        height, width, scale = geometry.unbind(1)
-        areas = [h * w * table.batch_size for h, w in table.sizes]
-        offset = torch.tensor(areas, device=rois.device).cumsum(0, dtype=torch.int32)[level]
-        first = offset - (table.batch_size - image) * (height * width).int()
+        level = self._levels(boxes, len(table.geometry))
+        height, width, scale = table.geometry[level].unbind(1)
+        first = table.ends[level] - (table.batch_size - image) * (height * width).int()
 
         x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
         row, row_weight = self._axis(y1, y2, height)

@@ -4,12 +4,11 @@ import math
 from typing import Optional, Sequence
 
 import torch
-import torch.nn.functional as F
-from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from .box_deltas import apply_deltas
 from .dynamic_conv import DynamicConv
 from .interaction import NoInteraction
 from .roi_gather import FeatureTable
@@ -107,14 +106,6 @@ class DiffusionDetStage(BaseModule):
         self.reg_module = _blocks(d, num_reg_fcs)
         self.class_logits = nn.Linear(d, num_classes)
         self.bboxes_delta = nn.Linear(d, 4)
-        # weights (2, 2, 1, 1); the centre's clamp is only there to have the
-        # coder leave small sides alone
-        self.bbox_coder = DeltaXYWHBBoxCoder(
-            target_stds=(0.5, 0.5, 1.0, 1.0),
-            clip_border=False,
-            add_ctr_clamp=True,
-            ctr_clamp=math.inf,
-        )
         self.feature_parts = _build_parts(feature_parts, d, num_classes)
         self.position_parts = _build_parts(position_parts, d, num_classes)
         self.attention_parts = _build_parts(attention_parts, d, num_classes)
@@ -184,7 +175,7 @@ class DiffusionDetStage(BaseModule):
         index = image_index.to(boxes.dtype)[:, None, None].expand(-1, num, 1)
         roi = roi_extractor(table, torch.cat([index, boxes], -1).flatten(0, 1))
         if features is None:
-            features = _mean(roi).view(batch, num, -1)
+            features = self.mean(roi).view(batch, num, -1)
         roi = roi.flatten(2).transpose(1, 2)
 
         context = StageContext(features, boxes, t, label_state)
@@ -208,9 +199,7 @@ class DiffusionDetStage(BaseModule):
         if term is not None:
             regression = regression + term
         deltas = self.bboxes_delta(self.reg_module(regression))
-        new_boxes = self.bbox_coder.decode(
-            boxes.flatten(0, 1), deltas.float().flatten(0, 1), wh_ratio_clip=16 / 100000
-        ).view(batch, num, 4)
+        new_boxes = apply_deltas(boxes, deltas.float())
         output = StageOutput(new_boxes, x, attention=attention)
         if need_outputs:
             output.modulated = modulated
@@ -220,17 +209,10 @@ class DiffusionDetStage(BaseModule):
             }
         return output
 
-
-def _mean(roi: Tensor) -> Tensor:
-    """(M, C, H, W) to (M, C).
-
-    In testing by pooling, which reads channels-last features as they lie,
-    where a mean would first copy bfloat16 to float32. Elsewhere, and for
-    gradients, pooling is the slower one.
-    """
-    if torch.is_grad_enabled() or not roi.is_contiguous(memory_format=torch.channels_last):
+    @staticmethod
+    def mean(roi: Tensor) -> Tensor:
+        """(M, d, h, w) RoI features to their means (M, d)."""
         return roi.mean((2, 3))
-    return F.avg_pool2d(roi, roi.shape[-2:]).flatten(1)
 
 
 def _sum(parts: nn.ModuleDict, context: StageContext) -> Optional[Tensor]:

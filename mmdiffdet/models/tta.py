@@ -7,7 +7,7 @@ from mmdet.structures import DetDataSample, SampleList
 
 from ..diffusion.sampling import SamplingVariant
 from ..registry import MODELS
-from .detector import Measure, unmeasured
+from .passes import Measure, unmeasured
 
 
 @MODELS.register_module()

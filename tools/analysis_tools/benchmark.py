@@ -1,21 +1,21 @@
-"""Time a detector, against the reference's way of computing the same numbers.
+"""Time a detector, against MMDetection's way of computing the same numbers.
 
-    python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] [--reference]
+    python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] [--baseline]
         [--size 800 1216] [--batch-sizes 1 4] [--steps 1 4 20]
         [--eval-seeds 0 1 2 3 4] [--precisions fp32 bf16] [--repeats 3]
         [--json FILE] [--cfg-options KEY=VALUE ...]
-    python tools/analysis_tools/benchmark.py CONFIG --training [--reference]
+    python tools/analysis_tools/benchmark.py CONFIG --training [--baseline]
         [--size 240 320] [--batch-sizes 8]
     python tools/analysis_tools/benchmark.py CONFIG CHECKPOINT
         --curves FILE.svg [--steps 1 2 4 8] [--eval-seeds 0 1]
         [--precisions bf16]
 
-The reference has the same weights, in float32, and does what MMDetection's
-own DiffusionDet project does: its RoI extractor, maps with channels first,
-outputs of all stages, one eval seed a pass, a teacher with features of its
-own. The rest of its code is ours. The ways take turns, and medians are shown.
-Images are of one size and go through the network at once (a test takes them
-one by one, model.test_cfg.images_per_pass).
+The baseline has the same weights, in float32, and does what MMDetection's own
+DiffusionDet project does: its RoI extractor, the plain model without
+mmdiffdet.fast, outputs of all stages, one eval seed a pass, a teacher with
+features of its own. The rest of its code is ours. The ways take turns, and
+medians are shown. Images are of one size and go through the network at once
+(a test takes them one by one, model.test_cfg.images_per_pass).
 
 --training times an iteration, with its teacher if the config distils.
 --curves tests a trained model on the config's test data with several solvers,
@@ -57,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='by default weights are random')
-    parser.add_argument('--reference', action='store_true', help='time the reference too')
+    parser.add_argument('--baseline', action='store_true', help="time MMDetection's way too")
     parser.add_argument(
         '--size',
         type=positive,
@@ -96,9 +96,9 @@ def parse_args() -> argparse.Namespace:
             parser.error('--curves needs a trained CHECKPOINT')
         if args.curves.suffix not in ('.svg', '.png', '.pdf'):
             parser.error('--curves must end in .svg, .png or .pdf')
-        if args.reference or args.training or len(args.precisions or ()) > 1:
+        if args.baseline or args.training or len(args.precisions or ()) > 1:
             parser.error(
-                '--curves goes with one of --precisions, and without --reference and --training'
+                '--curves goes with one of --precisions, and without --baseline and --training'
             )
     elif args.precisions is None:
         args.precisions = ['fp32', 'bf16']
@@ -136,14 +136,17 @@ class Inference:
     def __init__(self, cfg: Config, args: argparse.Namespace) -> None:
         self.cfg = cfg
         self.args = args
-        self.pair = bench.build_pair(cfg, args.checkpoint, args.reference)
+        self.pair = bench.build_pair(cfg, args.checkpoint, args.baseline)
         self.ours = self.pair['ours']
         # (name of the way, its model, precision)
         self.ways = [(p, self.ours, p) for p in args.precisions]
-        if args.reference:
-            self.ways.append(('reference', self.pair['reference'], 'fp32'))
+        if args.baseline:
+            self.ways.append(('baseline', self.pair['baseline'], 'fp32'))
         self.states = {
-            name: partial(bench.testing, model, precision) for name, model, precision in self.ways
+            name: partial(bench.baseline_testing, model)
+            if name == 'baseline'
+            else partial(bench.testing, model, precision)
+            for name, model, precision in self.ways
         }
         device = next(self.ours.parameters()).device
         self.peaks = {
@@ -166,7 +169,7 @@ class Inference:
         for name, model, _ in self.ways:
             with self.states[name]():
                 parts[name] = bench.inference_parts(model, data)
-        for part in parts['reference' if self.args.reference else self.args.precisions[0]]:
+        for part in parts['baseline' if self.args.baseline else self.args.precisions[0]]:
             ways = {name: found[part] for name, found in parts.items()}
             self.measure(part, images, ways, flops=part != 'post-processing')
             if part.startswith('head'):
@@ -203,9 +206,9 @@ class Inference:
                     images,
                     p,
                     times[p],
-                    times.get('reference'),
+                    times.get('baseline'),
                     peak[p],
-                    peak.get('reference'),
+                    peak.get('baseline'),
                     count,
                     self.peaks[p],
                 )
@@ -229,7 +232,7 @@ class Inference:
                         images,
                         p,
                         found[p][part],
-                        found['reference'][part] if self.args.reference else None,
+                        found['baseline'][part] if self.args.baseline else None,
                     )
                 )
 
@@ -243,9 +246,9 @@ def training(cfg: Config, args: argparse.Namespace) -> List[bench.Measurement]:
             model = bench.build_pair(cfg, args.checkpoint, False)['ours']
             data = bench.demo_batch(args.size, batch_size, model.bbox_head.num_classes)
             ways[p] = bench.training_way(cfg, model, data, p)
-        if args.reference:
-            model = bench.build_pair(cfg, args.checkpoint)['reference']
-            ways['reference'] = bench.training_way(cfg, model, data, 'fp32', reference=True)
+        if args.baseline:
+            model = bench.build_pair(cfg, args.checkpoint)['baseline']
+            ways['baseline'] = bench.training_way(cfg, model, data, 'fp32', baseline=True)
         device = next(model.parameters()).device
         times = bench.interleave(ways, args.repeats)
         peak = {name: bench.peak_memory(way) for name, way in ways.items()}
@@ -256,9 +259,9 @@ def training(cfg: Config, args: argparse.Namespace) -> List[bench.Measurement]:
                 batch_size,
                 p,
                 times[p],
-                times.get('reference'),
+                times.get('baseline'),
                 peak[p],
-                peak.get('reference'),
+                peak.get('baseline'),
                 bench.count_flops(ways[p]),
                 bench.matrix_peak(PRECISIONS[p] or torch.float32, device),
             )
@@ -317,9 +320,9 @@ def main() -> None:
         device=device,
         torch=torch.__version__,
     )
-    if args.reference and not compiled():
+    if args.baseline and not compiled():
         print(
-            'note: MMCV was installed without compiled operators, so the reference takes RoI '
+            'note: MMCV was installed without compiled operators, so the baseline takes RoI '
             'features from our gather: its times are too good. OPERATORS=1 make venv compiles them',
             file=sys.stderr,
         )

@@ -6,18 +6,20 @@
 
 --compare can be given several times; A and B are labels as
 tools/summarize.py prints them, FIELD is the protocol field that is studied.
+The verdicts of several are corrected for their number (Holm).
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.convert.detectron2_tables import read_detectron2_table
+from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import group, select
-from mmdiffdet.ledger.page import render_page
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.row import METRICS
+from mmdiffdet.reports.page import render_page
 from mmdiffdet.utils import atomic_path
 
 
@@ -41,12 +43,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        results = read_results(args.paths)
+        results = read_results(args.paths, [read_detectron2_table])
         experiments = group(results.runs)
         comparisons = [
             compare(select(experiments, a), select(experiments, b), args.metric, *across)
             for a, b, *across in args.compare
         ]
+        if len(comparisons) > 1:
+            comparisons = correct(comparisons)
         page = render_page(
             args.title, experiments, comparisons, find_problems(results), args.pictures, args.metric
         )

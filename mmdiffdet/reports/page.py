@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Callable, Dict, List, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .comparison import Comparison
-from .experiments import Experiment
-from .report import render_comparison, render_summary, summary_records
-from .statistics import summarise, values_by_train_seed
+from ..ledger.comparison import Comparison
+from ..ledger.experiments import Experiment
+from ..ledger.reader import plain
+from ..ledger.statistics import summarise, values_by_train_seed
+from .summary import render_summary, summary_records
+from .verdicts import render_comparison
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
@@ -58,7 +61,7 @@ def render_page(
     if problems:
         items = ''.join(f'<li>{html.escape(p)}</li>' for p in problems)
         parts.append(f'<h2>Problems</h2><ul>{items}</ul>')
-    table = render_summary(summary_records(experiments, (), metric), (), metric, 'html')
+    table = render_summary(summary_records(experiments, pd.DataFrame(), metric), (), metric, 'html')
     parts += [
         f'<h2>{metric}</h2>',
         table,
@@ -103,7 +106,7 @@ def _chart(plot: Callable, experiments: Sequence[Experiment], metric: str) -> st
 
 
 def _plot_cost(axes: Axes, experiments: Sequence[Experiment], metric: str) -> None:
-    devices = {r.device for e in experiments for r in e.runs}
+    devices = {plain(device) for e in experiments for device in e.runs.device.unique()}
     lines: Dict[str, List[tuple]] = {}
     for e in experiments:
         s = summarise(e.runs, metric)
@@ -111,7 +114,7 @@ def _plot_cost(axes: Axes, experiments: Sequence[Experiment], metric: str) -> No
             continue
         name = _without_steps(e.label)
         if len(devices) > 1:
-            name += f', {e.runs[0].device}'
+            name += f', {plain(e.runs.device.iloc[0])}'
         one = s.across is None
         error = s.within if one else s.across
         lines.setdefault(name, []).append(
@@ -151,7 +154,7 @@ def _plot_seeds(axes: Axes, experiments: Sequence[Experiment], metric: str) -> N
     )
     for place, values in enumerate(found.values()):
         for i, seed in enumerate(seeds):
-            if not values.get(seed):
+            if seed not in values:
                 continue
             x = place + (i - (len(seeds) - 1) / 2) * min(0.2, 0.8 / len(seeds))
             color, dots = f'C{i % 10}', values[seed]

@@ -1,0 +1,162 @@
+"""A whole config's data sets, models' classes and metrics, checked and printed."""
+
+import os.path as osp
+import warnings
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+import cv2
+import mmcv
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import init_default_scope
+
+from ..evaluation.rehearsal import rehearse
+from ..registry import DATASETS
+from ..utils import atomic_path
+from .checks import DatasetReport, check_dataset, leaf_datasets
+from .image_file import BadImage, read_image
+
+TILE = (320, 240)
+
+
+def check_config(
+    cfg: Config, splits: Sequence[str], sheet: Optional[Path] = None, samples: int = 12
+) -> bool:
+    """Check the data sets of a config and print what is found.
+
+    Args:
+        cfg (Config): As of ``read_config``.
+        splits (Sequence[str]): Of train, val and test.
+        sheet (Path, optional): Contact sheet to write.
+        samples (int): Images of each data set on it. Defaults to 12.
+
+    Returns:
+        bool: Whether training or testing would stop, or learn from wrong places.
+    """
+    init_default_scope('mmdiffdet')
+    failed, tiles = False, []
+    paths: Dict[str, Set[str]] = {}
+    for split in splits:
+        split_failed, paths[split] = check_split(cfg, split, samples if sheet else 0, tiles)
+        failed |= split_failed
+    shared = paths.get('train', set()) & (paths.get('val', set()) | paths.get('test', set()))
+    if shared:
+        print(f'\nwarning: image to train on and to test with: {len(shared)} ({min(shared)})')
+    if sheet and tiles:
+        write_sheet(tiles, sheet)
+        print(f'\nwrote {sheet}')
+    return failed
+
+
+def draw(dataset: BaseDataset, index: int) -> np.ndarray:
+    """A tile with the image and its boxes."""
+    info = dataset.get_data_info(index)
+    try:
+        image, _ = read_image(info['img_path'], (info['height'], info['width']))
+    except (BadImage, FileNotFoundError):  # told by the report
+        return np.zeros((TILE[1], TILE[0], 3), np.uint8)
+    scale = min(TILE[0] / image.shape[1], TILE[1] / image.shape[0])
+    image = mmcv.imrescale(image, scale)
+    palette = dataset.metainfo.get('palette') or [(0, 255, 0)]
+    for instance in info['instances']:
+        label = instance['bbox_label']
+        ignored = instance.get('ignore_flag') or label < 0
+        color = (128,) * 3 if ignored else palette[label % len(palette)][::-1]
+        x1, y1, x2, y2 = (int(round(v * scale)) for v in instance['bbox'])
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, 1)
+        name = 'ignored' if ignored else dataset.metainfo['classes'][label]
+        cv2.putText(image, name, (x1, max(y1 - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
+    return mmcv.impad(image, shape=TILE[::-1], pad_val=(255, 255, 255))
+
+
+def write_sheet(tiles: List[np.ndarray], path: Path) -> None:
+    """Tiles in rows of four."""
+    empty = np.full_like(tiles[0], 255)
+    tiles = tiles + [empty] * (-len(tiles) % 4)
+    rows = [np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)]
+    with atomic_path(path) as temporary:
+        mmcv.imwrite(np.vstack(rows), str(temporary))
+
+
+def build(part: dict, report_to: List[str]) -> BaseDataset:
+    """A data set; what it warns of is added to ``report_to``."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        dataset = DATASETS.build(part)
+    report_to += [str(w.message) for w in told if issubclass(w.category, UserWarning)]
+    return dataset
+
+
+def check_evaluation(cfg: Config, split: str, dataset: BaseDataset, report: DatasetReport) -> None:
+    """Let the metrics of a split evaluate its own objects."""
+    evaluator = cfg.get(f'{split}_evaluator')
+    if not evaluator:
+        return
+    try:
+        values = rehearse(evaluator, dataset)
+    except Exception as error:  # depends on the metric
+        report.note('evaluation fails', f'{type(error).__name__}: {error}', error=True)
+        return
+    for name, value in values.items():
+        if name.endswith('mAP') and 0 <= value < 0.99:
+            report.note(
+                'metric in which a detector that finds every object exactly does not reach 1 '
+                '(more than 100 objects in an image, or boxes out of it?)',
+                f'{name}: {value:.3f}',
+            )
+
+
+def check_model(cfg: Config, dataset: BaseDataset, report: DatasetReport) -> None:
+    """Compare the number of classes with the model's."""
+    expected = (cfg.get('model', {}).get('bbox_head') or {}).get('num_classes')
+    found = len(dataset.metainfo['classes'])
+    if expected is not None and expected != found:
+        report.note(
+            'model.bbox_head.num_classes is not the number of classes',
+            f'{expected}, the data set has {found}',
+            error=True,
+        )
+
+
+def check_split(
+    cfg: Config, split: str, samples: int, tiles: List[np.ndarray]
+) -> Tuple[bool, Set[str]]:
+    """All data sets of a split; tiles of some images are added to ``tiles``.
+
+    Returns:
+        tuple: Whether one failed, and the images' paths.
+    """
+    failed, paths = False, set()
+    loader = cfg.get(f'{split}_dataloader')
+    if not loader:
+        print(f'\n{split}: the config has no {split}_dataloader')
+        return False, paths
+    part_of_model = 'train_cfg' if split == 'train' else 'test_cfg'
+    num_proposals = (cfg.get('model', {}).get(part_of_model) or {}).get('num_proposals')
+    parts = leaf_datasets(loader.dataset)
+    for part in parts:
+        print(f'\n{split}: {osp.join(part.get("data_root") or "", part.ann_file)}')
+        told: List[str] = []
+        try:
+            dataset = build(part, told)
+            report = check_dataset(dataset, num_proposals)
+        except Exception as error:  # whatever training would stop with
+            kind = '' if isinstance(error, (OSError, ValueError)) else f'{type(error).__name__}: '
+            print(f'ERROR: {kind}{error}')
+            failed = True
+            continue
+        check_model(cfg, dataset, report)
+        if split != 'train' and len(parts) == 1:
+            check_evaluation(cfg, split, dataset, report)
+        for text in dict.fromkeys(told):
+            print(f'warning: {text}')
+        print(report.text())
+        failed |= report.failed
+        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+        paths |= {osp.realpath(info['img_path']) for info in infos}
+        count = min(samples, len(dataset))
+        places = np.linspace(0, len(dataset) - 1, count, dtype=int)
+        tiles += [draw(dataset, int(i)) for i in places]
+    return failed, paths

@@ -1,0 +1,257 @@
+"""Image files as people have them: cut, of 16 bits, rotated by their header."""
+
+import io
+import os
+import os.path as osp
+import stat
+import warnings
+from contextlib import contextmanager
+from typing import Dict, Iterator, Optional, Set, Tuple
+
+import cv2
+import numpy as np
+from mmengine.fileio import get
+from PIL import Image, ImageFile, ImageOps
+
+from ..utils import printable
+
+_ORIENTATION = 0x0112  # EXIF's tag
+_ROTATED = (5, 6, 7, 8)  # its values that swap the sides
+_GIANT = 5e7  # pixels; more than a camera's
+
+CUT = 'image that lacks its last bytes (what is there is used)'
+DEEP = 'image of 16 bits (its highest bits in use become the 8 that are used)'
+OF_HEADER = 'image with boxes of the unrotated file (its EXIF orientation is not applied)'
+
+
+class BadImage(ValueError):
+    """An image that nothing can decode, or that is not the annotated one."""
+
+
+class WrongSize(BadImage):
+    """An image that has another size than its annotation says."""
+
+
+def require_regular(path: str, what: str) -> None:
+    """Refuse what reading would wait for, or never end with.
+
+    Args:
+        path (str): Local, or an address, which is not looked up.
+        what (str): What it is to be, for the error.
+
+    Raises:
+        ValueError: If it is a FIFO, a device, a socket or a folder.
+    """
+    if '://' in path or not osp.exists(path):
+        return
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = 'a folder' if stat.S_ISDIR(mode) else 'a FIFO, socket or device'
+        raise ValueError(f'{what} {printable(path)} is {kind}, not a file')
+
+
+def read_image(
+    path: str,
+    size: Optional[Tuple[int, int]] = None,
+    backend_args: Optional[dict] = None,
+) -> Tuple[np.ndarray, Tuple[str, ...]]:
+    """Read an image as 8-bit BGR.
+
+    The first reader is OpenCV, as in MMDetection; what it cannot decode, such as
+    a JPEG without its last bytes, is left to Pillow. The EXIF orientation is
+    applied, unless ``size`` says that the annotations are of the file as it is
+    stored. Of 16-bit pixels the eight highest of the bits in use (10, 12, 14 or
+    16) are kept, so that a microscope's 12 bits are not black.
+
+    Args:
+        path (str): A local path, or an address for ``backend_args``.
+        size (tuple, optional): (height, width) as annotated.
+        backend_args (dict, optional): As of ``mmengine.fileio.get``.
+
+    Returns:
+        tuple: (H, W, 3) uint8, and which of :data:`CUT`, :data:`DEEP` and
+        :data:`OF_HEADER` it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BadImage: If nothing can decode it, or it has another size.
+    """
+    if '://' not in path and not osp.exists(path):
+        hint = ' (its name has backslashes)' if '\\' in path else ''
+        raise FileNotFoundError(
+            f'image {printable(path)} does not exist{hint}; is data_prefix of the data set '
+            'right? tools/check_dataset.py CONFIG counts all that are missing'
+        )
+    try:
+        require_regular(path, 'image')
+        content = get(path, backend_args=backend_args)
+    except Exception as error:  # depends on the storage
+        raise BadImage(f'image {printable(path)} cannot be read: {error}') from error
+    _refuse_giants(content, path, size)
+    image, notes = _decode(content, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if size is not None and image.shape[:2] != tuple(size):
+        found = f'{image.shape[1]}x{image.shape[0]}'
+        if image.shape[1::-1] == tuple(size) and _orientation(path, content) in _ROTATED:
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+            image, notes = _decode(content, path, flags)
+            notes += (OF_HEADER,)
+        if image.shape[:2] != tuple(size):
+            raise WrongSize(
+                f'image {printable(path)} is {found}, its annotation says {size[1]}x{size[0]}: its '
+                'boxes would be in wrong places. Correct one of the two'
+            )
+    if image.dtype == np.uint16:
+        image, notes = to_8_bits(image), notes + (DEEP,)
+    return image, notes
+
+
+def _refuse_giants(content: bytes, path: str, size: Optional[Tuple[int, int]]) -> None:
+    """Do not fill the memory because a damaged header says so."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
+            warnings.simplefilter('ignore')
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        if size and 4 * size[0] * size[1] > _GIANT:
+            return  # it is annotated as one
+        raise BadImage(f'image {printable(path)}: {_first_line(error)}') from error
+    except Exception:  # no header that Pillow knows
+        return
+    if size and width * height > max(4 * size[0] * size[1], _GIANT):
+        raise WrongSize(
+            f'image {printable(path)} is {width}x{height}, its annotation says '
+            f'{size[1]}x{size[0]}: its boxes would be in wrong places. Correct one of the two'
+        )
+
+
+def to_8_bits(image: np.ndarray) -> np.ndarray:
+    """The eight highest of the bits in use: 8, 10, 12, 14 or 16.
+
+    Args:
+        image (ndarray): Of uint16.
+    """
+    bits = max(8, int(image.max(initial=0)).bit_length())
+    return (image >> (bits + bits % 2 - 8)).astype(np.uint8)
+
+
+def header_size(path: str) -> Tuple[int, int]:
+    """(width, height) by the file's header, as it is shown (EXIF applied).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BadImage: If it has no header of an image.
+    """
+    if not osp.exists(path):
+        raise FileNotFoundError(f'image {printable(path)} does not exist')
+    try:
+        require_regular(path, 'image')
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter('ignore')
+            width, height = image.size
+            rotated = image.getexif().get(_ORIENTATION) in _ROTATED
+    except Exception as error:  # depends on the format
+        raise BadImage(
+            f'image {printable(path)} cannot be decoded: {_first_line(error)}'
+        ) from error
+    return (height, width) if rotated else (width, height)
+
+
+def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[str, ...]]:
+    image = None
+    if content:
+        try:
+            with _quiet_opencv():
+                image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        except cv2.error:
+            pass  # too large for OpenCV, or damaged
+    if image is not None and image.dtype in (np.uint8, np.uint16):
+        return image, ()
+    if image is not None:
+        raise BadImage(
+            f'image {printable(path)} has pixels of {image.dtype}: convert it to 8 or 16 bits, as '
+            'only you know its range'
+        )
+    return _with_pillow(content, path, bool(flags & cv2.IMREAD_IGNORE_ORIENTATION))
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Without its own messages; what it cannot decode is told by us."""
+    before = cv2.getLogLevel()
+    cv2.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(before)
+
+
+def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, Tuple[str, ...]]:
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            notes = ()
+            image = Image.open(io.BytesIO(content))
+            try:
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+                image.load()
+            except Exception:  # depends on the format
+                image = Image.open(io.BytesIO(content))
+                ImageFile.LOAD_TRUNCATED_IMAGES = True
+                image.load()
+                notes = (CUT,)
+            if notes and np.ptp(image.getextrema()) == 0:
+                raise ValueError('nothing of it is there but its header')
+            if not stored:
+                image = ImageOps.exif_transpose(image)
+            if image.mode.startswith('I'):  # integers of more than 8 bits
+                gray = np.asarray(image).clip(0, 65535).astype(np.uint16)
+                return np.repeat(gray[..., None], 3, 2), notes
+            if image.mode == 'F':
+                raise ValueError('pixels that are not integers')
+            return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1]), notes
+    except Exception as error:  # depends on the format
+        raise BadImage(
+            f'image {printable(path)} cannot be decoded ({_first_line(error)}): replace the file '
+            'or take it out of the annotations, or go on without it (on_bad_image=skip of the '
+            'data set, --on-bad-image skip of tools/train.py)'
+        ) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _orientation(path: str, content: bytes) -> Optional[int]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.getexif().get(_ORIENTATION)
+    except Exception:  # no header that Pillow knows
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return 'no format that is known' if 'cannot identify image file' in text else text
+
+
+class ImageCounter:
+    """Tells of images of a kind, each once, the first ones by name.
+
+    Counts are of this process: a data loader's workers count each their own.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Dict[str, Set[str]] = {}
+
+    def __call__(self, kind: str, path: str, detail: str = '') -> None:
+        """Count an image; a warning tells of the first three and of every tenth power."""
+        seen = self.seen.setdefault(kind, set())
+        if path in seen:
+            return
+        seen.add(path)
+        count = len(seen)
+        if count <= 3 or str(count).strip('0') == '1':
+            told = f'{kind}: {detail or path} (number {count} in this process)'
+            warnings.warn(told, stacklevel=2)
+
+
+count_image = ImageCounter()

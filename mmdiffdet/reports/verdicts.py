@@ -1,0 +1,180 @@
+"""Comparisons, plans and fronts as a table, TSV, Markdown, JSON or HTML."""
+
+import json
+from dataclasses import asdict
+from typing import Any, Sequence
+
+from ..ledger.comparison import Comparison
+from ..ledger.pareto import ParetoFront
+from ..ledger.protocol import NOT_AVAILABLE
+from ..ledger.reader import plain
+from ..ledger.study import Study
+from .summary import Record, number
+from .text import one_line, render_table
+
+
+def render_comparisons(comparisons: Sequence[Comparison], style: str) -> str:
+    """Text of comparisons; JSON has a list of them if there are several.
+
+    Args:
+        comparisons (Sequence[Comparison]): What to tell.
+        style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
+    """
+    if style != 'json':
+        return '\n\n'.join(render_comparison(c, style) for c in comparisons)
+    records = [_comparison_record(c) for c in comparisons]
+    return json.dumps(records if len(records) > 1 else records[0], indent=2)
+
+
+def _comparison_record(c: Comparison) -> Record:
+    return dict(
+        a=c.a.label,
+        b=c.b.label,
+        metric=c.metric,
+        summary_a=asdict(c.summaries[0]),
+        summary_b=asdict(c.summaries[1]),
+        pairing=c.pairing,
+        used=c.used,
+        unit=c.unit,
+        units=c.units,
+        difference=c.difference,
+        interval=[c.low, c.high],
+        tests=[t._asdict() for t in c.tests],
+        decisive=c.decisive and c.decisive.name,
+        variance=c.spread._asdict(),
+        verdict=c.verdict,
+        speaks_of=c.scope,
+        more_runs=c.more,
+        notes=c.notes,
+        **({} if c.corrected is None else dict(corrected_p=c.corrected)),
+    )
+
+
+def render_comparison(c: Comparison, style: str) -> str:
+    """Text of a comparison, in any style but JSON."""
+    interval = 'no interval'
+    if c.low is not None:
+        interval = f'95 % hierarchical bootstrap interval {c.low:+.4f} to {c.high:+.4f}'
+    tests = '; '.join(
+        f'{t.name} p = {t.p:.4f}' + (' (decides)' if t is c.decisive else '') for t in c.tests
+    )
+    if c.corrected is not None:
+        tests += f'; corrected for the number of comparisons (Holm) p = {c.corrected:.4f}'
+    runs = f'{c.used[0]} and {c.used[1]} runs'
+    verdict = f'B is {c.verdict} than A, with {runs}'
+    if c.verdict == 'not distinguishable':
+        verdict = f'not distinguishable with {runs}'
+    rows = [
+        ['A', _side(c, 0)],
+        ['B', _side(c, 1)],
+        ['protocol', str(c.a.protocol)],
+        ['runs', c.pairing],
+        ['B - A', f'{c.difference:+.4f} {c.metric}; {interval}'],
+        ['test', f'{tests}; unit: {c.unit}' if tests else 'none'],
+        ['cost', _cost(c)],
+        ['verdict', f'{verdict}; this speaks of {c.scope}'],
+        ['more runs', c.more],
+        *(['note', note] for note in c.notes),
+    ]
+    if c.a.protocol != c.b.protocol:
+        rows.insert(3, ['protocol of B', str(c.b.protocol)])
+    return render_table(rows, ['', 'comparison'], style)
+
+
+def render_study(study: Study, style: str) -> str:
+    """Text of what a study could show.
+
+    Args:
+        study (Study): To tell.
+        style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
+    """
+    s = study
+    if style == 'json':
+        return json.dumps(asdict(s), indent=2)
+    rows = [
+        ['study', f'{s.label}, {"paired" if s.paired else "unpaired"}'],
+        [
+            'spread',
+            f'differences between models deviate by {s.deviation:.4f} {s.metric} from train seed '
+            f'to train seed, each model with {s.seen[1]} eval seeds',
+        ],
+        [
+            'known to',
+            f'{s.factor[0]:.2f} to {s.factor[1]:.2f} times that (95 %), from {s.seen[0]} train '
+            'seeds',
+        ],
+        *(
+            [f'{count} train seeds', f'could show {value:.2f} {s.metric}']
+            for count, value in s.smallest.items()
+        ),
+        [
+            'meaning',
+            'the true difference that the test which decides in --compare finds four times in '
+            f'five (p <= 0.05), {s.seen[1]} eval seeds a model',
+        ],
+        *(['note', note] for note in s.notes),
+    ]
+    return render_table(rows, ['', 'plan'], style)
+
+
+def render_pareto(fronts: Sequence[ParetoFront], style: str) -> str:
+    """Text of the settings that no other beats in both metric and cost.
+
+    Args:
+        fronts (Sequence[ParetoFront]): What to tell.
+        style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
+    """
+    if style == 'json':
+        return json.dumps([asdict(front) for front in fronts], indent=2)
+    columns = ['seconds_per_image', '95 %', 'AP', '95 %', 'seeds', 'on_front', 'experiment']
+    tables = []
+    for f in fronts:
+        columns[2] = f.metric
+        rows = [
+            [
+                number(p['seconds_per_image'], 6),
+                _ends(p['seconds_interval'], 6),
+                number(p['mean'] if p['mean_of_means'] is None else p['mean_of_means'], 4),
+                _ends(p['interval'], 4),
+                p['seeds'],
+                f'{p["share"]:.0%}',
+                p['experiment'],
+            ]
+            for p in f.front
+        ]
+        table = render_table(rows, columns, style)
+        if style == 'table':
+            where = '; '.join(
+                v for v in (f.dataset, (f.annotation_sha256 or '')[:8], f.device) if v
+            )
+            beaten = ', '.join(f.beaten) or 'none'
+            table = one_line(
+                f'{where or "data set and device not recorded"}\n{table}\n\nbeaten: {beaten}'
+            )
+        tables.append(table)
+    return '\n\n'.join(tables)
+
+
+def _ends(ends: Any, digits: int) -> str:
+    return NOT_AVAILABLE if ends is None else ' to '.join(number(end, digits) for end in ends)
+
+
+def _side(c: Comparison, side: int) -> str:
+    summary = c.summaries[side]
+    return (
+        f'{(c.a, c.b)[side].label}: {c.metric} {number(summary.mean, 4)}, '
+        f'{summary.seeds} runs, across train seeds '
+        f'{number(summary.across, 4)}, within {number(summary.within, 4)}'
+    )
+
+
+def _cost(c: Comparison) -> str:
+    seconds = [s.seconds_per_image for s in c.summaries]
+    text = ' and '.join(f'{name} {number(value, 6)}' for name, value in zip('AB', seconds))
+    devices = {device for e in (c.a, c.b) for device in map(plain, e.runs.device.unique())}
+    text += ' seconds per image'
+    if None in seconds:
+        return text
+    if len(devices) > 1:
+        return text + ', on different devices'
+    return f'{text}: B takes {seconds[1] / seconds[0]:.2f} times as long'
