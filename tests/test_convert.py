@@ -13,10 +13,11 @@ from mmengine.config import Config
 from tiny import ROOT, SHARED, build, detectron2_name
 
 from mmdiffdet.convert.checkpoint import convert, read_source, save
-from mmdiffdet.convert.detectron2_config import convert_config, dump, read_yaml
+from mmdiffdet.convert.detectron2_config import ConvertedConfig, convert_config, dump
 from mmdiffdet.convert.detectron2_model import model_config
 from mmdiffdet.convert.detectron2_options import OPTIONS
 from mmdiffdet.convert.detectron2_weights import options_of
+from mmdiffdet.convert.detectron2_yaml import read_yaml
 from mmdiffdet.datasets.from_file import use_extra_coco
 from mmdiffdet.engine import load_checkpoint_file
 
@@ -415,6 +416,9 @@ def test_nothing_of_a_yaml_becomes_code(yaml, tmp_path, monkeypatch):
 )
 def test_what_mmengine_would_replace_is_refused(value, tmp_path):
     (tmp_path / 'x.yaml').write_text(f'OUTPUT_DIR: "{value}"\n')
-    result = convert_config(read_yaml(tmp_path / 'x.yaml'), tmp_path / 'x.py')
+    with pytest.raises(ValueError, match='OUTPUT_DIR.*MMEngine would replace'):
+        convert_config(read_yaml(tmp_path / 'x.yaml'), tmp_path / 'x.py')
+    # wherever it comes from
+    result = ConvertedConfig(dict(work_dir=value))
     with pytest.raises(ValueError, match='work_dir.*MMEngine replaces'):
         dump(result, tmp_path / 'x.yaml')

@@ -18,11 +18,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny import ROOT, runner_config, write_coco
 
-from mmdiffdet.diffusion.sampling import DiffusionSampler
 from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.command_line import run_command
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
-from mmdiffdet.registry import TASK_UTILS
 
 # the scripts call "python": the one that runs the tests
 ENVIRONMENT = dict(
@@ -219,34 +216,6 @@ def test_missing_files(lab):
 def test_missing_pretrained_weights_name_the_command():
     with pytest.raises(FileNotFoundError, match='fetch_mobilenet_v2.py'):
         require_checkpoint('nowhere/mobilenet_v2_imagenet.safetensors', 'model.backbone.init_cfg')
-
-
-def test_only_errors_of_this_package_lose_their_traceback(tmp_path):
-    def foreign():
-        (tmp_path / 'none').read_text()
-
-    def own():
-        require_checkpoint(str(tmp_path / 'none.pth'), 'load_from')
-
-    with pytest.raises(FileNotFoundError):
-        run_command(foreign)
-    with pytest.raises(SystemExit, match='ERROR: load_from: checkpoint'):
-        run_command(own)
-
-
-def test_a_misspelt_option_is_told_in_one_line():
-    def build():
-        TASK_UTILS.build(dict(type='DiffusionSampler', stage_per_step=[4, 2]))
-
-    with pytest.raises(
-        SystemExit, match="ERROR: DiffusionSampler.*'stage_per_step'. Is it misspelt"
-    ):
-        run_command(build)
-
-
-def test_a_wrong_call_keeps_its_traceback():
-    with pytest.raises(TypeError, match='stage_per_step'):
-        run_command(lambda: DiffusionSampler(stage_per_step=[4, 2]))
 
 
 def test_trajectory(lab):

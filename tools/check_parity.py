@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.convert.parity import replay
+from mmdiffdet.command import add_traceback_argument, run_command
 
 
 def main() -> int:
@@ -19,7 +19,11 @@ def main() -> int:
     )
     parser.add_argument('directory', type=Path)
     parser.add_argument('--only', default='*', help='pattern of file names, e.g. "head_*"')
+    add_traceback_argument(parser)
     args = parser.parse_args()
+    # late, so that --help is quick
+    from mmdiffdet.convert.parity import replay
+
     pattern = args.only.removesuffix('.safetensors') + '.safetensors'
     paths = sorted(args.directory.glob(pattern))
     if not paths:
@@ -35,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

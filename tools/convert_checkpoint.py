@@ -14,10 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-
-from mmdiffdet.convert.checkpoint import convert, read_source, save
+from mmdiffdet.command import add_traceback_argument, run_command
 
 
 def main() -> int:
@@ -27,38 +24,49 @@ def main() -> int:
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
     parser.add_argument('--config', help='the model to convert to')
+    add_traceback_argument(parser)
     args = parser.parse_args()
+    if args.dst.suffix not in ('.pth', '.safetensors'):
+        parser.error(f'{args.dst}: must end in .pth or .safetensors')
+    # late, so that --help is quick
+    from mmdiffdet.convert.checkpoint import convert, read_source, save
+    from mmdiffdet.engine.config_file import read_config
+
+    # isort: split
+    from mmengine.registry import init_default_scope
+
     model_cfg = None
     if args.config:
-        model_cfg = Config.fromfile(args.config).model
+        model_cfg = read_config(args.config).model
         model_cfg.backbone.init_cfg = None
         init_default_scope('mmdiffdet')
     try:
         result = convert(read_source(args.src), model_cfg)
-        print(f'source: {result.kind}')
-        print(f'matched: {len(result.weights)}')
-        print(f'ignored: {len(result.ignored)}')
-        for why, count in Counter(result.ignored.values()).items():
-            names = [k for k, v in result.ignored.items() if v == why]
-            print(f'  {count} {why}: {", ".join(names)}')
-        for title, names in (
-            ('missing', result.missing),
-            ('left over', result.left_over),
-            ('of another shape', result.reshaped),
-        ):
-            print(f'{title}: {len(names)}')
-            for name in names:
-                print(f'  {name}')
-        if not result.complete:
-            print(f'{args.dst} was not written', file=sys.stderr)
-            return 1
-        save(result, args.dst)
-    except (FileNotFoundError, ValueError) as error:
-        print(f'{args.src}: {error}', file=sys.stderr)
+    except ValueError as error:
+        if str(args.src) in str(error):
+            raise
+        raise ValueError(f'{args.src}: {error}') from error
+    print(f'source: {result.kind}')
+    print(f'matched: {len(result.weights)}')
+    print(f'ignored: {len(result.ignored)}')
+    for why, count in Counter(result.ignored.values()).items():
+        names = [k for k, v in result.ignored.items() if v == why]
+        print(f'  {count} {why}: {", ".join(names)}')
+    for title, names in (
+        ('missing', result.missing),
+        ('left over', result.left_over),
+        ('of another shape', result.reshaped),
+    ):
+        print(f'{title}: {len(names)}')
+        for name in names:
+            print(f'  {name}')
+    if not result.complete:
+        print(f'ERROR: {args.src} does not fit; {args.dst} was not written', file=sys.stderr)
         return 1
+    save(result, args.dst)
     print(f'wrote {args.dst}')
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

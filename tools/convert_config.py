@@ -7,10 +7,9 @@ top of OUT.py; nothing is dropped silently.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmdiffdet.convert.detectron2_config import convert_config, dump, read_yaml
+from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.utils import atomic_path, printable
 
 
@@ -20,15 +19,21 @@ def main() -> int:
     )
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
+    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst.suffix != '.py':
         parser.error(f'{args.dst}: a config file ends in .py')
+    # late, so that --help is quick
+    from mmdiffdet.convert.detectron2_config import convert_config, dump
+    from mmdiffdet.convert.detectron2_yaml import read_yaml
+
     try:
         result = convert_config(read_yaml(args.src), args.dst)
         text = dump(result, args.src)
-    except (FileNotFoundError, ValueError) as error:
-        print(f'{args.src}: {error}', file=sys.stderr)
-        return 1
+    except ValueError as error:
+        if str(args.src) in str(error):
+            raise
+        raise ValueError(f'{args.src}: {error}') from error
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.dst) as path:
         path.write_text(text)
@@ -41,4 +46,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

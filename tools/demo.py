@@ -12,12 +12,13 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import List
+from typing import TYPE_CHECKING, List
 
-from mmdiffdet.engine.command import run
-from mmdiffdet.engine.precision import has_bf16
-from mmdiffdet.engine.recipe import Training, recipe, train
+from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.paths import TOOLS
+
+if TYPE_CHECKING:
+    from mmdiffdet.engine.recipe import Training
 
 TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
@@ -25,6 +26,8 @@ FOLDER = Path('work_dirs/demo_report')
 
 def tool(name: str, *arguments: str, show: bool = True) -> None:
     """Run one of the tools and print its output, or keep it in a log."""
+    from mmdiffdet.engine.command import run
+
     print(f'$ python tools/{name} {" ".join(arguments)}', flush=True)
     run(
         [sys.executable, str(TOOLS / name), *arguments],
@@ -50,7 +53,7 @@ class Progress:
 
 
 def test(
-    training: Training, ledger: Path, seeds: List[str], steps: List[str], precision: str
+    training: 'Training', ledger: Path, seeds: List[str], steps: List[str], precision: str
 ) -> None:
     tool(
         'test.py',
@@ -79,7 +82,12 @@ def main() -> None:
     )
     parser.add_argument('--eval-seeds', nargs='+', default=['0', '1', '2'])
     parser.add_argument('--steps', nargs=2, default=['1', '20'])
+    add_traceback_argument(parser)
     args = parser.parse_args()
+    # late, so that --help is quick
+    from mmdiffdet.engine.precision import has_bf16
+    from mmdiffdet.engine.recipe import recipe, train
+
     started = time.time()
     few, many = args.steps
     tool('fetch_mobilenet_v2.py')
@@ -151,7 +159,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except RuntimeError as error:
-        sys.exit(str(error))
+    run_command(main)

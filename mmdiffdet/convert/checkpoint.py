@@ -14,7 +14,8 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from ..engine.checkpoint import load_checkpoint_file
+from ..engine.checkpoint import check_finite, load_checkpoint_file
+from ..engine.download import check_is_file
 from ..registry import MODELS
 from ..utils import atomic_path
 from .detectron2_model import model_config
@@ -124,10 +125,12 @@ def read_source(path: Path) -> Dict[str, Tensor]:
             values, or has no weights.
     """
     if path.suffix == '.pkl':
+        check_is_file(path, f'checkpoint {path}')
         try:
             with open(path, 'rb') as file:
                 content = _AllowListUnpickler(file, encoding='latin1').load()
-        except (pickle.UnpicklingError, EOFError) as error:
+        # a pickle that is none raises whatever its first bytes lead to
+        except Exception as error:
             raise ValueError(f'{path} was not opened: {error}') from error
     else:
         content = load_checkpoint_file(path)
@@ -142,7 +145,9 @@ def read_source(path: Path) -> Dict[str, Tensor]:
         if isinstance(v, np.ndarray)
         else v
         for k, v in weights.items()
+        if isinstance(k, str)
     }
+    check_finite({k: v for k, v in weights.items() if isinstance(v, Tensor)}, path)
     return {k: v for k, v in weights.items() if isinstance(v, Tensor)}
 
 

@@ -1,19 +1,20 @@
 """Training configs of the Detectron2 system (YAML) as configs of ours."""
 
-import ast
 import os.path as osp
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
-import yaml
 from mmengine.config import Config
 
 from ..datasets.from_file import extra_coco_datasets
+from ..errors import nearest
 from ..paths import CONFIGS
 from ..utils import printable
+from .detectron2_data import data_config
 from .detectron2_model import model_config
 from .detectron2_options import OPTIONS, sections
+from .detectron2_values import check_value, same
 
 _PREFIX = 'MODEL.DiffusionDet.'
 # Detectron2's names of data sets -> files of configs/_base_/datasets
@@ -45,61 +46,6 @@ class ConvertedConfig:
     notes: List[str] = field(default_factory=list)
 
 
-def read_yaml(path: Path) -> Dict[str, Any]:
-    """Read a Detectron2 YAML with its ``_BASE_`` files.
-
-    Args:
-        path (Path): The file.
-
-    Returns:
-        dict[str, Any]: Values by dotted name; the later file wins.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is not a YAML mapping, or is its own base.
-    """
-    return _read_yaml(path, ())
-
-
-def _read_yaml(path: Path, above: Tuple[Path, ...]) -> Dict[str, Any]:
-    path = path.expanduser()
-    if path in above:
-        raise ValueError(f'{path} is its own _BASE_')
-    if not path.is_file():
-        of = f' (_BASE_ of {above[-1]})' if above else ''
-        raise FileNotFoundError(f'{path}{of} does not exist')
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f'{path} is not YAML: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path} is not a mapping of options')
-    values: Dict[str, Any] = {}
-    bases = content.pop('_BASE_', [])
-    for base in [bases] if isinstance(bases, str) else bases:
-        values.update(_read_yaml(path.parent / base, (*above, path)))
-    values.update(_flatten(content))
-    return values
-
-
-def _flatten(content: Dict[str, Any], prefix: str = '') -> Dict[str, Any]:
-    flat = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            flat.update(_flatten(value, f'{prefix}{key}.'))
-        else:
-            flat[f'{prefix}{key}'] = _literal(value)
-    return flat
-
-
-def _literal(value: Any) -> Any:
-    """Detectron2 reads Python literals in strings, e.g. "(7, 9)"."""
-    try:
-        return ast.literal_eval(value) if isinstance(value, str) else value
-    except (ValueError, SyntaxError):
-        return value
-
-
 def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
     """Turn Detectron2's options into a config of ours.
 
@@ -108,18 +54,22 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
         out (Path): Where the config will be; bases are named relative to it.
 
     Raises:
-        ValueError: If the value of a known option is unknown.
+        ValueError: If a known option has a value of another type, out of its
+            range, or unknown.
     """
     known, unknown = {}, {}
     for name, value in values.items():
         short = name.removeprefix(_PREFIX)
         if short not in OPTIONS:
-            unknown[name] = 'unknown'
-        elif OPTIONS[short].section == 'fixed' and not _equal(value, OPTIONS[short].default):
+            names = [k if '.' in k else f'{_PREFIX}{k}' for k in OPTIONS]
+            unknown[name] = f'unknown{nearest(name, names)}'
+        elif OPTIONS[short].section == 'fixed' and not same(value, OPTIONS[short].default):
             unknown[name] = f'only {OPTIONS[short].default!r} is supported'
         else:
+            if OPTIONS[short].section not in ('fixed', 'unused'):
+                check_value(name, value, OPTIONS[short].default)
             known[short] = value
-            if OPTIONS[short].section == 'unused' and not _equal(value, OPTIONS[short].default):
+            if OPTIONS[short].section == 'unused' and not same(value, OPTIONS[short].default):
                 unknown[name] = f'{value!r} has no counterpart'
     s = sections(known)
     result = ConvertedConfig({}, unknown)
@@ -148,7 +98,7 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
             neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], num_outs=4, **s['neck']),
         ),
         **_schedule(s, result),
-        **_data(s['data'], dataset),
+        **data_config(s['data'], dataset),
     )
     return result
 
@@ -177,12 +127,6 @@ def dump(result: ConvertedConfig, source: Path) -> str:
                 'files; write it otherwise'
             )
     return comment + text
-
-
-def _equal(value: Any, default: Any) -> bool:
-    if isinstance(default, (list, tuple)):
-        return list(value) == list(default)
-    return value == default
 
 
 def _dataset(data: Dict[str, Any], result: ConvertedConfig) -> str:
@@ -313,82 +257,10 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
                 f'{_PREFIX}{name}': 'there is no SAMPLER_DISTILL_TEACHER_WEIGHTS'
                 for name, option in OPTIONS.items()
                 if option.section == 'distill'
-                and not _equal(distill.get(option.key, ''), option.default)
+                and not same(distill.get(option.key, ''), option.default)
                 and option.key != 'teacher'
             }
         )
     if hooks:
         config['custom_hooks'] = hooks
     return config
-
-
-def _data(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
-    if not dataset:
-        return {}
-    workers = data['DATALOADER.NUM_WORKERS']
-    test_scale = (data['INPUT.MAX_SIZE_TEST'], data['INPUT.MIN_SIZE_TEST'])
-    test = Config.fromfile(CONFIGS / f'_base_/datasets/{dataset}.py').test_pipeline
-    for transform in test:
-        if transform['type'] == 'Resize':
-            transform['scale'] = (max(test_scale), min(test_scale))
-    loader = dict(
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        dataset=dict(pipeline=[dict(t) for t in test]),
-    )
-    config = dict(
-        train_dataloader=dict(
-            batch_size=data['SOLVER.IMS_PER_BATCH'],
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            dataset=dict(
-                filter_cfg=dict(
-                    filter_empty_gt=data['DATALOADER.FILTER_EMPTY_ANNOTATIONS'], min_size=1
-                ),
-                pipeline=_train_pipeline(data),
-            ),
-        ),
-        val_dataloader=loader,
-        test_dataloader=loader,
-    )
-    if dataset == 'own_coco':
-        train_name, test_name = (data[f'DATASETS.{split}'][0] for split in ('TRAIN', 'TEST'))
-        config['train_dataloader']['dataset']['ann_file'] = train_name
-        loader['dataset']['ann_file'] = test_name
-        config['val_evaluator'] = config['test_evaluator'] = dict(ann_file=test_name)
-    return config
-
-
-def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Flip and resize; with cropping, half of the images are cropped."""
-    longest = data['INPUT.MAX_SIZE_TRAIN']
-
-    def resize(*sides: int) -> Dict[str, Any]:
-        return dict(
-            type='RandomChoiceResize',
-            scales=[(max(longest, side), min(longest, side)) for side in sides],
-            keep_ratio=True,
-        )
-
-    sides = data['INPUT.MIN_SIZE_TRAIN']
-    final = resize(*([sides] if isinstance(sides, int) else sides))
-    if data['INPUT.CROP.ENABLED']:
-        crop = dict(
-            type='RandomCrop',
-            crop_type=data['INPUT.CROP.TYPE'],
-            crop_size=tuple(data['INPUT.CROP.SIZE']),
-            allow_negative_crop=True,
-        )
-        scaling = dict(
-            type='RandomChoice', transforms=[[final], [resize(400, 500, 600), crop, final]]
-        )
-    else:
-        scaling = final
-    return [
-        dict(type='SeedAugmentation'),
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='RandomFlip', prob=0.5),
-        scaling,
-        dict(type='PackDetInputs'),
-    ]

@@ -8,9 +8,9 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ..engine.checkpoint import sha256_of_checkpoint
 from ..engine.require_checkpoint import require_checkpoint
 from ..engine.unwrap import unwrap
-from ..ledger import sha256_of_file
 from ..models.detector import DiffusionDet
 from ..registry import HOOKS
 from .distillers import ConsistencyDistiller, SamplerDistiller
@@ -85,7 +85,7 @@ class _DistillHook(Hook):
         student = unwrap(runner.model)
         teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model)
         student.distiller = self.distiller(teacher, **self.options)
-        self.teacher_sha256 = sha256_of_file(self.teacher_cfg['checkpoint'])
+        self.teacher_sha256 = sha256_of_checkpoint(self.teacher_cfg['checkpoint'])
         runner.logger.info(
             f'teacher {self.teacher_cfg["checkpoint"]} '
             f'({self.teacher_sha256[:8]}), backbone '

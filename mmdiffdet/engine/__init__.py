@@ -14,6 +14,7 @@ from .iteration_seed_hook import IterationSeedHook
 from .ledger_hook import LedgerHook
 from .multi_seed_test_loop import MultiSeedTestLoop
 from .origin_hook import OriginHook
+from .paint_hook import PaintHook
 from .part_hooks import FederatedFrequencyHook, GeometryWarmupHook
 from .part_optim import (
     PartAmpOptimWrapper,
@@ -33,6 +34,7 @@ __all__ = [
     'LedgerHook',
     'MultiSeedTestLoop',
     'OriginHook',
+    'PaintHook',
     'PartAmpOptimWrapper',
     'PartBf16OptimWrapper',
     'PartOptimWrapper',

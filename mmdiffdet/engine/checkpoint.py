@@ -15,11 +15,13 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Union
 import numpy as np
 import safetensors.torch
 import torch
-from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
+
+from ..ledger import sha256_of_file
+from .download import check_is_file, download, is_address
 
 
 def _getattr_of_history(obj: Any, name: str) -> Any:
@@ -55,7 +57,10 @@ def _weights_only(what: object) -> Iterator[None]:
             f'({str(error).splitlines()[0]}). A file of Detectron2 goes '
             'through tools/convert_checkpoint.py'
         ) from error
-    except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
+    except (
+        *(RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError, OSError),
+        *(safetensors.SafetensorError, json.JSONDecodeError, UnicodeDecodeError, AssertionError),
+    ) as error:
         raise ValueError(
             f'checkpoint {what} cannot be read: it is damaged or not a checkpoint ({error})'
         ) from error
@@ -69,28 +74,100 @@ def load_checkpoint_file(
     The latter gives ``state_dict`` and ``meta``, like a checkpoint.
 
     Args:
-        filename (str | os.PathLike): A local path.
+        filename (str | os.PathLike): A path or an address.
         map_location (Any, optional): As of ``torch.load``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or holds objects other than tensors and
-            plain values.
+        ValueError: If it is damaged, no regular file, not of a checkpoint's
+            form, or holds objects other than tensors and plain values.
     """
-    path = Path(filename).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
-    with _weights_only(path):
+    path = local_checkpoint(filename)
+    with _weights_only(filename):
         if path.suffix == '.safetensors':
             device = map_location if isinstance(map_location, str) else 'cpu'
             with safetensors.safe_open(path, 'pt', device) as file:
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))
-                return dict(meta=meta, state_dict={k: file.get_tensor(k) for k in file.keys()})
-        return torch.load(path, map_location, weights_only=True)
+                content = dict(meta=meta, state_dict={k: file.get_tensor(k) for k in file.keys()})
+        else:
+            content = torch.load(path, map_location, weights_only=True)
+    _check_form(content, filename)
+    return content
+
+
+def local_checkpoint(filename: Union[str, os.PathLike]) -> Path:
+    """The file of a checkpoint, downloaded if it is given by address.
+
+    Args:
+        filename (str | os.PathLike): A path, ``http://`` or ``https://``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is a folder, a device or a pipe, or cannot be
+            downloaded.
+    """
+    if is_address(filename):
+        return download(str(filename))
+    path = Path(filename).expanduser()
+    check_is_file(path, f'checkpoint {path}')
+    return path
+
+
+def sha256_of_checkpoint(filename: Union[str, os.PathLike]) -> str:
+    """Of the file, which is downloaded if it is given by address."""
+    return sha256_of_file(local_checkpoint(filename))
+
+
+def _check_form(content: Any, what: object) -> None:
+    """Raise ValueError if a checkpoint does not have the form of one."""
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f'checkpoint {what} holds {type(content).__name__}, not weights by name; it is not a '
+            'checkpoint of a model'
+        )
+    weights = content.get('state_dict', content)
+    if not isinstance(weights, Mapping):
+        raise ValueError(
+            f'checkpoint {what}: state_dict is {type(weights).__name__}, not weights by name'
+        )
+    if 'state_dict' in content:
+        for name, value in weights.items():
+            if not isinstance(name, str):
+                raise ValueError(f'checkpoint {what}: {name!r} of state_dict is no name')
+            _check_tensor(name, value, what)
+    meta = content.get('meta')
+    if not isinstance(meta, (Mapping, type(None))):
+        raise ValueError(f'checkpoint {what}: meta is {meta!r}, not a dict')
+    if 'state_dict' in content and not weights:
+        raise ValueError(f'checkpoint {what}: state_dict is empty, there are no weights in it')
+    data = (meta or {}).get('dataset_meta')
+    classes = data.get('classes') if isinstance(data, Mapping) else data
+    if not isinstance(data, (Mapping, type(None))) or not isinstance(
+        classes, (list, tuple, type(None))
+    ):
+        raise ValueError(
+            f'checkpoint {what}: meta.dataset_meta is {data!r}, without a list of classes'
+        )
+
+
+def _check_tensor(name: str, value: Any, what: object) -> None:
+    wrong = ''
+    if name.endswith('_metadata') or name.endswith('_extra_state'):
+        return
+    if not torch.is_tensor(value):
+        wrong = f'{type(value).__name__}'
+    elif value.layout != torch.strided:
+        wrong = f'a {str(value.layout).removeprefix("torch.")} tensor'
+    elif value.is_complex() or value.is_quantized:
+        wrong = f'of type {value.dtype}'
+    if wrong:
+        raise ValueError(f'checkpoint {what}: {name} is {wrong}, not a dense tensor of numbers')
 
 
 def check_finite(weights: Mapping[str, Any], what: object) -> None:
-    """Raise ValueError if a weight is NaN or infinite; names the first ones.
+    """Raise ValueError if a weight is NaN or infinite, or a variance negative.
+
+    The first ones are named.
 
     Args:
         weights (Mapping[str, Any]): Tensors by name; other values pass.
@@ -99,12 +176,19 @@ def check_finite(weights: Mapping[str, Any], what: object) -> None:
     bad = [
         name
         for name, value in weights.items()
-        if torch.is_tensor(value) and value.is_floating_point() and not value.isfinite().all()
+        if torch.is_tensor(value)
+        and value.is_floating_point()
+        and (
+            not value.isfinite().all()
+            # of which a root is taken
+            or (name.endswith('.running_var') and bool((value < 0).any()))
+        )
     ]
     if bad:
         raise ValueError(
-            f'checkpoint {what}: {len(bad)} weights are not finite ({", ".join(bad[:3])}'
-            f'{", ..." if len(bad) > 3 else ""}); its training diverged, or the file is damaged. '
+            f'checkpoint {what}: {len(bad)} weights are not finite or, of a variance, negative '
+            f'({", ".join(bad[:3])}{", ..." if len(bad) > 3 else ""}); its training diverged, or '
+            'the file is damaged. '
             'Use an earlier one'
         )
 
@@ -114,7 +198,8 @@ def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: s
 
     Args:
         model (Module): To be filled.
-        filename (str | os.PathLike): ``.pth`` or ``.safetensors``.
+        filename (str | os.PathLike): ``.pth`` or ``.safetensors``, a path or an
+            address.
         way_out (str): What to do if it is of another model.
 
     Raises:
@@ -146,17 +231,7 @@ def _load_from_url(
     url: str, map_location: Optional[Any] = None, model_dir: Optional[str] = None
 ) -> Dict[str, Any]:
     """Download once a node, then read as weights only."""
-
-    def load() -> Dict[str, Any]:
-        with _weights_only(url):
-            return torch.hub.load_state_dict_from_url(
-                url, model_dir, map_location, weights_only=True
-            )
-
-    if get_dist_info()[0] == 0:
-        load()
-    barrier()
-    return load()
+    return load_checkpoint_file(download(url, model_dir), map_location)
 
 
 CheckpointLoader.register_scheme('', load_checkpoint_file, force=True)

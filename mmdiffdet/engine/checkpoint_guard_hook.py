@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Sequence, Set
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 from torch.distributed.fsdp import (
     FullStateDictConfig,
@@ -16,6 +16,7 @@ from torch.distributed.fsdp import (
 
 from ..registry import HOOKS, MODELS
 from .checkpoint import check_finite
+from .resume import check_resume, latest_checkpoint
 from .unwrap import unwrap
 
 
@@ -63,7 +64,7 @@ class CheckpointGuardHook(Hook):
         """
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', k): v for k, v in weights.items()}
-        source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        source = runner._load_from or latest_checkpoint(runner.work_dir)
         check_finite(weights, source)
         expected = _weights_of(runner.model)
         # mmengine builds the train loop before it loads, the test loop alone
@@ -86,6 +87,8 @@ class CheckpointGuardHook(Hook):
                 problems.append(
                     f'{name} is {tuple(weights[name].shape)}, the model has {tuple(value.shape)}'
                 )
+            elif weights[name].is_floating_point() != value.is_floating_point():
+                problems.append(f'{name} is {weights[name].dtype}, the model has {value.dtype}')
         for name in [k for k in weights if k not in expected]:
             if begins and any(re.search(p, name) for p in self.may_start_fresh):
                 del weights[name]  # of a part that this model does without
@@ -119,7 +122,9 @@ class CheckpointGuardHook(Hook):
             )
         checkpoint['state_dict'] = weights
         if not begins:
-            self._compare_classes(runner, checkpoint.get('meta') or {})
+            self._compare_classes(runner, checkpoint.get('meta') or {}, source)
+        if isinstance(runner._train_loop, BaseLoop) and runner._resume:
+            check_resume(runner, checkpoint, source)
 
     def _other_classes(self, runner: Runner, checkpoint: Dict[str, Any], source: str) -> bool:
         """Whether the weights of the classes are to start fresh."""
@@ -136,7 +141,7 @@ class CheckpointGuardHook(Hook):
         return self.classes_start_fresh and not same
 
     @staticmethod
-    def _compare_classes(runner: Runner, meta: Dict[str, Any]) -> None:
+    def _compare_classes(runner: Runner, meta: Dict[str, Any], source: object) -> None:
         learnt = (meta.get('dataset_meta') or {}).get('classes')
         for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
             if learnt is None or not isinstance(loop, BaseLoop):
@@ -145,7 +150,7 @@ class CheckpointGuardHook(Hook):
             classes = dataset.metainfo.get('classes', ())
             if list(classes) != list(learnt):
                 raise ValueError(
-                    f'the checkpoint was trained for the classes '
+                    f'checkpoint {source} was trained for the classes '
                     f'{_short(learnt)}, {type(dataset).__name__} has '
                     f'{_short(classes)}: give the data set the same ones in '
                     'the same order (metainfo.classes)'

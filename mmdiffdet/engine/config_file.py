@@ -3,9 +3,10 @@
 import difflib
 import os
 import os.path as osp
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -13,6 +14,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from ..datasets.box_prior import use_box_prior
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
 from ..paths import CONFIGS
+from .config_check import check_config
 
 # MMEngine's list of packages whose configs ``_base_ = 'mmdiffdet::...'`` may name
 MODULE2PACKAGE.setdefault('mmdiffdet', 'mmdiffdet')
@@ -29,9 +31,13 @@ def find_config(path: str) -> str:
     Raises:
         FileNotFoundError: If there is none; names configs with a name like
             it.
+        ValueError: If it is a folder, a device or a pipe.
     """
     if osp.isfile(path):
         return path
+    if osp.exists(path):
+        kind = 'a folder' if osp.isdir(path) else 'a device or pipe'
+        raise ValueError(f'config {path} is {kind}, not a file')
     name = Path(path).as_posix()
     for prefix in ('mmdiffdet::', 'configs/', './configs/'):
         if name.startswith(prefix):
@@ -74,12 +80,13 @@ def read_config(
     Raises:
         FileNotFoundError: If there is no such config, or no annotation file
             whose classes it asks for.
-        ValueError: If it sets another train seed, or there is something wrong
-            with data that it leaves to be filled in.
+        ValueError: If it cannot be read, sets another train seed, or there is
+            something wrong with what it says (:func:`check_config`) or with
+            data that it leaves to be filled in.
     """
     file = find_config(path)
     with _train_seed(train_seed):
-        cfg = Config.fromfile(file)
+        cfg = _from_file(file)
     if cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     if parts:
@@ -90,13 +97,83 @@ def read_config(
         if not cfg.work_dir.endswith(f'_seed{train_seed}'):
             cfg.work_dir += f'_seed{train_seed}'
     if options is not None:
-        cfg.merge_from_dict(options)
+        _apply(cfg, options)
         if train_seed is not None:
             check_train_seed(cfg, train_seed)
+    check_config(cfg, options)
     use_extra_coco(cfg)
     use_classes_of_file(cfg)
     use_box_prior(cfg)
     return cfg
+
+
+def _from_file(file: str) -> Config:
+    """A config file is a program: whatever it raises is told with its name."""
+    try:
+        _check_bases(osp.abspath(file), ())
+        cfg = Config.fromfile(file)
+    except Exception as error:
+        where, line = file, error.lineno if isinstance(error, SyntaxError) else None
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_name == '_file2dict':  # of this file or one of its bases
+                where = frame.f_locals.get('filename', file)
+            elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == where:
+                line = number
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise ValueError(
+            f'config {where}{f", line {line}" if line else ""} cannot be read: '
+            f'{type(error).__name__}: {text}'
+        ) from error
+    if not len(cfg):
+        raise ValueError(f'config {file} is empty')
+    return cfg
+
+
+def _check_bases(file: str, above: Tuple[str, ...]) -> None:
+    """MMEngine would go round in circles, with a copy of the file each time."""
+    if file in above:
+        raise ValueError(f'{file} is its own _base_')
+    if not file.endswith('.py') or not osp.isfile(file):
+        return
+    try:
+        bases = [Config._get_cfg_path(base, file)[0] for base in Config._get_base_files(file)]
+    except Exception:  # of names that are filled in only when it is read
+        return
+    for base in bases:
+        _check_bases(osp.abspath(base), (*above, file))
+
+
+def _apply(cfg: Config, options: dict) -> None:
+    """``--cfg-options``, one by one so that an error names its own."""
+    for key, value in options.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except Exception as error:
+            raise ValueError(
+                f'--cfg-options {key}={value}: {_why_not(cfg, key) or str(error)}'
+            ) from error
+
+
+def _why_not(cfg: Config, key: str) -> str:
+    """Which step of a dotted key leads nowhere."""
+    there: Any = cfg._cfg_dict
+    done: List[str] = []
+    for step in key.split('.'):
+        if isinstance(there, (list, tuple)):
+            if not step.isdigit() or int(step) >= len(there):
+                return (
+                    f'{".".join(done)} of the config is a list, of which 0 to {len(there) - 1} '
+                    f'can be named, not {step}'
+                )
+            there = there[int(step)]
+        elif isinstance(there, dict):
+            if step not in there:
+                return ''
+            there = there[step]
+        else:
+            return f'{".".join(done)} of the config is {there!r}, which has no {step}'
+        done.append(step)
+    return ''
 
 
 def _stem(path: str) -> str:
@@ -127,7 +204,7 @@ def add_parts(cfg: Config, names: Sequence[str]) -> None:
             )
         if name in names[:i]:
             raise ValueError(f'--part {name} is given twice')
-        fragment = Config.fromfile(file).get('part')
+        fragment = _from_file(file).get('part')
         if fragment is None:
             raise ValueError(f'--part {name}: {file} sets no `part`')
         fragment = fragment.to_dict()

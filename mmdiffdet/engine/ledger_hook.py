@@ -19,6 +19,8 @@ from ..ledger import Ledger, Row, sha256_of_config, sha256_of_file
 from ..ledger.row import FORMULA, METRICS
 from ..registry import HOOKS, LOOPS
 from ..utils import atomic_path
+from .checkpoint import sha256_of_checkpoint
+from .download import is_address
 from .stopwatch import device_name
 from .test_case import TestCase
 
@@ -183,7 +185,9 @@ class LedgerHook(Hook):
     def _describe(self, runner: Runner) -> None:
         """What all rows of this test share."""
         loop = runner.test_loop
-        checkpoint = osp.normpath(runner._load_from)
+        checkpoint = runner._load_from
+        if not is_address(checkpoint):
+            checkpoint = osp.normpath(checkpoint)
         dataset = runner.test_dataloader.dataset
         files = getattr(dataset, 'annotation_files', [dataset.ann_file])
         hashes = [sha256_of_file(path) for path in files]
@@ -194,8 +198,8 @@ class LedgerHook(Hook):
             )
             + ('+tta' if loop.tta else ''),
             train_seed=self._meta.get('seed'),
-            checkpoint=_plain_path(checkpoint),
-            checkpoint_sha256=sha256_of_file(checkpoint),
+            checkpoint=checkpoint if is_address(checkpoint) else _plain_path(checkpoint),
+            checkpoint_sha256=sha256_of_checkpoint(checkpoint),
             config=_plain_path(self.config or osp.join(runner.log_dir, 'config.py')),
             dataset=type(dataset).__name__.removesuffix('Dataset')
             + ' '

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.sampling import SamplingVariant
 from ..registry import LOOPS, MODELS, TASK_UTILS
+from .check_detections import FiniteWatch, check_detections
 from .ledger_hook import LedgerHook
 from .precision import check_precision, in_precision
 from .stopwatch import Stopwatch
@@ -161,7 +162,8 @@ class MultiSeedTestLoop(TestLoop):
         # workers begin outside: what they compute stays in float32
         batches = iter(self.dataloader if self.tested else ())
         # around all images: autocast keeps the weights that it has cast
-        with torch.no_grad(), in_precision(self.model, self.precision):
+        self.watch = FiniteWatch(self.model)
+        with torch.no_grad(), in_precision(self.model, self.precision), self.watch():
             ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):
                 self.stopwatch.add(
@@ -200,7 +202,9 @@ class MultiSeedTestLoop(TestLoop):
             outputs = self.tester.test_variants(
                 data_batch, [case.variant for case in self.tested], self.stopwatch
             )
-        for evaluator, samples in zip(evaluators, outputs):
+        self.watch.check(outputs[0])
+        for case, evaluator, samples in zip(self.tested, evaluators, outputs):
+            check_detections(samples, case.name)
             evaluator.process(data_samples=samples, data_batch=data_batch)
         self.runner.call_hook(
             'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs[0]

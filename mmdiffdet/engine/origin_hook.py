@@ -7,8 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
-from ..ledger import sha256_of_file
 from ..registry import HOOKS
+from .checkpoint import sha256_of_checkpoint
 
 
 @HOOKS.register_module()
@@ -32,7 +32,9 @@ class OriginHook(Hook):
             return  # a test
         meta = checkpoint.get('meta') or {}
         if not runner._resume:
-            self.origin = dict(path=runner._load_from, sha256=sha256_of_file(runner._load_from))
+            self.origin = dict(
+                path=runner._load_from, sha256=sha256_of_checkpoint(runner._load_from)
+            )
             return
         self.origin = meta.get('origin')
         if meta.get('seed') not in (None, runner.seed):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Dict
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from ..ledger import sha256_of_file
 from .checkpoint import load_checkpoint_file
 from .config_text import parse_config_text
+from .resume import latest_checkpoint
 
 
 def finished(checkpoint: str) -> bool:
@@ -42,7 +42,7 @@ def check_origin(cfg: Config, seed: int) -> None:
     """
     if not osp.isdir(cfg.work_dir):
         return
-    latest = find_latest_checkpoint(cfg.work_dir)
+    latest = latest_checkpoint(cfg.work_dir)
     if latest is None or not osp.isfile(latest):
         return
     meta = load_checkpoint_file(latest).get('meta') or {}

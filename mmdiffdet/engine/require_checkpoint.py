@@ -1,8 +1,10 @@
 """A checkpoint that a config starts from, and the command that makes it."""
 
 import os.path as osp
+from pathlib import Path
 
 from ..paths import CONFIGS, command_of, config_name
+from .download import check_is_file
 
 
 def require_checkpoint(path: str, what: str) -> None:
@@ -13,9 +15,17 @@ def require_checkpoint(path: str, what: str) -> None:
     Args:
         path (str): A local path or an address, which is not looked up.
         what (str): What it is for, e.g. ``load_from``.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is no path, or a folder, device or pipe.
     """
+    if not isinstance(path, str):
+        raise ValueError(f'{what} must be the path of a checkpoint, got {path!r}')
     if '://' in path or osp.isfile(path):
         return
+    if osp.exists(path):
+        check_is_file(Path(path), f'{what}: checkpoint {path}')
     if osp.basename(path) == 'mobilenet_v2_imagenet.safetensors':
         raise FileNotFoundError(
             f'{what}: {path} does not exist. It is made by: '

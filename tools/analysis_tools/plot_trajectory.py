@@ -10,13 +10,7 @@ noise to the end: none is renewed on the way, and no noise is added (eta 0).
 import argparse
 from pathlib import Path
 
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
-
-from mmdiffdet.engine.checkpoint import load_weights
-from mmdiffdet.engine.config_file import read_config
-from mmdiffdet.registry import DATASETS, MODELS
-from mmdiffdet.visualization import plot_trajectory, record_trajectory
+from mmdiffdet.command import add_traceback_argument, run_command
 
 
 def main() -> None:
@@ -30,7 +24,18 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=8)
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument('--device', default='cpu')
+    add_traceback_argument(parser)
     args = parser.parse_args()
+    # late, so that --help is quick; the package comes before MMEngine
+    from mmdiffdet.engine.checkpoint import load_weights
+    from mmdiffdet.engine.config_file import read_config
+    from mmdiffdet.registry import DATASETS, MODELS
+    from mmdiffdet.visualization import plot_trajectory, record_trajectory
+
+    # isort: split
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import init_default_scope
+
     cfg = read_config(args.config)
     cfg.model.sampler.update(sampling_timesteps=args.steps, eta=0.0, renewal=None, ensemble=None)
     cfg.model.backbone.init_cfg = None
@@ -39,6 +44,10 @@ def main() -> None:
     load_weights(model, args.checkpoint, f'{args.config} does not describe it')
     model.to(args.device).eval()
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    if not 0 <= args.image_index < len(dataset):
+        raise ValueError(
+            f'--image-index {args.image_index}: the test set has {len(dataset)} images, from 0'
+        )
     data = pseudo_collate([dataset[args.image_index]])
     steps, detections = record_trajectory(model, data)
     meta = data['data_samples'][0].metainfo
@@ -56,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -18,9 +18,8 @@ from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
-from scipy import ndimage
-from skimage import color, data, filters, measure, segmentation
-from sklearn.datasets import load_digits
+
+from mmdiffdet.command import add_traceback_argument, run_command
 
 CLASSES = ('coin', 'cup', 'digit')
 WIDTH, HEIGHT = 320, 240
@@ -49,6 +48,10 @@ CutOut = Tuple[np.ndarray, np.ndarray]
 
 def cut_coins() -> List[CutOut]:
     """The coins of scikit-image's photograph, by watershed."""
+    # late, so that --help is quick
+    from scipy import ndimage
+    from skimage import data, filters, measure, segmentation
+
     image = data.coins()
     markers = np.zeros(image.shape, int)
     markers[image < 30] = 1
@@ -68,6 +71,8 @@ def cut_coins() -> List[CutOut]:
 
 def cut_cup() -> CutOut:
     """The saucer with its cup: an ellipse of the photograph."""
+    from skimage import data
+
     image = data.coffee().astype(np.float32)
     coverage = np.zeros(image.shape[:2], np.float32)
     cv2.ellipse(coverage, (293, 205), (183, 150), 0, 0, 360, 1, -1)
@@ -78,6 +83,8 @@ def cut_cup() -> CutOut:
 
 def cut_digits() -> List[CutOut]:
     """Handwritten digits as ink coverage; the ink's colour is set later."""
+    from sklearn.datasets import load_digits
+
     digits = []
     for image in load_digits().images.astype(np.float32):
         ink = cv2.resize(image / 16, (64, 64), interpolation=cv2.INTER_CUBIC)
@@ -210,10 +217,13 @@ def main() -> None:
     )
     parser.add_argument('dst', nargs='?', type=Path, default=Path('data/demo'))
     parser.add_argument('--seed', type=int, default=0)
+    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst.exists():
         print(f'{args.dst} is there')
         return
+    from skimage import color, data
+
     coins, cup, digits = cut_coins(), cut_cup(), cut_digits()
     photos = []
     for name in BACKGROUNDS:
@@ -233,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -10,17 +10,17 @@ area are left out with a warning. file_name is relative to ROOT.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import List
 
-from mmdiffdet.datasets import VOCDataset
-from mmdiffdet.datasets.from_file import voc_classes
+from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.utils import atomic_path
 
 
 def to_coco(root: Path, split: str, classes: List[str]) -> dict:
     """COCO annotations of a split; image ids count from 1."""
+    from mmdiffdet.datasets import VOCDataset
+
     dataset = VOCDataset(
         data_root=str(root),
         ann_file=f'ImageSets/Main/{split}.txt',
@@ -57,7 +57,7 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
     return coco
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,15 +65,15 @@ def main() -> int:
     parser.add_argument('split')
     parser.add_argument('out', type=Path)
     parser.add_argument('--classes', nargs='+')
+    add_traceback_argument(parser)
     args = parser.parse_args()
-    try:
-        classes = args.classes or voc_classes(
-            str(args.root / 'ImageSets/Main' / f'{args.split}.txt'), str(args.root / 'Annotations')
-        )
-        coco = to_coco(args.root, args.split, classes)
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    # late, so that --help is quick
+    from mmdiffdet.datasets.from_file import voc_classes
+
+    classes = args.classes or voc_classes(
+        str(args.root / 'ImageSets/Main' / f'{args.split}.txt'), str(args.root / 'Annotations')
+    )
+    coco = to_coco(args.root, args.split, classes)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.out) as path:
         path.write_text(json.dumps(coco))
@@ -81,8 +81,7 @@ def main() -> int:
         f'wrote {len(coco["images"])} images and '
         f'{len(coco["annotations"])} objects of {classes} to {args.out}'
     )
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

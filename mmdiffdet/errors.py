@@ -1,0 +1,254 @@
+"""Errors in one line that names what was wrong.
+
+Imports nothing but the standard library: a command line has it before anything
+heavy, and can tell of what goes wrong in importing that.
+"""
+
+import ast
+import difflib
+import re
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
+
+from .paths import PACKAGE, TOOLS
+from .utils import printable
+
+_WORKER = re.compile(r'Caught (\w+) in DataLoader worker process \d+\.\n(Original )?Traceback.*\n')
+_FILE = re.compile(r'^  File "(.+)", line (\d+), in (\S+)\n(?:    (.*)\n)?', re.MULTILINE)
+# packages that an option of a config asks for -> how to do without
+_OPTIONAL = {
+    'tensorboard': 'or take TensorboardVisBackend out of visualizer.vis_backends',
+    'wandb': 'or take WandbVisBackend out of visualizer.vis_backends',
+}
+
+
+class _Call(NamedTuple):
+    """A line of a traceback; ``frame`` is None in another process."""
+
+    file: str
+    line: int
+    source: str
+    frame: Optional[FrameType] = None
+
+
+def one_line(error: BaseException) -> str:
+    """What a user needs to know of an error.
+
+    An error that this package raises is its message: it names the file, key
+    or value. Of others the type is told, and what was being done: which part
+    of the config was built, which step of a pipeline ran on which image,
+    which metric, hook or layer it was.
+
+    Args:
+        error (BaseException): As it was caught.
+
+    Returns:
+        str: Mostly one line, without control characters.
+    """
+    calls = [
+        _Call(entry.filename, entry.lineno or 0, entry.line or '', frame)
+        for entry, (frame, _) in zip(
+            traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__)
+        )
+    ]
+    kind, message = type(error).__name__, _message(error)
+    found = _WORKER.search(message)
+    if found:  # its traceback came as text
+        kind = found[1]
+        text = message[found.end() :]
+        frames = list(_FILE.finditer(text))
+        rest = text[frames[-1].end() :] if frames else text
+        message = re.sub(r'^[\s^~]*', '', rest).strip()
+        message = message.removeprefix(f'{kind}: ')
+        calls += [_Call(m[1], int(m[2]), m[4] or '') for m in frames]
+    message = _clean(message) or kind
+    if calls and _is_ours(calls[-1].file) and calls[-1].source.lstrip().startswith('raise'):
+        return message
+    missing = _missing_package(error)
+    if missing:
+        return missing
+    place = _place(calls)
+    better = _better(message, calls)
+    if better:
+        return f'{place}: {better}' if place else better
+    return f'{place or _line(calls)}: {kind}: {message}'
+
+
+def nearest(name: str, known: Iterable[str], likeness: float = 0.7) -> str:
+    """``; did you mean 'x'?``, or nothing if no name is near."""
+    found = difflib.get_close_matches(str(name), [str(k) for k in known], 1, likeness)
+    return f'; did you mean {found[0]!r}?' if found else ''
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        return str(error.args[0])  # its str() is a repr
+    return str(error)
+
+
+def _clean(message: str) -> str:
+    lines = [printable(line.rstrip()) for line in message.strip().splitlines()]
+    return '\n'.join(line for line in lines if line)[:2000]
+
+
+def _is_ours(file: str) -> bool:
+    path = Path(file).resolve()
+    return any(path.is_relative_to(folder) for folder in (PACKAGE, TOOLS))
+
+
+def _missing_package(error: BaseException) -> str:
+    found: Optional[BaseException] = error
+    while found is not None:
+        name = getattr(found, 'name', None)
+        if isinstance(found, ImportError):
+            text = str(found)
+            for package, way in _OPTIONAL.items():
+                if package in (name or '') or package in text.lower():
+                    return f'{package} is not installed: pip install {package}, {way}'
+            if isinstance(found, ModuleNotFoundError):
+                return f'the package {name} is not installed: {text}'
+        found = found.__cause__ or found.__context__
+    return ''
+
+
+def _better(message: str, calls: List[_Call]) -> str:
+    """Mistakes in a config, with the names that there are."""
+    built = next((c.frame for c in reversed(calls) if _builds(c)), None)
+    if built is None:
+        return ''
+    values = built.f_locals
+    found = re.search(r"got an unexpected keyword argument '(\w+)'", message)
+    if found and calls[-1].frame is built:
+        from inspect import signature
+
+        try:
+            known = list(signature(values['obj_cls']).parameters)
+        except (KeyError, TypeError, ValueError):
+            known = []
+        near = nearest(found[1], known) or '? The docstring of the class has its options'
+        return f'{message}. Is it misspelt in the config, or in --cfg-options{near}'
+    kind = values.get('obj_type')
+    if isinstance(kind, str) and 'registry' in message and values.get('obj_cls') is None:
+        registry, names = values['registry'], []
+        while registry is not None:
+            names += list(registry.module_dict)
+            registry = registry.parent
+        return f'there is no {values["registry"].name} {kind!r}{nearest(kind, names)}'
+    return ''
+
+
+def _builds(call: _Call) -> bool:
+    return (
+        call.frame is not None
+        and call.frame.f_code.co_name == 'build_from_cfg'
+        and Path(call.file).name == 'build_functions.py'
+    )
+
+
+def _place(calls: List[_Call]) -> str:
+    """What was being done, as the config calls it; the innermost thing."""
+    running = ''
+    for call in reversed(calls):
+        if call.frame is None:
+            running = running or _running_elsewhere(call)
+        elif _builds(call):
+            part = _part_of_config(call.frame.f_locals.get('cfg'), calls)
+            # a layer is known by the part that was to be built
+            return f'{part}, {running}' if running and ' of the model' not in running else part
+        else:
+            running = running or _running(call.frame, calls)
+    return running
+
+
+def _running_elsewhere(call: _Call) -> str:
+    step = _class_at(call.file, call.line)
+    if step and '/transforms/' in Path(call.file).as_posix():
+        return f'step {step} of a data pipeline'
+    return ''
+
+
+def _running(frame: FrameType, calls: List[_Call]) -> str:
+    """What the owner of a method is, if it is a part of a run."""
+    owner = frame.f_locals.get('self')
+    bases = {base.__name__ for base in type(owner).__mro__}
+    name = type(owner).__name__
+    if 'BaseTransform' in bases:
+        results = frame.f_locals.get('results')
+        image = results.get('img_path', '') if isinstance(results, dict) else ''
+        return f'step {name} of a data pipeline' + (f', image {image}' if image else '')
+    if 'BaseMetric' in bases:
+        return f'metric {name} (test_evaluator or val_evaluator of the config)'
+    if 'BaseDataset' in bases:
+        return f'{name} of {getattr(owner, "ann_file", "")}'
+    if 'Hook' in bases:
+        return f'{name} (default_hooks or custom_hooks of the config)'
+    if bases & {'Optimizer', 'OptimWrapper', '_ParamScheduler'}:
+        return f'{name} (optim_wrapper or param_scheduler of the config)'
+    if 'Module' in bases and not bases & {'DataParallel', 'BaseDetector'}:
+        return _layer(owner, calls)
+    return ''
+
+
+def _part_of_config(built: Any, calls: List[_Call]) -> str:
+    kind = built.get('type', '') if isinstance(built, dict) else repr(built)
+    kind = kind if isinstance(kind, str) else getattr(kind, '__name__', repr(kind))
+    for root in _configs(calls):
+        path = _find(root, built)
+        if path:
+            return f'{path} ({kind}) of the config'
+    return f'{kind} of the config'
+
+
+def _configs(calls: List[_Call]) -> Iterable[Any]:
+    for call in calls:
+        found = call.frame and call.frame.f_locals.get('cfg')
+        if type(found).__name__ == 'Config':
+            yield found._cfg_dict
+
+
+def _find(root: Any, wanted: Any, path: str = '') -> str:
+    """Where an equal part is."""
+    items: Iterable[Tuple[Any, Any]] = ()
+    if isinstance(root, dict):
+        items = root.items()
+    elif isinstance(root, (list, tuple)):
+        items = enumerate(root)
+    for key, value in items:
+        here = f'{path}.{key}' if path else str(key)
+        if isinstance(value, (dict, list)) and value == wanted:
+            return here
+        found = _find(value, wanted, here)
+        if found:
+            return found
+    return ''
+
+
+def _layer(module: Any, calls: List[_Call]) -> str:
+    for call in calls:
+        owner = call.frame and call.frame.f_locals.get('self')
+        if hasattr(owner, 'named_modules') and owner is not module:
+            for name, inner in owner.named_modules():
+                if inner is module and name:
+                    return f'model.{name} ({type(module).__name__}) of the model'
+    return f'{type(module).__name__} of the model'
+
+
+def _class_at(file: str, line: int) -> str:
+    """The class that a line of a file is in."""
+    try:
+        tree = ast.parse(Path(file).read_text())
+    except (OSError, SyntaxError, ValueError):
+        return ''
+    found = ''
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.lineno <= line <= (node.end_lineno or 0):
+            found = node.name
+    return found
+
+
+def _line(calls: List[_Call]) -> str:
+    if not calls:
+        return 'unexpected error'
+    return f'unexpected error at {Path(calls[-1].file).name}:{calls[-1].line}'
