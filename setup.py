@@ -44,6 +44,7 @@ setup(
     ],
     extras_require={
         'demo': ['scikit-image>=0.25,<0.27', 'scikit-learn>=1.5,<2'],
+        'export': ['onnx>=1.18,<2', 'onnxscript>=0.5,<1', 'onnxruntime>=1.20,<2'],
         'lvis': ['lvis>=0.5.3,<0.6'],
         'slurm': ['submitit>=1.5,<2'],
         'test': [

@@ -28,7 +28,18 @@ from typing import Dict, Iterator, List, NamedTuple, Set
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / '.coverage.mutate'
-FOLDERS = ('diffusion', 'losses', 'models', 'distill', 'engine', 'ledger', 'datasets', 'convert')
+FOLDERS = (
+    'diffusion',
+    'losses',
+    'models',
+    'distill',
+    'engine',
+    'ledger',
+    'reports',
+    'datasets',
+    'pipelines',
+    'convert',
+)
 OTHER = {
     '<': '<=',
     '<=': '<',

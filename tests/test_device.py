@@ -31,6 +31,7 @@ SCHEDULERS = (
     'DDIMScheduler',
     'EulerDiscreteScheduler',
     'DPMSolverMultistepScheduler',
+    'FlowMatchEulerDiscreteScheduler',
     'DDPMScheduler',
     'LCMScheduler',
 )
@@ -129,7 +130,7 @@ def iteration(model, images):
     In the first one Diffusers copies its schedule to the device.
     """
     model.train().to('meta')
-    data = batch([(64, 96)] * images, [3] * images)
+    data = batch([(64, 96)] * images, [0] + [3] * (images - 1))
     for sample in data['data_samples']:
         sample.gt_instances = sample.gt_instances.to('meta')
     for _ in range(2):
@@ -139,9 +140,20 @@ def iteration(model, images):
     return found
 
 
-@pytest.mark.parametrize('name', ['plain', 'd3pm', 'geo_feat', 'quality'])
-def test_losses_and_gradients_never_wait(name):
-    assert not iteration(build(tiny_config(**OPTIONS[name])), 2).waits
+@pytest.mark.parametrize(
+    'name, timesteps',
+    [
+        ('plain', 'all'),
+        ('plain', 'sampling'),
+        ('d3pm', 'all'),
+        ('geo_feat', 'all'),
+        ('quality', 'all'),
+    ],
+)
+def test_losses_and_gradients_never_wait(name, timesteps):
+    config = tiny_config(**OPTIONS[name])
+    config.train_cfg.timesteps = timesteps
+    assert not iteration(build(config), 2).waits
 
 
 def test_launches_of_an_iteration():

@@ -246,6 +246,16 @@ def test_across_must_name_what_differs(tmp_path: Path) -> None:
         compare(a, b, across='AP')
 
 
+def test_an_eta_differs_with_the_scheduler_only_where_one_has_none(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(ddim=[[40, 41]]))
+    ledger_of(ledger, dict(euler=[[42, 43]]), scheduler='EulerDiscreteScheduler', eta=None)
+    ledger_of(ledger, dict(other=[[42, 43]]), scheduler='TCDScheduler', eta=0.0)
+    ddim, euler, other = experiments_of(ledger)
+    assert compare(ddim, euler, across='scheduler').difference == 2
+    with pytest.raises(ValueError, match='different protocols: eta 1.0 against 0.0'):
+        compare(ddim, other, across='scheduler')
+
+
 def test_a_family_that_does_not_sample(tmp_path: Path) -> None:
     """Its steps, scheduler and eta differ because it has none."""
     rng = np.random.default_rng(0)

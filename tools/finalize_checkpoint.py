@@ -1,28 +1,26 @@
 """Make a checkpoint that can be given away.
 
-    python tools/finalize_checkpoint.py SRC DST [--ema]
+    python tools/finalize_checkpoint.py SRC [DST] [--ema] [--config CONFIG]
+        [--pipeline FOLDER]
 
-Keeps the weights, the config, the train seed and the hash of a teacher; drops
-the states of optimiser, schedulers and hooks. DST ends in .pth or
+Keeps the weights, the config, the class names, the train seed and the hash of
+a teacher; drops the states of optimiser, schedulers and hooks. DST ends in .pth or
 .safetensors; DST.sha256 is written beside it, in the form of sha256sum. The
 weights are those that are tested: where mmengine's EMAHook was at work, their
 average; --ema refuses a checkpoint without one.
+
+--config stores that config, for a checkpoint that carries none, as a converted
+one. --pipeline writes a folder for DiffusionDetPipeline.from_pretrained.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
-import safetensors.torch
-import torch
-from torch import Tensor
-
-from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.checkpoint import check_finite
-from mmdiffdet.ledger import sha256_of_file
-from mmdiffdet.utils import atomic_path
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _KEPT = (
     'cfg',
@@ -37,7 +35,7 @@ _KEPT = (
 )
 
 
-def weights_of(checkpoint: Dict[str, Any], ema: bool) -> Dict[str, Tensor]:
+def weights_of(checkpoint: Dict[str, Any], ema: bool) -> 'Dict[str, Tensor]':
     """The model's weights.
 
     EMAHook saves the average as ``state_dict`` and the weights of the last
@@ -55,13 +53,30 @@ def weights_of(checkpoint: Dict[str, Any], ema: bool) -> Dict[str, Tensor]:
     return checkpoint.get('state_dict', checkpoint)
 
 
-def finalize(src: Path, dst: Path, ema: bool = False) -> str:
+def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = None) -> str:
     """Write ``dst`` and its hash file; gives the hash.
 
+    Args:
+        src (Path): A checkpoint.
+        dst (Path): ``.pth`` or ``.safetensors``.
+        ema (bool): Whether averaged weights are required.
+        config (str, optional): A config file to store in place of the
+            checkpoint's.
+
     Raises:
-        FileNotFoundError: If ``src`` does not exist.
-        ValueError: If it cannot be read or ``dst`` has another ending.
+        FileNotFoundError: If ``src`` or ``config`` does not exist.
+        ValueError: If ``src`` cannot be read or is not of ``config``, or
+            ``dst`` has another ending.
     """
+    import safetensors.torch
+    import torch
+
+    from mmdiffdet.engine.checkpoint import check_finite, load_checkpoint_file
+    from mmdiffdet.engine.config_file import read_config
+    from mmdiffdet.ledger import sha256_of_file
+    from mmdiffdet.pipelines import DiffusionDetPipeline
+    from mmdiffdet.utils import atomic_path
+
     if dst.suffix not in ('.pth', '.safetensors'):
         raise ValueError(f'must end in .pth or .safetensors, got {dst}')
     checkpoint = load_checkpoint_file(src)
@@ -70,6 +85,10 @@ def finalize(src: Path, dst: Path, ema: bool = False) -> str:
     meta = {k: v for k, v in (checkpoint.get('meta') or {}).items() if k in _KEPT}
     meta['weights'] = 'ema' if 'ema_state_dict' in checkpoint else 'last'
     meta.setdefault('exp_name', f'{src.resolve().parent.name}@{src.stem}')
+    if config is not None:
+        cfg = read_config(config)
+        pipe = DiffusionDetPipeline.from_single_file(src, cfg)  # they fit
+        meta.update(cfg=cfg.pretty_text, dataset_meta=dict(classes=tuple(pipe.classes)))
     dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(dst) as path:
         if dst.suffix == '.pth':
@@ -87,15 +106,29 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('src', type=Path)
-    parser.add_argument('dst', type=Path)
+    parser.add_argument('dst', type=Path, nargs='?', help='ends in .pth or .safetensors')
     parser.add_argument('--ema', action='store_true', help='refuse if there is no average')
+    parser.add_argument('--config', help='of a checkpoint that carries none; it is executed')
+    parser.add_argument('--pipeline', type=Path, metavar='FOLDER', help='write a pipeline, too')
     args = parser.parse_args()
+    if args.dst is None and args.pipeline is None:
+        parser.error('give DST, --pipeline FOLDER or both')
+    # after parsing, as importing takes seconds
+    from mmdiffdet.engine import load_checkpoint_file
+    from mmdiffdet.pipelines import DiffusionDetPipeline
+
     try:
-        digest = finalize(args.src, args.dst, args.ema)
-    except (FileNotFoundError, ValueError) as error:
+        if args.dst is not None:
+            digest = finalize(args.src, args.dst, args.ema, args.config)
+            print(f'wrote {args.dst}, SHA-256 {digest}')
+        if args.pipeline is not None:
+            weights_of(load_checkpoint_file(args.src), args.ema)
+            pipe = DiffusionDetPipeline.from_single_file(args.src, args.config)
+            pipe.save_pretrained(args.pipeline)
+            print(f'wrote {args.pipeline}, for DiffusionDetPipeline.from_pretrained')
+    except (OSError, ValueError) as error:
         print(f'{args.src}: {error}', file=sys.stderr)
         return 1
-    print(f'wrote {args.dst}, SHA-256 {digest}')
     return 0
 
 

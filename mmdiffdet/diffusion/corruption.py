@@ -72,7 +72,7 @@ def corrupt(
     for gt, size in zip(gt_instances, image_sizes):
         boxes = codec.normalize(gt.bboxes[None], size[None])[0]
         if len(boxes) == 0:
-            boxes = boxes.new_tensor([[0.5, 0.5, 1.0, 1.0]])
+            boxes = on_device([[0.5, 0.5, 1.0, 1.0]], device, boxes.dtype)
             label = torch.full((1,), unknown, device=device)
         else:
             label = gt.labels

@@ -6,6 +6,8 @@ import diffusers
 import torch
 from torch import Tensor
 
+from ..device import on_device
+
 if TYPE_CHECKING:
     from .sampling import DiffusionSampler
 
@@ -58,7 +60,7 @@ def draw_timesteps(
     if which == 'all':
         return torch.randint(total, (batch,), device=device)
     if which == 'sampling':
-        visited = sampler.timesteps.round().long().to(device)
+        visited = on_device(sampler.timesteps.round(), device, torch.long)
         return visited[torch.randint(len(visited), (batch,), device=device)]
     if which == 'logit_normal':
         share = torch.randn(batch, device=device).sigmoid()

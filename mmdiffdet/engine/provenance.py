@@ -1,15 +1,15 @@
 """Whether the checkpoints of a work directory are those of its config."""
 
-import ast
 import json
 import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from mmengine.config import Config
 
 from ..ledger import sha256_of_file
 from .checkpoint import load_checkpoint_file
+from .config_text import parse_config_text
 from .resume import latest_checkpoint
 
 
@@ -52,7 +52,7 @@ def check_origin(cfg: Config, seed: int) -> None:
     start, origin = cfg.get('load_from'), meta.get('origin')
     if start and origin and osp.isfile(start) and sha256_of_file(start) != origin['sha256']:
         differs.append(f'it was started from another {start}')
-    then = _read(meta.get('cfg', ''))
+    then = parse_config_text(meta.get('cfg', ''))
     if then is not None:
         mine, theirs = _essence(cfg.to_dict()), _essence(then)
         differs += [f'{key} is another' for key in mine if mine[key] != theirs[key]]
@@ -81,27 +81,3 @@ def _essence(cfg: Dict[str, Any]) -> Dict[str, str]:
         distillation=hooks,
     )
     return {k: json.dumps(v, sort_keys=True) for k, v in parts.items()}
-
-
-def _read(text: str) -> Optional[Dict[str, Any]]:
-    """A dumped config as data; unlike mmengine, without executing it."""
-    try:
-        return {node.targets[0].id: _value(node.value) for node in ast.parse(text).body} or None
-    except (SyntaxError, AttributeError, ValueError):
-        return None
-
-
-def _value(node: ast.AST) -> Any:
-    if isinstance(node, ast.Call):
-        if node.func.id != 'dict' or node.args:
-            raise ValueError('not a dumped config')
-        found: Dict[str, Any] = {}
-        for keyword in node.keywords:
-            value = _value(keyword.value)
-            found.update(value if keyword.arg is None else {keyword.arg: value})
-        return found
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        return {ast.literal_eval(k): _value(v) for k, v in zip(node.keys, node.values)}
-    return ast.literal_eval(node)

@@ -1,6 +1,6 @@
 """Predictions to detections."""
 
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from mmcv.ops import nms as hard_nms
@@ -70,27 +70,26 @@ def merge(
     Returns:
         InstanceData: ``bboxes``, ``scores``, ``labels``, best score first.
     """
-    good = None if score_thr <= 0 else scores > score_thr
+    good = scores > score_thr if score_thr > 0 else torch.ones_like(scores, dtype=torch.bool)
+    order = torch.arange(len(scores), device=scores.device)
     if nms is not None:
-        if set(nms) <= {'type', 'iou_threshold', 'offset'} and nms.get('type', 'nms') == 'nms':
-            options = {k: v for k, v in nms.items() if k != 'type'}
-            stay = grouped_nms(boxes, scores, labels, **options)
-            good = stay if good is None else good & stay
-        else:
-            if good is not None:  # what is left out lowers nobody's score
-                boxes, scores, labels, good = boxes[good], scores[good], labels[good], None
-            boxes, scores, labels = _class_by_class(boxes, scores, labels, nms)
+        options = dict(nms)
+        kind = options.pop('type', 'nms')
+        if kind == 'nms' and set(options) <= {'iou_threshold', 'offset'}:
+            good = good & grouped_nms(boxes, scores, labels, **options)
+        else:  # what is left out before lowers nobody's score
+            boxes, scores, labels = _class_by_class(
+                boxes, scores, labels, good, _NMS[kind], options
+            )
+            good = torch.ones_like(scores, dtype=torch.bool)
         order = labels.argsort(stable=True)
-        order = order[scores[order].argsort(descending=True, stable=True)]
-    else:
-        order = scores.argsort(descending=True, stable=True)
+    order = order[scores[order].argsort(descending=True, stable=True)]
     height, width = img_meta['img_shape'][:2]
     border = on_device([width, height, width, height], boxes.device, boxes.dtype)
     boxes = boxes.clamp(min=0).minimum(border)
     if rescale and 'scale_factor' in img_meta:
         boxes = boxes / on_device([*img_meta['scale_factor']] * 2, boxes.device, boxes.dtype)
-    visible = (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    good = visible if good is None else visible & good
+    good = good & (boxes[:, 2:] > boxes[:, :2]).all(-1)
     index = order[good[order]]  # the host waits for their number
     if max_per_img > 0:
         index = index[:max_per_img]
@@ -109,25 +108,27 @@ def check_nms(nms: Optional[dict]) -> None:
 
 
 def _class_by_class(
-    boxes: Tensor, scores: Tensor, labels: Tensor, nms: dict
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    good: Tensor,
+    operator: Callable,
+    options: dict,
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """An operator of MMCV for each class on its own, on the host.
+    """An operator of MMCV for each class on its own, of ``good`` boxes, on the host.
 
     Not ``batched_nms``: its offsets by class take boxes for non-negative and
     cost precision, and ours reach over the image's border.
     """
-    nms = dict(nms)
-    operator = _NMS[nms.pop('type', 'nms')]
     device = boxes.device
     # one copy; labels are exact in float32
-    boxes, scores, labels = (
-        torch.cat([boxes, scores[:, None], labels[:, None]], 1).cpu().split([4, 1, 1], 1)
-    )
+    columns = torch.cat([boxes, scores[:, None], labels[:, None], good[:, None]], 1).cpu()
+    boxes, scores, labels, _ = columns[columns[:, 6] > 0].split([4, 1, 1, 1], 1)
     scores, labels = scores[:, 0], labels[:, 0].long()
     kept = []
     for label in labels.unique():
         index = (labels == label).nonzero().squeeze(1)
-        found, keep = operator(boxes[index], scores[index], **nms)
+        found, keep = operator(boxes[index], scores[index], **options)
         kept.append((found[:, :4], found[:, 4], labels[index][keep]))
     if kept:
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*kept))

@@ -1,5 +1,6 @@
-"""Pictures of what sampling does."""
+"""Pictures of what sampling does, and of what it finds."""
 
+from .detections import DetectionPainter
 from .trajectory import plot_trajectory, record_trajectory
 
-__all__ = ['plot_trajectory', 'record_trajectory']
+__all__ = ['DetectionPainter', 'plot_trajectory', 'record_trajectory']

@@ -48,17 +48,22 @@ def plot_trajectory(
     classes: Tuple[str, ...],
     out: Path,
     score_thr: float = 0.4,
+    quality_power: float = 0.0,
 ) -> None:
     """Draw the noisy boxes of each step, then the detections.
 
     Args:
         steps (list[SamplingStep]): From :func:`record_trajectory`.
-        detections (InstanceData): In pixels of the network's input.
+        detections (InstanceData): In the same pixels.
         img_path (str): The image.
-        img_shape (tuple[int, int]): Height and width of the network's input.
+        img_shape (tuple[int, int]): Height and width in the boxes'
+            pixels.
         classes (tuple[str, ...]): Class names.
         out (Path): The picture to write.
         score_thr (float): Proposals and detections above it are coloured.
+        quality_power (float): Of the detections' scores, see
+            :func:`~mmdiffdet.models.postprocess.candidates`; proposals are
+            coloured by the same score.
     """
     height, width = img_shape[:2]
     image = mmcv.imresize(mmcv.imread(img_path, channel_order='rgb'), (width, height))
@@ -74,7 +79,9 @@ def plot_trajectory(
         axis.axis('off')
     for axis, index in zip(axes.flat, chosen):
         step = steps[index]
-        score, label = step.prediction.logits[0].sigmoid().max(-1)
+        score, label = step.prediction.logits[0].float().sigmoid().max(-1)
+        if quality_power > 0:
+            score = score * step.prediction.quality[0].float().sigmoid() ** quality_power
         # a box is drawn as it went in, in the colour of what came out
         sure = score > score_thr
         axis.imshow(image)
@@ -97,8 +104,16 @@ def plot_trajectory(
             color='white',
             backgroundcolor=(*colours[label][:3], 0.7),
         )
-    axis.set_title('detections')
+    best = f'; the best is {detections.scores.max():.2f}' if len(detections) else ''
+    axis.set_title(
+        f'{len(found)} detections with score > {score_thr:g}{"" if len(found) else best}'
+    )
     _frame(axis, width, height)
+    figure.supxlabel(
+        'Boxes as they enter each step, coloured by class if their score comes out '
+        f'> {score_thr:g}, white otherwise.',
+        fontsize='medium',
+    )
     figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path:

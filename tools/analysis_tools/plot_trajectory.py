@@ -59,6 +59,7 @@ def main() -> None:
         dataset.metainfo['classes'],
         args.out,
         args.score_thr,
+        model.test_cfg['quality_power'],
     )
     print(f'wrote {args.out}')
 
