@@ -85,6 +85,21 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add_traceback_argument(parser)
 
 
+class Failed(SystemExit):
+    """The end of a command that failed: exit code 1, after its line was printed.
+
+    Args:
+        text (str): That line.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(1)
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]] = None) -> None:
     """Run what a command does; any error ends in one line on the error stream.
 
@@ -114,7 +129,7 @@ def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]]
         # of our own messages, most say all there is to say
         hint = hint if 'unexpected error' in text else ''
         print(f'ERROR: {text}{hint}', file=sys.stderr)
-        code = 1
+        raise Failed(f'ERROR: {text}{hint}') from error
     if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not code:
         logging.shutdown()
         sys.stdout.flush()

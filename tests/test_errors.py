@@ -144,7 +144,7 @@ for tool in sys.argv[1:]:
     print(tool, round(time.perf_counter() - begun, 2))
 """
 # imported before the arguments are read
-_SLOW = {'benchmark', 'check_dataset', 'finalize_checkpoint', 'result_page', 'summarize', 'predict'}
+_SLOW = {'result_page', 'summarize'}
 
 
 def test_help_imports_nothing_heavy():

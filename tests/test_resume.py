@@ -61,8 +61,11 @@ def test_a_first_start_has_nothing_to_resume(tmp_path, trained):
     cfg.load_from = 'start.pth'
     use_resume(cfg, 'auto')
     assert not cfg.resume and cfg.load_from == 'start.pth'
-    (tmp_path / 'iter_2.pth').write_bytes(b'cut')
-    with pytest.raises(ValueError, match='no checkpoint of .* can be read'):
+    (tmp_path / 'iter_2.pth').write_bytes(b'cut')  # by a kill in the first save
+    use_resume(cfg, 'auto')
+    assert not cfg.resume and cfg.load_from == 'start.pth'
+    (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_4.pth')
+    with pytest.raises(FileNotFoundError, match='names elsewhere/iter_4.pth'):
         use_resume(cfg, 'auto')
 
 

@@ -14,12 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.convert.detectron2_tables import read_detectron2_table
-from mmdiffdet.ledger.experiments import group, select
-from mmdiffdet.ledger.freeze import freeze
-from mmdiffdet.ledger.reader import read_results
-from mmdiffdet.reports.text import one_line
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -30,6 +24,13 @@ def main() -> int:
     parser.add_argument('--select', nargs='+', metavar='EXPERIMENT', help='all by default')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/deliverables'))
     args = parser.parse_args()
+    # late, so that --help is quick
+    from mmdiffdet.convert.detectron2_tables import read_detectron2_table
+    from mmdiffdet.ledger.experiments import group, select
+    from mmdiffdet.ledger.freeze import freeze
+    from mmdiffdet.ledger.reader import read_results
+    from mmdiffdet.reports.text import one_line
+
     try:
         experiments = group(read_results(args.rows, [read_detectron2_table]).runs)
         if args.select:

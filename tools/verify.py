@@ -15,9 +15,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.ledger.verify import verify
-from mmdiffdet.reports.text import one_line
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -39,6 +36,10 @@ def main() -> int:
             f'--rerun executes the config files in {args.folder}/configs, which are programs; '
             'read them, then add --trust'
         )
+    # late, so that --help is quick
+    from mmdiffdet.ledger.verify import verify
+    from mmdiffdet.reports.text import one_line
+
     test = Path(__file__).with_name('test.py')
     try:
         result = verify(

@@ -31,10 +31,12 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
         work_dir (str): Of the training.
 
     Returns:
-        str | None: None if there is no checkpoint at all.
+        str | None: None if there is no whole checkpoint, as after a kill in
+        the middle of the first save.
 
     Raises:
-        ValueError: If there are checkpoints and none can be read.
+        FileNotFoundError: If ``last_checkpoint`` names a file that is not
+            there, and no other can be read.
     """
     folder = Path(work_dir)
     record = folder / 'last_checkpoint'
@@ -60,11 +62,13 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
             logging.WARNING,
         )
         return str(path)
-    if unread:
-        raise ValueError(
-            f'--resume: no checkpoint of {work_dir} can be read ({unread[0]}). Remove them to '
-            'start anew'
+    if unread and not said:  # a kill in the middle of the first save
+        print_log(
+            f'no checkpoint of {work_dir} is whole ({unread[0]}); starting anew',
+            'current',
+            logging.WARNING,
         )
+        return None
     if said:
         raise FileNotFoundError(
             f'--resume: {record} names {said}, which is not there; remove {record} to start anew'
