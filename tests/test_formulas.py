@@ -288,7 +288,7 @@ def test_defaults_of_the_detector():
     config = tiny_config()
     config.train_cfg = config.test_cfg = None
     model = build(config)
-    assert model.train_cfg == dict(num_proposals=500, timesteps='all')
+    assert model.train_cfg == dict(num_proposals=500, timesteps='all', noise_pairing='random')
     assert model.test_cfg == dict(
         num_proposals=500,
         eval_seed=0,
