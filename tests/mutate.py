@@ -33,6 +33,7 @@ FOLDERS = (
     'losses',
     'models',
     'distill',
+    'config',
     'engine',
     'ledger',
     'reports',

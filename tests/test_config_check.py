@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 from tiny import ROOT, runner_config, write_coco
 
-from mmdiffdet.engine.config_check import check_config
-from mmdiffdet.engine.config_file import find_config, read_config
-from mmdiffdet.engine.value_types import fits
+from mmdiffdet.config.check import check_config
+from mmdiffdet.config.file import find_config, read_config
+from mmdiffdet.config.value_types import fits
 
 CONFIGS = [
     str(p.relative_to(ROOT))
@@ -93,9 +93,7 @@ def test_keys_that_nothing_reads_are_told_once(tmp_path, tiny, monkeypatch):
         f'_base_ = [{tiny!r}]\nload_form = "x.pth"\nused = 3\nrandomness = dict(seed=used)\n'
     )
     said = []
-    monkeypatch.setattr(
-        'mmdiffdet.engine.config_keys.print_log', lambda text, *_, **__: said.append(text)
-    )
+    monkeypatch.setattr('mmdiffdet.config.keys.print_log', lambda text, *_, **__: said.append(text))
     read_config(str(file))
     assert said == [f"{file}: nothing reads load_form; did you mean 'load_from'?"]
 

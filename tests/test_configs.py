@@ -9,8 +9,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tiny import ROOT, shrink_model, shrink_scales, write_coco
 
+from mmdiffdet.config.file import read_config
 from mmdiffdet.datasets.checks import leaf_datasets
-from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import MODELS
 

@@ -20,9 +20,9 @@ from tiny import (
     write_coco,
 )
 
+from mmdiffdet.config.file import read_config
 from mmdiffdet.datasets.counts import images_per_class
 from mmdiffdet.datasets.seeding import SeededIndex
-from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.registry import DATASETS

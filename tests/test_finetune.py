@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
+from mmdiffdet.config.file import read_config
 from mmdiffdet.datasets import SeededDefaultSampler
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.engine.checkpoint_guard_hook import class_weights
-from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.epochs import fit_sampler, use_epochs
 from mmdiffdet.engine.trainer import build_trainer, require_packages
 

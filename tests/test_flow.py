@@ -7,11 +7,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from tiny import batch, build, losses_of, tiny_config, write_coco
 
+from mmdiffdet.config.file import read_config
 from mmdiffdet.diffusion import BoxCodec, PerImageNoise, Prediction, sample
 from mmdiffdet.diffusion.box_schedulers import build_box_scheduler, training_scheduler
 from mmdiffdet.diffusion.flow import pair_noise
 from mmdiffdet.diffusion.timesteps import draw_timesteps
-from mmdiffdet.engine.config_file import read_config
 
 FLOW = dict(type='FlowMatchEulerDiscreteScheduler')
 

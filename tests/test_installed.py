@@ -11,7 +11,7 @@ from tiny import ROOT
 
 USER = """
 import mmdiffdet.engine
-from mmdiffdet.engine.config_file import find_config, read_config
+from mmdiffdet.config.file import find_config, read_config
 from mmdiffdet.engine.recipe import recipe
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.paths import CONFIGS

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from PIL import Image
 from tiny import ROOT, shrink_scales, tiny_config, write_coco
 
+from mmdiffdet.config.file import read_config
 from mmdiffdet.datasets.from_file import extra_coco_datasets
-from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import DATASETS
 

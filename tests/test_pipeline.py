@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from tiny import build, runner_config, write_coco
 
+from mmdiffdet.config.text import parse_config_text
 from mmdiffdet.diffusion.noise import make_generator
 from mmdiffdet.diffusion.sampling import SamplingVariant
-from mmdiffdet.engine.config_text import parse_config_text
 from mmdiffdet.engine.precision import in_precision
 from mmdiffdet.pipelines import DiffusionDetModel, DiffusionDetPipeline
 from mmdiffdet.pipelines.inference_config import InferenceConfig, check_types

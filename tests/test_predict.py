@@ -14,8 +14,8 @@ from mmdet.apis import DetInferencer
 from pycocotools.coco import COCO
 from tiny import ROOT, build, runner_config, write_coco
 
+from mmdiffdet.command import run_command
 from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.engine.command_line import run_command
 from mmdiffdet.pipelines import DiffusionDetPipeline
 from mmdiffdet.pipelines.coco_results import CocoResults
 from mmdiffdet.pipelines.inputs import find_inputs

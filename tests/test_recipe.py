@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
+from mmdiffdet.config.file import read_config
 from mmdiffdet.engine import command, load_checkpoint_file
-from mmdiffdet.engine.config_file import read_config
 from mmdiffdet.engine.provenance import finished
 from mmdiffdet.engine.recipe import TRAININGS, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint

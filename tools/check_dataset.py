@@ -33,8 +33,8 @@ def main() -> int:
     args = parse_args()
     # late, so that --help is quick
     import mmdiffdet.engine  # noqa: F401 fills the registries
+    from mmdiffdet.config.file import read_config
     from mmdiffdet.datasets.check_config import check_config
-    from mmdiffdet.engine.config_file import read_config
 
     try:
         cfg = read_config(args.config)

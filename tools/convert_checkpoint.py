@@ -29,8 +29,8 @@ def main() -> int:
     if args.dst.suffix not in ('.pth', '.safetensors'):
         parser.error(f'{args.dst}: must end in .pth or .safetensors')
     # late, so that --help is quick
+    from mmdiffdet.config.file import read_config
     from mmdiffdet.convert.checkpoint import convert, read_source, save
-    from mmdiffdet.engine.config_file import read_config
 
     # isort: split
     from mmengine.registry import init_default_scope

@@ -26,7 +26,7 @@ FOLDER = Path('work_dirs/demo_report')
 
 def tool(name: str, *arguments: str, show: bool = True) -> None:
     """Run one of the tools and print its output, or keep it in a log."""
-    from mmdiffdet.engine.command import run
+    from mmdiffdet.engine.child_process import run
 
     print(f'$ python tools/{name} {" ".join(arguments)}', flush=True)
     run(

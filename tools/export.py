@@ -104,6 +104,6 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == '__main__':
     arguments = parse_args()
     # after parsing, as importing takes seconds
-    from mmdiffdet.engine.command_line import run_command
+    from mmdiffdet.command import run_command
 
     run_command(lambda: main(arguments))

@@ -71,8 +71,8 @@ def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = No
     import safetensors.torch
     import torch
 
+    from mmdiffdet.config.file import read_config
     from mmdiffdet.engine.checkpoint import check_finite, load_checkpoint_file
-    from mmdiffdet.engine.config_file import read_config
     from mmdiffdet.ledger import sha256_of_file
     from mmdiffdet.pipelines import DiffusionDetPipeline
     from mmdiffdet.utils import atomic_path

@@ -125,7 +125,7 @@ def set_up_loop(cfg: 'Config', args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     # late, so that --help is quick; the package comes before MMEngine and MMDetection
-    from mmdiffdet.engine.command_line import load_config
+    from mmdiffdet.config.command_line import load_config
     from mmdiffdet.engine.processes import leave_processes
     from mmdiffdet.engine.require_checkpoint import require_checkpoint
 

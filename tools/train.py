@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     # late, so that --help is quick
-    from mmdiffdet.engine.command_line import load_config
+    from mmdiffdet.config.command_line import load_config
     from mmdiffdet.engine.finetune import start_from, use_on_bad_image, use_schedule
     from mmdiffdet.engine.processes import leave_processes
     from mmdiffdet.engine.require_checkpoint import require_checkpoint

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from .. import benchmark as bench
-from ..engine.config_file import read_config
+from ..config.file import read_config
 from ..engine.precision import PRECISIONS
 from ..engine.stopwatch import device_name
 from ..ops_finder import compiled

@@ -162,7 +162,7 @@ class StrictClasses(CheckedDataset):
             raise ValueError(
                 f'metainfo.classes={FROM_FILE!r} is filled in when the config '
                 'is read, as the model needs it too: read the config by '
-                'mmdiffdet.engine.config_file.read_config'
+                'mmdiffdet.config.file.read_config'
             )
         super().__init__(*args, **kwargs)
 

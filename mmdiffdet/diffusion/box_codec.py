@@ -65,7 +65,7 @@ class BoxCodec:
         if noise_mean == 'from_file':
             raise ValueError(
                 "BoxCodec: noise_mean='from_file' is filled in when a config is read with "
-                'mmdiffdet.engine.config_file.read_config; give numbers otherwise'
+                'mmdiffdet.config.file.read_config; give numbers otherwise'
             )
         if len(noise_mean) != 4 or not all(abs(m) <= scale for m in noise_mean):
             raise ValueError(

@@ -7,9 +7,9 @@ from typing import Any, Dict
 
 from mmengine.config import Config
 
+from ..config.text import parse_config_text
 from ..ledger import sha256_of_file
 from .checkpoint import load_checkpoint_file
-from .config_text import parse_config_text
 from .resume import latest_checkpoint
 
 

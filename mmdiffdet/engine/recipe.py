@@ -14,9 +14,9 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
+from ..config.file import read_config
 from ..paths import CONFIGS, TOOLS
-from .command import Say, run
-from .config_file import read_config
+from .child_process import Say, run
 from .provenance import check_origin, finished
 
 TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1', 'geo_feat')

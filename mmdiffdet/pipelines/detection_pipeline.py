@@ -13,11 +13,11 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..config.file import read_config
 from ..diffusion.label_scheduler import D3PMScheduler
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import DiffusionSampler, SamplingStep
 from ..engine.checkpoint import load_checkpoint_file, load_weights
-from ..engine.config_file import read_config
 from ..engine.precision import check_precision, in_precision
 from ..models.postprocess import merge_steps
 from .call_options import Generators, noises_of_call, sampler_of_call

@@ -12,8 +12,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from ..config.text import parse_config_text
 from ..datasets.checks import leaf_datasets
-from ..engine.config_text import parse_config_text
 from ..registry import BOX_SCHEDULERS, DATASETS, LABEL_SCHEDULERS, MODELS, TASK_UTILS, TRANSFORMS
 
 _REGISTRIES = (MODELS, TASK_UTILS, TRANSFORMS, BOX_SCHEDULERS, LABEL_SCHEDULERS)

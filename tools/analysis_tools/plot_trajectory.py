@@ -27,8 +27,8 @@ def main() -> None:
     add_traceback_argument(parser)
     args = parser.parse_args()
     # late, so that --help is quick; the package comes before MMEngine
+    from mmdiffdet.config.file import read_config
     from mmdiffdet.engine.checkpoint import load_weights
-    from mmdiffdet.engine.config_file import read_config
     from mmdiffdet.registry import DATASETS, MODELS
     from mmdiffdet.visualization import plot_trajectory, record_trajectory
 

@@ -14,7 +14,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from ..datasets.box_prior import use_box_prior
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
 from ..paths import CONFIGS
-from .config_check import check_config
+from .check import check_config
 
 # MMEngine's list of packages whose configs ``_base_ = 'mmdiffdet::...'`` may name
 MODULE2PACKAGE.setdefault('mmdiffdet', 'mmdiffdet')

@@ -9,12 +9,9 @@ import os
 import torch
 from mmengine.config import Config
 
-from ..command import add_common_arguments, run_command
-from .compile_hook import use_compile
-from .config_file import read_config
-from .processes import use_cpu_processes
-
-__all__ = ['add_common_arguments', 'load_config', 'run_command']
+from ..engine.compile_hook import use_compile
+from ..engine.processes import use_cpu_processes
+from .file import read_config
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -16,9 +16,9 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
 
 from ..errors import nearest
-from .config_keys import check_top_level
-from .config_numbers import check_number
-from .config_parts import check_part, parts
+from .keys import check_top_level
+from .numbers import check_number
+from .parts import check_part, parts
 from .value_types import describe, leaves
 
 # dicts that others read, who may have further keys: what is nearly one of these is misspelt

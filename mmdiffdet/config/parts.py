@@ -10,7 +10,7 @@ from mmengine.registry import Registry
 
 from .. import registry as ours
 from ..errors import nearest
-from .config_keys import TOP_LEVEL
+from .keys import TOP_LEVEL
 from .value_types import describe, fits
 
 # taken out by whoever builds the part

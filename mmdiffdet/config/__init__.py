@@ -1,0 +1,1 @@
+"""Configs: reading them, what is wrong with them, what a command line changes."""
