@@ -34,6 +34,7 @@ SCHEDULERS = (
     'FlowMatchEulerDiscreteScheduler',
     'DDPMScheduler',
     'LCMScheduler',
+    'FlowMatchEulerDiscreteScheduler',
 )
 
 
@@ -82,14 +83,20 @@ def test_copies_of_a_batch_do_not_wait():
     assert not build(config).data_preprocessor._non_blocking
 
 
-@pytest.mark.parametrize('name', SCHEDULERS)
-def test_waits_of_schedulers(name):
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        *((name, {}) for name in SCHEDULERS),
+        ('FlowMatchEulerDiscreteScheduler', dict(stochastic_sampling=True)),
+    ],
+)
+def test_waits_of_schedulers(name, options):
     """Of Diffusers' own draws there is one a step, ours are copied by us."""
     model = build(tiny_config())
     sampler = TASK_UTILS.build(
         dict(
             type='DiffusionSampler',
-            scheduler=dict(type=name),
+            scheduler=dict(type=name, **options),
             sampling_timesteps=4,
             renewal=None if name.startswith('DPM') else dict(type='BoxRenewal'),
         )

@@ -1,5 +1,6 @@
 """Sets of detections as teachers, and consistency models."""
 
+import copy
 import math
 
 import pytest
@@ -8,10 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from test_distill import lively
-from tiny import batch, losses_of, runner_config, tiny_config, write_coco
+from tiny import batch, build, losses_of, runner_config, tiny_config, write_coco
 
 from mmdiffdet.diffusion.prediction import Prediction
 from mmdiffdet.distill import (
+    ConsistencyDistiller,
     ConsistencyModelDistiller,
     ConsistencyModelHook,
     SetDistiller,
@@ -19,6 +21,8 @@ from mmdiffdet.distill import (
     Teacher,
 )
 from mmdiffdet.distill.consistency_model import discretisation
+from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.ledger import sha256_of_file
 from mmdiffdet.models.structures import HeadOutput
 from mmdiffdet.registry import HOOKS, MODELS
 
@@ -35,6 +39,19 @@ class StopAfter(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.iterations:
             raise KeyboardInterrupt
+
+
+class RecordAverage(Hook):
+    """Keeps the average's state before the first iteration."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, averages):
+        self.averages = averages
+
+    def before_train(self, runner):
+        [hook] = [h for h in runner.hooks if isinstance(h, ConsistencyModelHook)]
+        self.averages.append(copy.deepcopy(hook.average.state_dict()))
 
 
 def test_soft_objects_have_soft_targets():
@@ -83,12 +100,28 @@ def test_the_teachers_set_is_what_it_detects(monkeypatch):
         return forward(self, output, gt_instances, image_sizes)
 
     monkeypatch.setattr(type(student.criterion), 'forward', spy)
-    losses = losses_of(student, batch())
+    tests = []
+    detect = type(other).detect
+
+    def keep(self, table, metas, variant, **options):
+        tests.append(variant)
+        return detect(self, table, metas, variant, **options)
+
+    monkeypatch.setattr(type(other), 'detect', keep)
+    data = batch()
+    losses = losses_of(student, data)
     truth, taught = seen
     assert 'scores' not in truth[0]
-    # the teacher's own detections of the same images, but for the seed
+    # what a test of the teacher with this sampler and seed finds in these images
+    with torch.no_grad():
+        [expected] = other.test_variants(data, tests[:1])
     assert any(len(o) for o in taught)
-    for objects in taught:
+    for objects, sample in zip(taught, expected):
+        found = sample.pred_instances
+        good = found.scores >= 0.02
+        assert good.sum() == len(objects)
+        assert torch.equal(objects.labels, found.labels[good])
+        assert torch.allclose(objects.bboxes, found.bboxes[good], atol=1e-2)
         assert (objects.scores >= 0.02).all()
         assert objects.bboxes.requires_grad is False
         objects.bboxes.clone().requires_grad_()  # no tensor of inference mode
@@ -199,29 +232,98 @@ def test_a_resumed_training_ends_the_same(tmp_path, kind):
         else dict(type=kind, last_intervals=9)
     )
 
-    def train(folder, iterations, resume=False):
+    def runner_of(folder, **changes):
         cfg = runner_config(root, tmp_path / folder)
-        cfg.load_from = None if resume else teacher['checkpoint']
+        cfg.load_from = teacher['checkpoint']
         cfg.custom_hooks = [hook]
-        cfg.train_cfg.max_iters = iterations
+        cfg.train_cfg.max_iters = 3
         cfg.default_hooks.checkpoint.interval = 1
-        cfg.resume = resume
-        runner = Runner.from_cfg(cfg)
-        runner.train()
-        return runner.model.state_dict()
+        cfg.update(changes)
+        return Runner.from_cfg(cfg)
 
-    whole = train('whole', 2)
-    stopped = runner_config(root, tmp_path / 'stopped')
-    stopped.load_from = teacher['checkpoint']
-    stopped.custom_hooks = [hook]
-    stopped.default_hooks.checkpoint.interval = 1
-    runner = Runner.from_cfg(stopped)
-    runner.register_hook(dict(type='StopAfter', iterations=1))
+    whole = runner_of('whole')
+    whole.train()
+    stopped = runner_of('stopped')
+    # the average is the student itself before it was updated twice
+    stopped.register_hook(dict(type='StopAfter', iterations=2))
     with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    again = runner_of('stopped', resume=True, load_from=None)
+    again.train()
+    found = again.model.state_dict()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_a_new_training_has_an_average_of_its_own(tmp_path):
+    """It starts from a checkpoint's weights, not from what their training averaged."""
+    root = write_coco(tmp_path / 'data')
+    teacher = tmp_path / 'teacher.pth'
+    torch.save(lively(1).state_dict(), teacher)
+
+    def train(folder, **changes):
+        cfg = runner_config(root, tmp_path / folder)
+        cfg.custom_hooks = [
+            dict(
+                type='ConsistencyModelHook', last_intervals=9, teacher=dict(checkpoint=str(teacher))
+            )
+        ]
+        cfg.update(changes)
+        runner = Runner.from_cfg(cfg)
+        averages = []
+        runner.register_hook(RecordAverage(averages))
         runner.train()
-    again = train('stopped', 2, resume=True)
-    for name, value in whole.items():
-        assert torch.equal(value, again[name]), name
+        return averages[0], load_checkpoint_file(tmp_path / folder / 'iter_2.pth')
+
+    _, first = train('first')
+    assert first['meta']['teacher']['sha256'] == sha256_of_file(teacher)
+    average, _ = train('second', load_from=str(tmp_path / 'first/iter_2.pth'))
+    assert average['steps'] == 0
+    name = 'bbox_head.time_mlp.1.weight'
+    assert torch.equal(average[f'module.{name}'], first['state_dict'][name])
+    assert not torch.equal(
+        average[f'module.{name}'], first['consistency_average'][f'module.{name}']
+    )
+
+
+def test_two_who_want_to_teach(tmp_path):
+    cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path)
+    teacher = tmp_path / 'teacher.pth'
+    torch.save(lively(1).state_dict(), teacher)
+    cfg.custom_hooks = [
+        dict(type='SetDistillHook', teacher=dict(checkpoint=str(teacher)), teacher_steps=1),
+        dict(type='ConsistencyModelHook', last_intervals=9),
+    ]
+    with pytest.raises(ValueError, match='SetDistiller and ConsistencyModelDistiller'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_the_average_shares_a_frozen_backbone(monkeypatch):
+    student = lively(0).train()
+    student.freeze_backbone()
+    average = Teacher(copy.deepcopy(student))
+    average.compare(student)
+    assert average.shares_backbone
+    student.distiller = ConsistencyModelDistiller(average)
+    monkeypatch.setattr(average.model, 'backbone_maps', None)
+    assert losses_of(student, batch())['loss_consistency_model_box'] >= 0
+
+
+@pytest.mark.parametrize('kind', ['same boxes', 'path'])
+def test_a_teacher_of_another_process(kind):
+    """Diffusion and flow matching mean different noise by one timestep."""
+    config = tiny_config()
+    config.sampler.scheduler = dict(type='FlowMatchEulerDiscreteScheduler')
+    student, other = build(config).train(), Teacher(lively(1))
+    if kind == 'path':
+        student.distiller = ConsistencyModelDistiller(Teacher(build(config)), other)
+    else:
+        student.distiller = ConsistencyDistiller(other)
+    with pytest.raises(ValueError, match='DDIMScheduler, the student is with FlowMatch'):
+        losses_of(student, batch())
+    # what it has found at the end means the same to both
+    student.distiller = SetDistiller(other, teacher_steps=1)
+    assert losses_of(student, batch())['loss_set_distill_cls'] > 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 
+import diffusers
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -9,7 +10,12 @@ from tiny import batch, build, losses_of, tiny_config, write_coco
 
 from mmdiffdet.config.file import read_config
 from mmdiffdet.diffusion import BoxCodec, PerImageNoise, Prediction, sample
-from mmdiffdet.diffusion.box_schedulers import build_box_scheduler, training_scheduler
+from mmdiffdet.diffusion.box_schedulers import (
+    build_box_scheduler,
+    same_process,
+    scheduler_step,
+    training_scheduler,
+)
 from mmdiffdet.diffusion.flow import pair_noise
 from mmdiffdet.diffusion.timesteps import draw_timesteps
 
@@ -99,6 +105,35 @@ def test_stochastic_sampling_draws_anew():
     assert draws[0].abs().max() < 4  # nothing is left of the 9
 
 
+def test_noise_of_each_step_is_the_images_own():
+    """What is drawn by the sampler is what Diffusers would draw."""
+    s, x = scheduler(stochastic_sampling=True), torch.zeros(2, 3, 4)
+    s.set_timesteps(2)
+    noise, again = (PerImageNoise.from_seed(0, [4, 5]) for _ in range(2))
+    found = scheduler_step(s, x, s.timesteps[0], x, noise, eta=1.0)
+    expected = s.step(x, s.timesteps[0], x, again.generators, return_dict=False)[0]
+    assert torch.equal(found, expected) and found.abs().sum() > 0
+    s = scheduler()
+    s.set_timesteps(2)
+    assert not scheduler_step(s, x, s.timesteps[0], x, noise, eta=1.0).any()
+
+
+def test_processes_that_are_one():
+    ddim, euler = (
+        build_box_scheduler(dict(type=f'{n}Scheduler')) for n in ('DDIM', 'EulerDiscrete')
+    )
+    assert same_process(ddim, euler) and same_process(scheduler(), scheduler(shift=3.0))
+    assert not same_process(ddim, scheduler())
+    assert not same_process(scheduler(), scheduler(num_train_timesteps=500))
+    linear = build_box_scheduler(dict(type='DDIMScheduler', beta_schedule='linear'))
+    assert not same_process(ddim, linear)
+
+
+def test_a_process_that_is_not_known():
+    with pytest.raises(ValueError, match='FlowMatchHeun.* no beta_schedule'):
+        training_scheduler(diffusers.FlowMatchHeunDiscreteScheduler())
+
+
 def test_pairing_is_the_cheapest_permutation():
     signal, noise = torch.randn(2, 3, 6, 4)
     paired = pair_noise(signal, noise)
@@ -173,6 +208,12 @@ def test_a_prior_is_a_change_of_units():
     assert torch.allclose(codec.decode(signal, sizes), boxes, atol=1e-3)
     far = codec.decode(torch.full((1, 1, 4), 99.0), sizes)
     assert torch.allclose(far, plain.decode(torch.full((1, 1, 4), 99.0), sizes), atol=1e-3)
+
+
+@pytest.mark.parametrize('sigma', [(1, 1, 1), (1, 1, 0, 1), (1, 1, float('nan'), 1)])
+def test_bad_deviation(sigma):
+    with pytest.raises(ValueError, match='noise_sigma'):
+        BoxCodec(noise_sigma=sigma)
 
 
 @pytest.mark.parametrize('mean', [(0, 0, 0), (0, 0, 0, 9), (0, 0, 0, float('nan')), 'from_file'])

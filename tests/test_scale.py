@@ -269,9 +269,10 @@ def test_fsdp(data, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='needs a launcher'):
         build_trainer(cfg)
     cfg.launcher = 'pytorch'
-    cfg.custom_hooks = [dict(type='EMAHook')]
-    with pytest.raises(ValueError, match='EMAHook .* cannot be combined'):
-        build_trainer(cfg)
+    for hook in ('EMAHook', 'ConsistencyModelHook'):
+        cfg.custom_hooks = [dict(type=hook)]
+        with pytest.raises(ValueError, match=f'{hook} .* cannot be combined'):
+            build_trainer(cfg)
     cfg.launcher, cfg.strategy.type = 'pytorch', 'DeepSpeedStrategy'
     with pytest.raises(ValueError, match='DeepSpeedStrategy needs GPUs'):
         build_trainer(cfg)

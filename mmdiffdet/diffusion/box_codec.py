@@ -1,5 +1,6 @@
 """Boxes as a diffusion signal."""
 
+import math
 from typing import Sequence, Union
 
 import torch
@@ -55,9 +56,9 @@ class BoxCodec:
         noise_sigma: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         noise_mean: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     ) -> None:
-        if scale <= 0:
+        if not 0 < scale < math.inf:
             raise ValueError(f'BoxCodec: scale must be positive, got {scale}')
-        if len(noise_sigma) != 4 or min(noise_sigma) <= 0:
+        if len(noise_sigma) != 4 or not all(0 < s < math.inf for s in noise_sigma):
             raise ValueError(
                 'BoxCodec: noise_sigma must be four positive '
                 f'numbers (cx, cy, w, h), got {noise_sigma}'

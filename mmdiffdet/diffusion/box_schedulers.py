@@ -9,6 +9,7 @@ import inspect
 from typing import Any, Optional, Tuple, Union
 
 import diffusers
+import torch
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
@@ -163,9 +164,11 @@ def scheduler_step(
     """
     accepted = inspect.signature(scheduler.step).parameters
     kwargs = {}
+    draws = scheduler.config.get('stochastic_sampling', False)
     if 'eta' in accepted:
-        kwargs['eta'] = eta
-        if eta > 0:  # drawn here, as Diffusers waits for the copy to the device
+        kwargs['eta'], draws = eta, eta > 0
+    if 'variance_noise' in accepted:
+        if draws:  # here, as Diffusers waits for the copy to the device
             kwargs['variance_noise'] = noise(*x.shape[1:])
     elif 'generator' in accepted:
         kwargs['generator'] = noise.generators
@@ -178,9 +181,33 @@ def training_scheduler(scheduler: diffusers.SchedulerMixin) -> diffusers.Schedul
     Diffusion trains on x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, which is
     ``DDPMScheduler.add_noise``; other classes of diffusion add noise in other
     units. Flow matching has a forward process of its own.
+
+    Raises:
+        ValueError: If it is neither, as a class without ``beta_schedule``:
+            which forward process belongs to it is not known.
     """
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         return scheduler
+    if 'beta_schedule' not in scheduler.config:
+        raise ValueError(
+            f'{type(scheduler).__name__} has no beta_schedule, so it is no scheduler of diffusion, '
+            'and its forward process is not known; flow matching is '
+            'FlowMatchEulerDiscreteScheduler or a subclass of it'
+        )
     keys = ('num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas')
     shared = {k: scheduler.config[k] for k in keys if k in scheduler.config}
     return diffusers.DDPMScheduler(**shared, prediction_type='sample')
+
+
+def same_process(a: diffusers.SchedulerMixin, b: diffusers.SchedulerMixin) -> bool:
+    """Whether a timestep means the same noise to both schedulers.
+
+    A network trained for one of them can then be sampled with the other, and
+    two networks can be asked about the same noisy boxes.
+    """
+    a, b = training_scheduler(a), training_scheduler(b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, FlowMatchEulerDiscreteScheduler):  # a shift only chooses timesteps
+        return a.config.num_train_timesteps == b.config.num_train_timesteps
+    return torch.equal(a.alphas_cumprod, b.alphas_cumprod)

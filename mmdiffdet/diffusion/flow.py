@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..registry import BOX_SCHEDULERS
-from .timesteps import next_timestep
+from .timesteps import next_timestep, shifted
 
 NOISE_PAIRINGS = ('random', 'optimal_transport')
 
@@ -97,6 +97,7 @@ class FlowMatchEulerDiscreteScheduler(diffusers.FlowMatchEulerDiscreteScheduler)
         timestep: Union[int, Tensor],
         sample: Tensor,
         generator: Optional[Any] = None,
+        variance_noise: Optional[Tensor] = None,
         return_dict: bool = True,
     ) -> Union[FlowMatchEulerDiscreteSchedulerOutput, Tuple[Tensor, ...]]:
         """One Euler step, x + (sigma' - sigma) (x - x_0) / sigma.
@@ -107,14 +108,16 @@ class FlowMatchEulerDiscreteScheduler(diffusers.FlowMatchEulerDiscreteScheduler)
             sample (Tensor): x_sigma, the shape of ``model_output``.
             generator (Generator | list[Generator], optional): For the noise
                 of ``stochastic_sampling``.
+            variance_noise (Tensor, optional): The noise itself, instead.
             return_dict (bool): Whether to return the output class.
         """
         t = int(timestep)
         total = self.config.num_train_timesteps
         sigma, sigma_next = (t + 1) / total, (next_timestep(self, t) + 1) / total
         if self.config.stochastic_sampling:
-            noise = randn_tensor(sample.shape, generator, sample.device, sample.dtype)
-            prev = (1 - sigma_next) * model_output + sigma_next * noise
+            if variance_noise is None:
+                variance_noise = randn_tensor(sample.shape, generator, sample.device, sample.dtype)
+            prev = (1 - sigma_next) * model_output + sigma_next * variance_noise
         else:
             prev = model_output + sigma_next / sigma * (sample - model_output)
         if not return_dict:
@@ -139,11 +142,6 @@ class FlowMatchEulerDiscreteScheduler(diffusers.FlowMatchEulerDiscreteScheduler)
 
     def _sigma(self, timesteps: Tensor) -> Tensor:
         return (timesteps + 1).float() / self.config.num_train_timesteps
-
-
-def shifted(sigma: Any, shift: float) -> Any:
-    """s sigma / (1 + (s - 1) sigma) of an array or tensor in [0, 1]."""
-    return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def pair_noise(signal: Tensor, noise: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Which timesteps are visited, in sampling and in training."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
@@ -38,6 +38,14 @@ def check_timesteps(steps: int, num_train_timesteps: int) -> None:
         )
 
 
+def shifted(sigma: Any, shift: float) -> Any:
+    """s sigma / (1 + (s - 1) sigma) of an array or tensor in [0, 1].
+
+    (Stable Diffusion 3, arXiv 2403.03206, eq. 23)
+    """
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
 def draw_timesteps(
     which: str, sampler: 'DiffusionSampler', batch: int, device: torch.device
 ) -> Tensor:
@@ -65,6 +73,5 @@ def draw_timesteps(
     if which == 'logit_normal':
         share = torch.randn(batch, device=device).sigmoid()
     else:
-        share, shift = torch.rand(batch, device=device), sampler.scheduler.config.shift
-        share = shift * share / (1 + (shift - 1) * share)
+        share = shifted(torch.rand(batch, device=device), sampler.scheduler.config.shift)
     return (share * total).long().clamp(max=total - 1)

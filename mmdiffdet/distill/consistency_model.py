@@ -14,15 +14,15 @@ from ..engine.unwrap import unwrap
 from ..models.detector import DiffusionDet
 from ..models.structures import TrainingStep
 from ..registry import HOOKS
-from .distillers import Distiller, last_stage
-from .hooks import check_teacher, load_teacher
+from .distillers import Distiller, check_process, last_stage
+from .hooks import attach, check_teacher, load_teacher, record_teacher
 from .teacher import Teacher
 
 
 def discretisation(progress: float, first: int, last: int) -> int:
     """N(k), the number of points into which the path of noise is divided.
 
-    Grows from ``first`` + 1 to ``last`` + 1, so that neighbours come nearer
+    Grows from ``first`` to ``last`` + 1, so that neighbours come nearer
     (Song et al., Consistency Models, arXiv 2303.01469, appendix C, with
     ``progress`` = k / K, ``first`` = s_0 and ``last`` = s_1).
 
@@ -81,6 +81,7 @@ class ConsistencyModelDistiller(Distiller):
 
     def _teachers_step(self, student: DiffusionDet, step: TrainingStep, earlier: Tensor) -> Tensor:
         """(B, N, 4) signal at ``earlier`` on the teacher's path (DDIM, eta 0)."""
+        check_process(student, self.step_of)
         noisy, forward = step.noisy, student.forward_process
         at_t = forward.add_noise(noisy.signal, noisy.noise, noisy.t)
         found = self._ask(self.step_of, step, noisy.boxes, noisy.t).boxes.clone().float()
@@ -106,7 +107,9 @@ class ConsistencyModelHook(Hook):
     """Train a consistency model, alone or from a teacher.
 
     Adds ``loss_consistency_model_box`` and ``_cls``. The student's average is
-    part of the checkpoints, so that a resumed training goes on with it.
+    part of the checkpoints, so that a resumed training goes on with it, and so
+    are the teacher's path and hash. A training that only starts from a
+    checkpoint (``load_from``) has an average of its own from the beginning.
 
     Args:
         teacher (dict, optional): As in ``SamplerDistillHook``; None trains
@@ -149,11 +152,13 @@ class ConsistencyModelHook(Hook):
         self.momentum = momentum
         self.options = kwargs
         self.average: Optional[ExponentialMovingAverage] = None
+        self.taught_by: Optional[Dict[str, Any]] = None
         self._loaded: Optional[Dict[str, Tensor]] = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Keep the average of a training that goes on."""
-        self._loaded = checkpoint.get(self._KEY)
+        if runner._resume:
+            self._loaded = checkpoint.get(self._KEY)
 
     def before_train(self, runner: Runner) -> None:
         """Copy the student, and attach the distiller."""
@@ -164,14 +169,17 @@ class ConsistencyModelHook(Hook):
                 f'ConsistencyModelHook: last_intervals must be below the {last} timesteps of '
                 f'model.sampler.scheduler, got {self.last}'
             )
-        teacher = self.teacher_cfg and load_teacher(self.teacher_cfg, student, runner.cfg.model)
+        teacher = None
+        if self.teacher_cfg:
+            teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model)
+            self.taught_by = record_teacher(self.teacher_cfg)
         self.average = ExponentialMovingAverage(student, momentum=0.5, update_buffers=True)
         if self._loaded is not None:
             self.average.load_state_dict(self._loaded)
             self._loaded = None
-        student.distiller = ConsistencyModelDistiller(
-            Teacher(self.average.module), teacher, **self.options
-        )
+        average = Teacher(self.average.module)
+        average.compare(student)  # one pass of a frozen backbone serves both
+        attach(student, ConsistencyModelDistiller(average, teacher, **self.options))
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
@@ -196,6 +204,8 @@ class ConsistencyModelHook(Hook):
         """Save the average with the training."""
         if self.average is not None:
             checkpoint[self._KEY] = self.average.state_dict()
+        if self.taught_by is not None:
+            checkpoint['meta']['teacher'] = self.taught_by
 
     def after_train(self, runner: Runner) -> None:
         """Let teacher and average go."""

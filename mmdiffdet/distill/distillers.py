@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.box_codec import image_scale
+from ..diffusion.box_schedulers import same_process
 from ..diffusion.noise import PerImageNoise, make_generator, side_generator
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import sample
@@ -189,8 +190,9 @@ class ConsistencyDistiller(Distiller):
     name = 'consistency'
 
     def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
-        """See :class:`Distiller`."""
+        """See :class:`Distiller`; ValueError if it knows other noisy boxes."""
         noisy = step.noisy
+        check_process(student, self.teacher)
         if self.teacher.model.label_scheduler and noisy.label_state is None:
             raise ValueError(
                 'ConsistencyDistiller: the teacher reads a label '
@@ -214,6 +216,17 @@ class ConsistencyDistiller(Distiller):
         return dict(
             self.losses(last_stage(step.output), taught, step.image_sizes),
             teacher_seconds=noisy.boxes.new_tensor(watch.per_image('teacher')),
+        )
+
+
+def check_process(student: DiffusionDet, teacher: Teacher) -> None:
+    """Raise ValueError if a timestep means another noise to the teacher."""
+    mine, other = student.sampler.scheduler, teacher.model.sampler.scheduler
+    if not same_process(mine, other):
+        raise ValueError(
+            f'the teacher was trained with {type(other).__name__}, the student is with '
+            f'{type(mine).__name__} or another schedule: at one timestep their boxes are '
+            'noisy in different ways, and the teacher cannot be asked about those of the student'
         )
 
 

@@ -62,6 +62,30 @@ def load_teacher(
     return teacher
 
 
+def attach(student: DiffusionDet, distiller: Callable) -> None:
+    """Let a distiller add its losses to those of the student.
+
+    Args:
+        student (DiffusionDet): Who learns.
+        distiller (Callable): See ``DiffusionDet.distiller``.
+
+    Raises:
+        ValueError: If another hook has attached one, which would then be
+            left out without a word.
+    """
+    if student.distiller is not None:
+        raise ValueError(
+            f'custom_hooks: {type(student.distiller).__name__} and {type(distiller).__name__} '
+            'both want to teach this model; keep one of their hooks'
+        )
+    student.distiller = distiller
+
+
+def record_teacher(teacher_cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """What a checkpoint's ``meta`` says of the teacher: its config and hash."""
+    return dict(teacher_cfg, sha256=sha256_of_checkpoint(teacher_cfg['checkpoint']))
+
+
 class _DistillHook(Hook):
     """Build the teacher before training and hand the student a distiller.
 
@@ -78,17 +102,17 @@ class _DistillHook(Hook):
         check_teacher(teacher, type(self).__name__)
         self.teacher_cfg = dict(teacher)
         self.options = kwargs
-        self.teacher_sha256: Optional[str] = None
+        self.taught_by: Optional[Dict[str, Any]] = None
 
     def before_train(self, runner: Runner) -> None:
         """Load the teacher and attach it."""
         student = unwrap(runner.model)
         teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model)
-        student.distiller = self.distiller(teacher, **self.options)
-        self.teacher_sha256 = sha256_of_checkpoint(self.teacher_cfg['checkpoint'])
+        attach(student, self.distiller(teacher, **self.options))
+        self.taught_by = record_teacher(self.teacher_cfg)
         runner.logger.info(
-            f'teacher {self.teacher_cfg["checkpoint"]} '
-            f'({self.teacher_sha256[:8]}), backbone '
+            f'teacher {self.taught_by["checkpoint"]} '
+            f'({self.taught_by["sha256"][:8]}), backbone '
             + (
                 'shared with the student: frozen and equal'
                 if teacher.shares_backbone
@@ -99,7 +123,7 @@ class _DistillHook(Hook):
     @master_only
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Record who taught."""
-        checkpoint['meta']['teacher'] = dict(self.teacher_cfg, sha256=self.teacher_sha256)
+        checkpoint['meta']['teacher'] = self.taught_by
 
     def after_train(self, runner: Runner) -> None:
         """Let the teacher go."""

@@ -68,9 +68,12 @@ def _essence(cfg: Dict[str, Any]) -> Dict[str, str]:
     wrapper = cfg.get('optim_wrapper', {})
     # how a hook's teacher computes is not what it teaches
     hooks = [
-        dict(hook, teacher={k: v for k, v in hook['teacher'].items() if k != 'precision'})
+        dict(
+            hook,
+            teacher={k: v for k, v in (hook.get('teacher') or {}).items() if k != 'precision'},
+        )
         for hook in cfg.get('custom_hooks') or []
-        if 'teacher' in hook
+        if 'teacher' in hook or hook['type'].split('.')[-1] == 'ConsistencyModelHook'
     ]
     parts = dict(
         model=cfg.get('model'),

@@ -70,7 +70,7 @@ def use_amp(cfg: Config, on: bool) -> None:
     if kind == 'PartAmpOptimWrapper':
         if not gpu or has_bf16():
             for hook in cfg.get('custom_hooks', []):
-                if 'teacher' in hook:
+                if hook.get('teacher'):
                     hook.teacher.setdefault('precision', 'bf16')
         if not gpu:
             warn_if_emulated()
@@ -142,7 +142,7 @@ def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
         refused = [
             hook.type
             for hook in cfg.get('custom_hooks') or []
-            if hook.type in ('EMAHook', 'CompileHook')
+            if hook.type in ('EMAHook', 'CompileHook', 'ConsistencyModelHook')
         ]
         if refused:  # they would see a part of each weight
             raise ValueError(
