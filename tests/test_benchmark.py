@@ -16,6 +16,7 @@ from torch import nn
 
 from mmdiffdet import benchmark as bench
 from mmdiffdet.benchmark.measure import PartTimer
+from mmdiffdet.diffusion.box_schedulers import build_box_scheduler, same_process
 from mmdiffdet.engine.precision import PRECISIONS
 from mmdiffdet.fast import products
 from mmdiffdet.ledger import Ledger
@@ -141,6 +142,28 @@ def test_another_extractor_has_no_baseline():
     cfg.model.bbox_head.roi_extractor.type = 'mmdet.SingleRoIExtractor'
     with pytest.raises(ValueError, match='GatherRoIExtractor'):
         bench.build_pair(cfg)
+
+
+def test_a_consistency_model_is_not_timed():
+    cfg = config()
+    cfg.custom_hooks = [dict(type='ConsistencyModelHook')]
+    cfg = Config(cfg._cfg_dict)
+    model = bench.build_pair(cfg, baseline=False)['ours']
+    with pytest.raises(ValueError, match='ConsistencyModelHook: .* are not timed'):
+        bench.training_way(cfg, model, bench.demo_batch((64, 96), 2, 3), 'fp32')
+
+
+def test_curves_of_a_flow_are_of_flows():
+    """Solvers of diffusion would see noise of another kind than in training."""
+    scheduler = build_box_scheduler(dict(type='FlowMatchEulerDiscreteScheduler'))
+    variants = bench.curve_variants([1, 2], 12, 2, scheduler)
+    solvers = {key[1]: change for key, change in variants.items() if key[0] == 'solver'}
+    assert len(solvers) > 1
+    for change in solvers.values():
+        changed = build_box_scheduler(
+            dict(type='FlowMatchEulerDiscreteScheduler', **change.get('scheduler', {}))
+        )
+        assert same_process(changed, scheduler)
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16'])

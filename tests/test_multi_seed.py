@@ -242,6 +242,9 @@ def test_bad_loops(data, checkpoint, tmp_path):
         runner(data, checkpoint, tmp_path, precision='int8').test()
     with pytest.raises(ValueError, match='seed0_step1 stand twice'):
         runner(data, checkpoint, tmp_path, eval_seeds=[0, 0]).test()
+    flow = dict(scheduler=dict(type='FlowMatchEulerDiscreteScheduler'))
+    with pytest.raises(ValueError, match='FlowMatch.* has another forward process than DDIM'):
+        runner(data, checkpoint, tmp_path, variants=[flow]).test()
     run = runner(data, checkpoint, tmp_path, [ledger_hook(tmp_path / 'x.tsv')])
     run._load_from = None
     with pytest.raises(ValueError, match='needs a checkpoint'):

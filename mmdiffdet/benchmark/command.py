@@ -180,6 +180,7 @@ def curves(cfg: Config, args: argparse.Namespace) -> Dict[str, Any]:
         args.steps or (1, 2, 4, 8),
         model.test_cfg['num_proposals'],
         len(model.bbox_head.head_series),
+        model.sampler.scheduler,
     )
     cfg.load_from = args.checkpoint
     cfg.model.backbone.init_cfg = None

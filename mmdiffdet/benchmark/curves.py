@@ -4,8 +4,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
+import diffusers
 from matplotlib.figure import Figure
 
+from ..diffusion.flow import FlowMatchEulerDiscreteScheduler
 from ..engine.multi_seed_test_loop import MultiSeedTestLoop
 from ..utils import atomic_path
 
@@ -16,6 +18,12 @@ _SOLVERS = {
     'DPM-Solver': dict(scheduler=dict(type='DPMSolverMultistepScheduler'), renewal=None),
     'UniPC': dict(scheduler=dict(type='UniPCMultistepScheduler'), renewal=None),
     'DDIM, eta 0, no renewal': dict(scheduler=dict(type='DDIMScheduler'), eta=0.0, renewal=None),
+}
+_FLOW_SOLVERS = {
+    'Euler': {},
+    'Euler, shift 3': dict(scheduler=dict(shift=3.0)),
+    'Euler, noise anew in each step': dict(scheduler=dict(stochastic_sampling=True)),
+    'Euler, no renewal': dict(renewal=None),
 }
 
 
@@ -40,7 +48,10 @@ class Point(NamedTuple):
 
 
 def curve_variants(
-    steps: Sequence[int], num_proposals: int, num_stages: int
+    steps: Sequence[int],
+    num_proposals: int,
+    num_stages: int,
+    scheduler: diffusers.SchedulerMixin,
 ) -> Dict[Tuple[str, str, str], dict]:
     """Variants of the test loop by (panel, line, label).
 
@@ -48,9 +59,13 @@ def curve_variants(
         steps (Sequence[int]): Sampling steps of each line.
         num_proposals (int): The model's; less and more of them are tried.
         num_stages (int): Of the model's head.
+        scheduler (SchedulerMixin): The model's; one of flow matching is
+            compared with other ways to follow the flow, others with solvers
+            of diffusion.
     """
+    flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
     variants: Dict[Tuple[str, str, str], dict] = {}
-    for name, change in _SOLVERS.items():
+    for name, change in (_FLOW_SOLVERS if flow else _SOLVERS).items():
         for step in steps:
             variants['solver', name, str(step)] = dict(change, sampling_timesteps=step)
     for number in (

@@ -179,10 +179,17 @@ def training_way(
             backbone is the same.
 
     Raises:
-        ValueError: If float16 is asked of a CPU.
+        ValueError: If float16 is asked of a CPU, or the config trains a
+            consistency model, whose average only a runner keeps.
     """
     if precision == 'fp16' and not torch.cuda.is_available():
         raise ValueError('float16 training needs a GPU; use bf16')
+    hooks = cfg.get('custom_hooks') or []
+    if any(h['type'].split('.')[-1] == 'ConsistencyModelHook' for h in hooks):
+        raise ValueError(
+            'ConsistencyModelHook: training iterations with it are not timed here, as its average '
+            "belongs to a runner's training; time the recipe that it is built on"
+        )
     wrapper = copy.deepcopy(cfg.optim_wrapper)
     wrapper.type = _WRAPPERS[precision]
     for option in ('loss_scale', 'dtype'):
@@ -191,7 +198,7 @@ def training_way(
         wrapper.loss_scale = 'dynamic'
     optim_wrapper = build_optim_wrapper(model, wrapper)
     model.train()
-    hook = next((h for h in cfg.get('custom_hooks', []) if 'teacher' in h), None)
+    hook = next((h for h in hooks if 'teacher' in h), None)
     if hook is not None:
         options = {k: v for k, v in hook.items() if k not in ('type', 'teacher')}
         taught_by = copy.deepcopy(model)

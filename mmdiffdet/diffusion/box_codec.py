@@ -38,7 +38,7 @@ class BoxCodec:
             ratio. Defaults to 2.
         noise_sigma (Sequence[float]): Standard deviation of the noise of
             cx, cy, w and h relative to the isotropic one. Defaults to ones.
-        noise_mean (Sequence[float]): Where the noise of cx, cy, w and h has
+        noise_mean (Sequence[float] | str): Where the noise of cx, cy, w and h has
             its middle, in units of the signal x; defaults to zeros, boxes of
             half the image in its middle. With ``noise_mean='from_file'`` in a
             config, this and ``noise_sigma`` are mean and deviation of the
@@ -54,7 +54,7 @@ class BoxCodec:
         self,
         scale: float = 2.0,
         noise_sigma: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-        noise_mean: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        noise_mean: Union[Sequence[float], str] = (0.0, 0.0, 0.0, 0.0),
     ) -> None:
         if not 0 < scale < math.inf:
             raise ValueError(f'BoxCodec: scale must be positive, got {scale}')

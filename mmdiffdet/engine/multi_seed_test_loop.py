@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ..diffusion.box_schedulers import same_process
 from ..diffusion.sampling import SamplingVariant
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
@@ -134,6 +135,13 @@ class MultiSeedTestLoop(TestLoop):
                 )
             _merge(cfg, sampler_change)
             sampler = TASK_UTILS.build(cfg)
+            if not same_process(sampler.scheduler, self.model.sampler.scheduler):
+                raise ValueError(
+                    f'test_cfg.variants: {type(sampler.scheduler).__name__} has another forward '
+                    f'process than {type(self.model.sampler.scheduler).__name__}, for which the '
+                    'model was trained: diffusion and flow matching cannot take the place of '
+                    'each other'
+                )
             for seed in eval_seeds:
                 name = f'seed{seed}_step{sampler.sampling_timesteps}'
                 if set(change) - {'sampling_timesteps'}:
