@@ -1,5 +1,6 @@
 """Commands that README and docs/ name: that they exist, and the cheap ones run."""
 
+import inspect
 import json
 import re
 import shlex
@@ -9,7 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tiny import ROOT
+import torch
+from tiny import ROOT, batch, build, losses_of, tiny_config
+
+from mmdiffdet.models import DiffusionDetStage
+from mmdiffdet.registry import MODELS
 
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 # tools that only read what the repository holds
@@ -84,6 +89,33 @@ def test_a_cheap_command_of_the_docs_runs(words):
     run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
+
+
+def test_recipes_names_every_part():
+    page = (ROOT / 'docs/recipes.md').read_text()
+    for path in (ROOT / 'configs/_base_/parts').glob('*.py'):
+        assert f'`{path.stem}`' in page, path.stem
+
+
+def test_the_part_that_extending_shows():
+    """It can be built, leaves the first forward as it was and learns."""
+    page = (ROOT / 'docs/extending.md').read_text()
+    for name in inspect.signature(DiffusionDetStage).parameters:
+        assert not name.endswith('_parts') or f'`{name}`' in page, name
+    [example] = re.findall(r'```python\n# my_parts.py\n(.*?)```', page, re.S)
+    config = tiny_config()
+    plain = build(config).eval()
+    exec(example, {})
+    config.bbox_head.stage.feature_parts = [dict(type='MyPart')]
+    try:
+        model = build(config).eval()
+    finally:
+        MODELS.module_dict.pop('MyPart')
+    with torch.no_grad():
+        for a, b in zip(plain.test_step(batch()), model.test_step(batch())):
+            assert torch.equal(a.pred_instances.scores, b.pred_instances.scores)
+    losses_of(model.train(), batch())['loss_cls'].backward()
+    assert model.bbox_head.head_series[0].feature_parts['mine'].proj.weight.grad.abs().sum() > 0
 
 
 def test_links_between_pages_lead_somewhere():

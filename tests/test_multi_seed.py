@@ -240,6 +240,9 @@ def test_a_test_without_ap_leaves_no_row(data, checkpoint, tmp_path, capsys, wha
 def test_bad_loops(data, checkpoint, tmp_path):
     with pytest.raises(ValueError, match="'fp32', 'bf16', 'fp16'"):
         runner(data, checkpoint, tmp_path, precision='int8').test()
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match='fp16 needs a GPU'):
+            runner(data, checkpoint, tmp_path, precision='fp16').test()
     with pytest.raises(ValueError, match='seed0_step1 stand twice'):
         runner(data, checkpoint, tmp_path, eval_seeds=[0, 0]).test()
     flow = dict(scheduler=dict(type='FlowMatchEulerDiscreteScheduler'))

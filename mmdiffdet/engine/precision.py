@@ -7,6 +7,7 @@ from functools import cache
 from typing import Iterator
 
 import torch
+from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.runner import autocast
 from torch import nn
@@ -56,8 +57,13 @@ def in_precision(model: nn.Module, precision: str) -> Iterator[None]:
     Args:
         model (nn.Module): Whose weights are meant.
         precision (str): One of ``PRECISIONS``; reduced ones are autocast's.
+
+    Raises:
+        ValueError: If float16 is asked of a CPU.
     """
     dtype = PRECISIONS[precision]
+    if dtype is torch.float16 and get_device() == 'cpu':
+        raise ValueError('precision fp16 needs a GPU; on CPUs use bf16 or fp32')
     if dtype is not None:
         warn_if_emulated()
     with autocast(enabled=dtype is not None, dtype=dtype), accelerated(model, dtype):
