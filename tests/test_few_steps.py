@@ -2,10 +2,13 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from test_distill import lively
@@ -16,6 +19,7 @@ from mmdiffdet.distill import (
     ConsistencyDistiller,
     ConsistencyModelDistiller,
     ConsistencyModelHook,
+    SamplerDistillHook,
     SetDistiller,
     SetDistillHook,
     Teacher,
@@ -23,6 +27,7 @@ from mmdiffdet.distill import (
 from mmdiffdet.distill.consistency_model import discretisation
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.ledger import sha256_of_file
+from mmdiffdet.losses.objects import PaddedObjects
 from mmdiffdet.models.structures import HeadOutput
 from mmdiffdet.registry import HOOKS, MODELS
 
@@ -284,6 +289,31 @@ def test_a_new_training_has_an_average_of_its_own(tmp_path):
     assert not torch.equal(
         average[f'module.{name}'], first['consistency_average'][f'module.{name}']
     )
+
+
+def test_a_teacher_of_sets_may_have_a_noise_of_its_own(tmp_path):
+    config = tiny_config()
+    config.box_codec.noise_mean = [0, 0, -1, -1]
+    student = build(config).train()
+    torch.save(lively(1).state_dict(), tmp_path / 'teacher.pth')
+    Config(dict(model=tiny_config())).dump(tmp_path / 'teacher.py')
+    teacher = dict(checkpoint=str(tmp_path / 'teacher.pth'), config=str(tmp_path / 'teacher.py'))
+    runner = SimpleNamespace(
+        model=student, cfg=ConfigDict(model=config), logger=MMLogger.get_instance('mmengine')
+    )
+    with pytest.raises(ValueError, match='box_codec.noise_mean is'):
+        SamplerDistillHook(teacher).before_train(runner)
+    SetDistillHook(teacher, teacher_steps=1, score_thr=0.0).before_train(runner)
+    assert losses_of(student, batch())['loss_set_distill_cls'] > 0
+
+
+def test_objects_that_are_sure_beside_soft_ones():
+    """Labels of some images, detections of others: each counts as it is."""
+    box = torch.tensor([[1.0, 2, 9, 8]])
+    sure = InstanceData(bboxes=box.repeat(2, 1), labels=torch.tensor([0, 1]))
+    soft = InstanceData(bboxes=box, labels=torch.tensor([2]), scores=torch.tensor([0.4]))
+    assert PaddedObjects.pad([sure, soft]).scores.tolist() == [[1, 1], [pytest.approx(0.4), 0]]
+    assert PaddedObjects.pad([sure]).scores is None
 
 
 def test_two_who_want_to_teach(tmp_path):

@@ -44,7 +44,10 @@ def check_teacher(teacher: Dict[str, Any], who: str) -> None:
 
 
 def load_teacher(
-    teacher_cfg: Dict[str, Any], student: DiffusionDet, student_cfg: ConfigDict
+    teacher_cfg: Dict[str, Any],
+    student: DiffusionDet,
+    student_cfg: ConfigDict,
+    same_signal: bool = True,
 ) -> Teacher:
     """Load a teacher and compare it with its student.
 
@@ -52,13 +55,14 @@ def load_teacher(
         teacher_cfg (dict): See :func:`check_teacher`.
         student (DiffusionDet): Who learns.
         student_cfg (ConfigDict): What it was built from.
+        same_signal (bool): See ``Teacher.compare``.
 
     Raises:
         ValueError: If the two cannot be compared.
     """
     teacher = Teacher.load(student_cfg=student_cfg, **teacher_cfg)
     teacher.model.to(next(student.parameters()).device)
-    teacher.compare(student)
+    teacher.compare(student, same_signal)
     return teacher
 
 
@@ -97,6 +101,7 @@ class _DistillHook(Hook):
     """
 
     distiller: Callable[..., Callable]
+    same_signal = True
 
     def __init__(self, teacher: Dict[str, Any], **kwargs: Any) -> None:
         check_teacher(teacher, type(self).__name__)
@@ -107,7 +112,7 @@ class _DistillHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Load the teacher and attach it."""
         student = unwrap(runner.model)
-        teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model)
+        teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model, self.same_signal)
         attach(student, self.distiller(teacher, **self.options))
         self.taught_by = record_teacher(self.teacher_cfg)
         runner.logger.info(
@@ -164,3 +169,4 @@ class SetDistillHook(_DistillHook):
     """
 
     distiller = SetDistiller
+    same_signal = False  # it samples by itself

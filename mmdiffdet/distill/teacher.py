@@ -71,25 +71,29 @@ class Teacher:
         load_weights(model, checkpoint, 'name its config in teacher.config')
         return cls(model, precision)
 
-    def compare(self, student: DiffusionDet) -> None:
+    def compare(self, student: DiffusionDet, same_signal: bool = True) -> None:
         """See whether the student's backbone can serve the teacher too.
 
         It can if it is frozen and all of its weights and statistics are the
         teacher's.
 
+        Args:
+            student (DiffusionDet): Who learns.
+            same_signal (bool): Whether the two are asked about the same
+                proposals, so that their noise has to mean the same boxes.
+
         Raises:
-            ValueError: If the two cannot be compared proposal by proposal.
+            ValueError: If the two cannot be compared.
         """
         for name, teachers, students in (
             ('num_classes', self.model.bbox_head.num_classes, student.bbox_head.num_classes),
-            ('box_codec.scale', self.model.box_codec.scale, student.box_codec.scale),
             *(
                 (
                     f'box_codec.{key}',
                     getattr(self.model.box_codec, key),
                     getattr(student.box_codec, key),
                 )
-                for key in ('noise_sigma', 'noise_mean')
+                for key in (('scale', 'noise_sigma', 'noise_mean') if same_signal else ())
             ),
         ):
             if teachers != students:

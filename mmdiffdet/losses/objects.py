@@ -17,7 +17,8 @@ class PaddedObjects:
         boxes (Tensor): (B, G, 4), xyxy in pixels; zeros where there is none.
         labels (Tensor): (B, G) long; -1 where there is no object.
         scores (Tensor, optional): (B, G), how sure it is that the object is
-            there, of detections that stand in the place of ground truth.
+            there, of detections that stand in the place of ground truth; 1
+            for the objects of images that have none.
     """
 
     boxes: Tensor
@@ -26,12 +27,15 @@ class PaddedObjects:
 
     @classmethod
     def pad(cls, gt_instances: Sequence[InstanceData]) -> 'PaddedObjects':
-        """Pad ``bboxes``, ``labels`` and ``scores``, if they have any; G >= 1."""
+        """Pad ``bboxes``, ``labels`` and ``scores``, if any image has them; G >= 1."""
         boxes = pad_sequence([gt.bboxes for gt in gt_instances], True)
         labels = pad_sequence([gt.labels for gt in gt_instances], True, -1)
         scores = None
-        if all('scores' in gt for gt in gt_instances):
-            scores = pad_sequence([gt.scores for gt in gt_instances], True)
+        if any('scores' in gt for gt in gt_instances):
+            sure = [
+                gt.scores if 'scores' in gt else gt.bboxes.new_ones(len(gt)) for gt in gt_instances
+            ]
+            scores = pad_sequence(sure, True)
         if labels.size(1) == 0:
             boxes = F.pad(boxes, (0, 0, 0, 1))
             labels = F.pad(labels, (0, 1), value=-1)
