@@ -34,6 +34,7 @@ FOLDERS = (
     'models',
     'distill',
     'config',
+    'fast',
     'engine',
     'ledger',
     'reports',

@@ -1,62 +1,26 @@
-"""Sets of detections as teachers, and consistency models."""
+"""Sets of detections as teachers, and what both kinds of hooks refuse."""
 
-import copy
-import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from test_distill import lively
 from tiny import batch, build, losses_of, runner_config, tiny_config, write_coco
 
-from mmdiffdet.diffusion.prediction import Prediction
 from mmdiffdet.distill import (
-    ConsistencyDistiller,
-    ConsistencyModelDistiller,
     ConsistencyModelHook,
     SamplerDistillHook,
     SetDistiller,
     SetDistillHook,
     Teacher,
 )
-from mmdiffdet.distill.consistency_model import discretisation
-from mmdiffdet.engine import load_checkpoint_file
-from mmdiffdet.ledger import sha256_of_file
 from mmdiffdet.losses.objects import PaddedObjects
 from mmdiffdet.models.structures import HeadOutput
-from mmdiffdet.registry import HOOKS, MODELS
-
-
-@HOOKS.register_module()
-class StopAfter(Hook):
-    """Stands for a kill after some iterations."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self, iterations):
-        self.iterations = iterations
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.iterations:
-            raise KeyboardInterrupt
-
-
-class RecordAverage(Hook):
-    """Keeps the average's state before the first iteration."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self, averages):
-        self.averages = averages
-
-    def before_train(self, runner):
-        [hook] = [h for h in runner.hooks if isinstance(h, ConsistencyModelHook)]
-        self.averages.append(copy.deepcopy(hook.average.state_dict()))
+from mmdiffdet.registry import MODELS
 
 
 def test_soft_objects_have_soft_targets():
@@ -150,147 +114,6 @@ def test_weight_of_the_set():
     assert torch.allclose(3 * found[0], found[1])
 
 
-def test_intervals_grow():
-    """N(k) of the paper's appendix C at both ends, and by hand in the middle."""
-    assert discretisation(0.0, 2, 150) == 2
-    assert discretisation(1.0, 2, 150) == 151
-    middle = math.ceil(math.sqrt(0.5 * (151**2 - 4) + 4) - 1) + 1
-    assert discretisation(0.5, 2, 150) == middle == 107
-
-
-def test_neighbours_lie_on_one_path(monkeypatch):
-    """What the average is asked about: same objects, same noise, t - T / N."""
-    student, average = lively(0).train(), lively(0)
-    distiller = ConsistencyModelDistiller(Teacher(average), cls_weight=1.0)
-    distiller.intervals = 4
-    student.distiller = distiller
-    asked, steps = [], []
-    ask = distiller._ask
-
-    def spy(who, step, boxes, t):
-        asked.append((boxes, t))
-        steps.append(step)
-        return ask(who, step, boxes, t)
-
-    monkeypatch.setattr(distiller, '_ask', spy)
-    losses = losses_of(student, batch())
-    [(boxes, t)], [step] = asked, steps
-    assert torch.equal(t, (step.noisy.t - 250).clamp(min=0))
-    abar = student.forward_process.alphas_cumprod[t].view(-1, 1, 1)
-    signal = abar.sqrt() * step.noisy.signal + (1 - abar).sqrt() * step.noisy.noise
-    expected = student.box_codec.decode(signal, step.image_sizes)
-    assert torch.allclose(boxes, expected, atol=1e-3)
-    assert losses['loss_consistency_model_box'] >= 0
-
-
-def test_images_of_the_first_interval_have_no_neighbour(monkeypatch):
-    student = lively(0).train()
-    distiller = ConsistencyModelDistiller(Teacher(lively(1)), cls_weight=1.0)
-    student.distiller = distiller
-    monkeypatch.setattr(torch, 'randint', lambda n, size, **k: torch.zeros(size, dtype=torch.long))
-    losses = losses_of(student, batch())
-    assert losses['loss_consistency_model_box'] == losses['loss_consistency_model_cls'] == 0
-
-
-def test_a_perfect_teacher_leads_along_the_path(monkeypatch):
-    """If the teacher says the objects, its step ends where the noise does."""
-    student = lively(0).train()
-    distiller = ConsistencyModelDistiller(Teacher(lively(1)), Teacher(lively(2)))
-    distiller.intervals = 5
-    student.distiller = distiller
-    asked = []
-
-    def answer(who, step, boxes, t):
-        asked.append(boxes)
-        data = student.box_codec.decode(step.noisy.signal, step.image_sizes)
-        return Prediction(data, torch.zeros(*boxes.shape[:2], 3))
-
-    monkeypatch.setattr(distiller, '_ask', answer)
-    steps = []
-    call = type(distiller).__call__
-    monkeypatch.setattr(
-        type(distiller), '__call__', lambda self, s, step: steps.append(step) or call(self, s, step)
-    )
-    losses_of(student, batch())
-    noisy = steps[0].noisy
-    earlier = (noisy.t - 200).clamp(min=0)
-    signal = student.forward_process.add_noise(
-        # the codec clamps what lies outside of the image's signal
-        student.box_codec.clamp(noisy.signal),
-        noisy.noise,
-        earlier,
-    )
-    expected = student.box_codec.decode(signal, steps[0].image_sizes)
-    inside = (noisy.signal.abs() <= 2).all(-1)
-    assert torch.allclose(asked[1][inside], expected[inside], atol=0.05)
-
-
-@pytest.mark.parametrize('kind', ['ConsistencyModelHook', 'SetDistillHook'])
-def test_a_resumed_training_ends_the_same(tmp_path, kind):
-    root = write_coco(tmp_path / 'data')
-    start = runner_config(root, tmp_path / 'start')
-    Runner.from_cfg(start).train()
-    teacher = dict(checkpoint=str(tmp_path / 'start/iter_2.pth'))
-    hook = (
-        dict(type=kind, teacher=teacher, teacher_steps=2)
-        if kind == 'SetDistillHook'
-        else dict(type=kind, last_intervals=9)
-    )
-
-    def runner_of(folder, **changes):
-        cfg = runner_config(root, tmp_path / folder)
-        cfg.load_from = teacher['checkpoint']
-        cfg.custom_hooks = [hook]
-        cfg.train_cfg.max_iters = 3
-        cfg.default_hooks.checkpoint.interval = 1
-        cfg.update(changes)
-        return Runner.from_cfg(cfg)
-
-    whole = runner_of('whole')
-    whole.train()
-    stopped = runner_of('stopped')
-    # the average is the student itself before it was updated twice
-    stopped.register_hook(dict(type='StopAfter', iterations=2))
-    with pytest.raises(KeyboardInterrupt):
-        stopped.train()
-    again = runner_of('stopped', resume=True, load_from=None)
-    again.train()
-    found = again.model.state_dict()
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, found[name]), name
-
-
-def test_a_new_training_has_an_average_of_its_own(tmp_path):
-    """It starts from a checkpoint's weights, not from what their training averaged."""
-    root = write_coco(tmp_path / 'data')
-    teacher = tmp_path / 'teacher.pth'
-    torch.save(lively(1).state_dict(), teacher)
-
-    def train(folder, **changes):
-        cfg = runner_config(root, tmp_path / folder)
-        cfg.custom_hooks = [
-            dict(
-                type='ConsistencyModelHook', last_intervals=9, teacher=dict(checkpoint=str(teacher))
-            )
-        ]
-        cfg.update(changes)
-        runner = Runner.from_cfg(cfg)
-        averages = []
-        runner.register_hook(RecordAverage(averages))
-        runner.train()
-        return averages[0], load_checkpoint_file(tmp_path / folder / 'iter_2.pth')
-
-    _, first = train('first')
-    assert first['meta']['teacher']['sha256'] == sha256_of_file(teacher)
-    average, _ = train('second', load_from=str(tmp_path / 'first/iter_2.pth'))
-    assert average['steps'] == 0
-    name = 'bbox_head.time_mlp.1.weight'
-    assert torch.equal(average[f'module.{name}'], first['state_dict'][name])
-    assert not torch.equal(
-        average[f'module.{name}'], first['consistency_average'][f'module.{name}']
-    )
-
-
 def test_a_teacher_of_sets_may_have_a_noise_of_its_own(tmp_path):
     config = tiny_config()
     config.box_codec.noise_mean = [0, 0, -1, -1]
@@ -326,34 +149,6 @@ def test_two_who_want_to_teach(tmp_path):
     ]
     with pytest.raises(ValueError, match='SetDistiller and ConsistencyModelDistiller'):
         Runner.from_cfg(cfg).train()
-
-
-def test_the_average_shares_a_frozen_backbone(monkeypatch):
-    student = lively(0).train()
-    student.freeze_backbone()
-    average = Teacher(copy.deepcopy(student))
-    average.compare(student)
-    assert average.shares_backbone
-    student.distiller = ConsistencyModelDistiller(average)
-    monkeypatch.setattr(average.model, 'backbone_maps', None)
-    assert losses_of(student, batch())['loss_consistency_model_box'] >= 0
-
-
-@pytest.mark.parametrize('kind', ['same boxes', 'path'])
-def test_a_teacher_of_another_process(kind):
-    """Diffusion and flow matching mean different noise by one timestep."""
-    config = tiny_config()
-    config.sampler.scheduler = dict(type='FlowMatchEulerDiscreteScheduler')
-    student, other = build(config).train(), Teacher(lively(1))
-    if kind == 'path':
-        student.distiller = ConsistencyModelDistiller(Teacher(build(config)), other)
-    else:
-        student.distiller = ConsistencyDistiller(other)
-    with pytest.raises(ValueError, match='DDIMScheduler, the student is with FlowMatch'):
-        losses_of(student, batch())
-    # what it has found at the end means the same to both
-    student.distiller = SetDistiller(other, teacher_steps=1)
-    assert losses_of(student, batch())['loss_set_distill_cls'] > 0
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,11 @@ class ConsistencyModelHook(Hook):
         """Keep the average of a training that goes on."""
         if runner._resume:
             self._loaded = checkpoint.get(self._KEY)
+            if self._loaded is None:
+                runner.logger.warning(
+                    'ConsistencyModelHook: the checkpoint has no average of the student, as it was '
+                    'trained without this hook; the average begins with its weights'
+                )
 
     def before_train(self, runner: Runner) -> None:
         """Copy the student, and attach the distiller."""
