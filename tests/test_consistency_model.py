@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from test_distill import lively
@@ -22,6 +22,7 @@ from mmdiffdet.distill import (
 )
 from mmdiffdet.distill.consistency_model import discretisation
 from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.engine.provenance import check_origin
 from mmdiffdet.ledger import sha256_of_file
 from mmdiffdet.registry import HOOKS
 
@@ -246,3 +247,15 @@ def test_a_teacher_of_another_process(kind):
     # what it has found at the end means the same to both
     student.distiller = SetDistiller(other, teacher_steps=1)
     assert losses_of(student, batch())['loss_set_distill_cls'] > 0
+
+
+def test_a_consistency_model_trained_in_another_way(tmp_path):
+    """Its hook makes the weights as a teacher does, and may have none."""
+    hook = dict(type='ConsistencyModelHook', last_intervals=50)
+    cfg = Config(dict(model=dict(type='X'), work_dir=str(tmp_path), custom_hooks=[hook]))
+    torch.save(dict(meta=dict(seed=0, cfg=cfg.pretty_text)), tmp_path / 'iter_1.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_1.pth'))
+    check_origin(cfg, 0)
+    cfg.custom_hooks[0].last_intervals = 60
+    with pytest.raises(RuntimeError, match='distillation is another'):
+        check_origin(cfg, 0)

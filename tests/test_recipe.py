@@ -14,7 +14,7 @@ import torch
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
 from mmdiffdet.config.file import read_config
-from mmdiffdet.engine import command, load_checkpoint_file
+from mmdiffdet.engine import child_process, load_checkpoint_file
 from mmdiffdet.engine.provenance import finished
 from mmdiffdet.engine.recipe import TRAININGS, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
@@ -287,7 +287,7 @@ def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path):
     script = 'import sys; [print(f"line {i}") for i in range(20)]; sys.exit(3)'
     seen = []
     with pytest.raises(RuntimeError, match='all output is in') as error:
-        command.run([sys.executable, '-c', script], log, seen.append, r'line \d*5$')
+        child_process.run([sys.executable, '-c', script], log, seen.append, r'line \d*5$')
     shown = str(error.value).splitlines()
     assert [line for line in shown if line.startswith('line')] == [
         f'line {i}' for i in range(8, 20)
