@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from mmdet.models import DetDataPreprocessor
 from test_detector import MODULES
 from tiny import Operators, batch, build, tiny_config
 
@@ -81,6 +82,18 @@ def test_copies_of_a_batch_do_not_wait():
     assert build(config).data_preprocessor._non_blocking
     config.data_preprocessor.non_blocking = False
     assert not build(config).data_preprocessor._non_blocking
+
+
+def test_a_data_preprocessor_of_ones_own():
+    """It need not take MMEngine's option for copies."""
+
+    class Mine(DetDataPreprocessor):
+        def __init__(self, mean, std):
+            super().__init__(mean, std)
+
+    config = tiny_config()
+    config.data_preprocessor = dict(type=Mine, mean=[0.0] * 3, std=[1.0] * 3)
+    assert build(config).data_preprocessor._non_blocking
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,10 @@ class DiffusionDet(BaseDetector):
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
-        if isinstance(data_preprocessor, dict):  # does not wait for each copy
-            data_preprocessor = {'non_blocking': True, **data_preprocessor}
         super().__init__(data_preprocessor, init_cfg)
+        if isinstance(data_preprocessor, dict):
+            # does not wait for each copy; a class of the user's own need not know the option
+            self.data_preprocessor._non_blocking = data_preprocessor.get('non_blocking', True)
         self._backbone_frozen = False
         # set by a hook: (detector, TrainingStep) to more losses
         self.distiller: Optional[Callable] = None
