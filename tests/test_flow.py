@@ -5,8 +5,9 @@ import json
 import diffusers
 import pytest
 import torch
+from mmengine.runner import Runner
 from scipy.optimize import linear_sum_assignment
-from tiny import batch, build, losses_of, tiny_config, write_coco
+from tiny import batch, build, losses_of, runner_config, tiny_config, write_coco
 
 from mmdiffdet.config.file import read_config
 from mmdiffdet.diffusion import BoxCodec, PerImageNoise, Prediction, sample
@@ -18,6 +19,7 @@ from mmdiffdet.diffusion.box_schedulers import (
 )
 from mmdiffdet.diffusion.flow import pair_noise
 from mmdiffdet.diffusion.timesteps import draw_timesteps
+from mmdiffdet.distill import Teacher
 
 FLOW = dict(type='FlowMatchEulerDiscreteScheduler')
 
@@ -182,6 +184,31 @@ def test_a_flow_trains_and_predicts(train_cfg):
     with torch.no_grad():
         first, again = (model.test_step(data)[0].pred_instances for _ in range(2))
     assert len(first) and torch.equal(first.bboxes, again.bboxes)
+
+
+def test_a_flow_is_not_used_as_a_diffusion(tmp_path):
+    """Weights have the same names and shapes, so nothing else would tell."""
+    root = write_coco(tmp_path / 'data')
+    cfg = runner_config(root, tmp_path / 'flow')
+    cfg.model.sampler.scheduler = dict(FLOW)
+    Runner.from_cfg(cfg).train()
+    checkpoint = str(tmp_path / 'flow/iter_2.pth')
+
+    def again(**changes):
+        other = runner_config(root, tmp_path / 'again')
+        other.load_from = checkpoint
+        other.update(changes)
+        return Runner.from_cfg(other)
+
+    message = 'trained with FlowMatch.*, the config has DDIM'
+    with pytest.raises(ValueError, match=message):
+        again().test()
+    with pytest.raises(ValueError, match=message):
+        Teacher.load(checkpoint, tiny_config())
+    again().train()  # it may start from what a flow has learnt
+    flow = tiny_config()
+    flow.sampler.scheduler = dict(FLOW, shift=3.0)
+    assert Teacher.load(checkpoint, flow).model.sampler.scheduler.shift == 3.0
 
 
 def test_options_that_do_not_fit():

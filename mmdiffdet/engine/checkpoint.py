@@ -22,6 +22,7 @@ from torch import nn
 
 from ..ledger import sha256_of_file
 from .download import check_is_file, download, is_address
+from .trained_process import check_trained_process
 
 
 def _getattr_of_history(obj: Any, name: str) -> Any:
@@ -204,8 +205,9 @@ def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: s
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, a weight is not finite, or its
-            names and shapes are not those of the model.
+        ValueError: If the file cannot be read, a weight is not finite, its
+            names and shapes are not those of the model, or it was trained for
+            another process than that of the model's sampler.
     """
     content = load_checkpoint_file(filename)
     weights = content.get('state_dict', content)
@@ -220,6 +222,8 @@ def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: s
             problem = f'missing {result.missing_keys[:5]}, left over {result.unexpected_keys[:5]}'
     if problem:
         raise ValueError(f'checkpoint {filename} is of another model: {problem}; {way_out}')
+    if 'state_dict' in content:
+        check_trained_process(model, content.get('meta') or {}, filename)
 
 
 def _load_downloaded(file: Any, map_location: Optional[Any] = None) -> Dict[str, Any]:

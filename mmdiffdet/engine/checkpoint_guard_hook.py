@@ -17,6 +17,7 @@ from torch.distributed.fsdp import (
 from ..registry import HOOKS, MODELS
 from .checkpoint import check_finite
 from .resume import check_resume, latest_checkpoint
+from .trained_process import check_trained_process
 from .unwrap import unwrap
 
 
@@ -57,7 +58,7 @@ class CheckpointGuardHook(Hook):
         self.classes_start_fresh = classes_start_fresh
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        """Compare names and shapes, and classes.
+        """Compare names and shapes, classes and processes.
 
         Raises:
             ValueError: If they differ; names the first weights that do.
@@ -122,7 +123,9 @@ class CheckpointGuardHook(Hook):
             )
         checkpoint['state_dict'] = weights
         if not begins:
-            self._compare_classes(runner, checkpoint.get('meta') or {}, source)
+            meta = checkpoint.get('meta') or {}
+            self._compare_classes(runner, meta, source)
+            check_trained_process(unwrap(runner.model), meta, source)
         if isinstance(runner._train_loop, BaseLoop) and runner._resume:
             check_resume(runner, checkpoint, source)
 
