@@ -284,6 +284,19 @@ def test_check_dataset_of_every_layout(own, tmp_path, monkeypatch, capsys):
     assert 'left out 1 annotation(s) of images that are not listed' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--sheet', 'a.xyz'], '--sheet must end in .jpg or .png, got a.xyz'),
+        (['--sheet', 'gone/a.jpg'], '--sheet: there is no folder gone'),
+        (['--samples', '-1'], '--samples must be at least 1, got -1'),
+    ],
+)
+def test_check_dataset_refuses_options_before_it_reads(options, message, monkeypatch, capsys):
+    assert run_check(monkeypatch, 'no_config.py', *options) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_check_dataset_tries_the_evaluation(own, monkeypatch, capsys, tmp_path):
     """A file for the metric that is not the data set's shows only there."""
     other = json.loads((own / 'val.json').read_text())
