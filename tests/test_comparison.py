@@ -14,7 +14,7 @@ from scipy import stats
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import pool
-from mmdiffdet.ledger.resampling import bootstrap_means, components
+from mmdiffdet.ledger.resampling import bootstrap_means, components, paired_tests, unpaired_tests
 
 
 def test_train_seed_is_the_unit(tmp_path: Path) -> None:
@@ -233,3 +233,12 @@ def test_tool_compares_several_pairs(tmp_path: Path) -> None:
     assert two[0]['corrected_p'] == 2 * one['tests'][1]['p'] and two[0]['verdict'] == 'better'
     told = summarize(path, *pairs).stdout
     assert told.count('verdict') == 2 and 'corrected for the number of comparisons (Holm)' in told
+
+
+def test_rounding_is_no_variance() -> None:
+    """Equal differences of results of three decimals, which differ by 1e-14."""
+    a, b = np.array([15.2, 45.2, 70.2]), np.array([15.3, 45.3, 70.3])
+    assert np.ptp(b - a) > 0
+    assert [t.name for t in paired_tests(b - a)] == ['sign-flip permutation']
+    a, b = np.array([0.1 + 0.2, 0.3, 0.3]), np.array([0.7, 0.7, 0.1 * 7])
+    assert [t.name for t in unpaired_tests(a, b)] == ['permutation']

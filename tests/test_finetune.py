@@ -17,6 +17,7 @@ from mmdiffdet.datasets import SeededDefaultSampler
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.engine.checkpoint_guard_hook import class_weights
 from mmdiffdet.engine.epochs import fit_sampler, use_epochs
+from mmdiffdet.engine.finetune import use_schedule
 from mmdiffdet.engine.trainer import build_trainer, require_packages
 
 PARTS = dict(LABEL_STATE=True, LABEL_D3PM=True)
@@ -195,6 +196,15 @@ def test_two_lengths(data, tmp_path):
     config = written(runner_config(data, tmp_path / 'work'), tmp_path)
     with pytest.raises(SystemExit, match='--epochs and --cfg-options train_cfg.max_iters'):
         command(config, '--epochs', 2, '--cfg-options', 'train_cfg.max_iters=3')
+
+
+def test_checkpoints_every_few_epochs(data, tmp_path):
+    """``--epochs`` does not overrule what ``--cfg-options`` asks for."""
+    cfg = runner_config(data, tmp_path / 'work')
+    cfg.default_hooks.checkpoint.interval = 2  # as --cfg-options has set it
+    use_schedule(cfg, 4, False, {'default_hooks.checkpoint.interval': 2})
+    checkpoint = cfg.default_hooks.checkpoint
+    assert (checkpoint.interval, checkpoint.by_epoch) == (2, True)
 
 
 def test_comforts_of_training(data, tmp_path):

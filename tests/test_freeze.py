@@ -245,6 +245,15 @@ def test_freeze_refuses_foreign_rows(tmp_path: Path) -> None:
         freeze([], tmp_path / 'out')
 
 
+def test_what_a_killed_freeze_left_is_cleaned(frozen: Path) -> None:
+    left = frozen.parent / '.other-0123abcd'
+    (left / 'configs').mkdir(parents=True)
+    other = frozen.parent / '.another-0123abcd'
+    other.mkdir()
+    freeze(experiments_of(frozen.parents[1] / 'ledger.tsv'), frozen.parent / 'other')
+    assert not left.exists() and other.exists()
+
+
 def test_tools(frozen: Path) -> None:
 
     def run(tool: str, *args: object) -> subprocess.CompletedProcess:
@@ -274,6 +283,8 @@ def test_tools(frozen: Path) -> None:
     assert digest in good.stdout
     again = run(*command)
     assert again.returncode == 1 and 'choose another name' in again.stderr
+    careless = run('verify', root / 'new/mine', '--tolerance', 'nan')
+    assert careless.returncode == 2 and '--tolerance' in careless.stderr
     _flip(root / 'new/mine/configs/000.py')
     asked = run('verify', root / 'new/mine', '--rerun', 1)
     assert asked.returncode == 2 and 'read them, then add --trust' in asked.stderr

@@ -112,17 +112,23 @@ def test_16_bits_are_not_black(bits, suffix, tmp_path):
 
 
 @pytest.mark.parametrize('orientation', [1, 3, 6, 8])
-def test_exif(orientation, picture, tmp_path):
+@pytest.mark.parametrize('suffix', ['.png', '.webp', '.tif'])
+def test_exif(orientation, suffix, picture, tmp_path):
     """Upright, unless the annotations are of the file as it is stored."""
-    path = str(tmp_path / 'a.png')
+    path = str(tmp_path / f'a{suffix}')
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(picture[..., ::-1]).save(path, exif=exif.tobytes())
+    lossless = dict(lossless=True) if suffix == '.webp' else {}
+    Image.fromarray(picture[..., ::-1]).save(path, exif=exif, **lossless)
     turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
     upright = np.rot90(picture, turns)
     image, notes = read_image(path)
     assert (image == upright).all() and notes == ()
     assert header_size(path) == image.shape[1::-1]
+    if suffix == '.tif' and turns % 2:  # OpenCV turns it in any case
+        with pytest.raises(WrongSize):
+            read_image(path, (48, 64))
+        return
     image, notes = read_image(path, (48, 64))
     if turns % 2:
         assert (image == picture).all() and notes == (OF_HEADER,)

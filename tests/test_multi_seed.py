@@ -184,6 +184,55 @@ def test_a_row_that_is_there_is_not_tested_again(data, checkpoint, tmp_path):
     assert len(Ledger(path).read()) == 3
 
 
+@pytest.mark.parametrize(
+    'where, options',
+    [
+        ('evaluator', dict(iou_thrs=[0.5])),
+        ('evaluator', dict(proposal_nums=(1, 100, 300))),
+        ('dataset', dict(indices=3)),
+    ],
+)
+def test_what_changes_ap_makes_another_row(data, checkpoint, tmp_path, where, options):
+    path = tmp_path / 'ledger.tsv'
+    runner(data, checkpoint, tmp_path, [ledger_hook(path)]).test()
+    cfg = runner(data, checkpoint, tmp_path, [ledger_hook(path)]).cfg
+    cfg.experiment_name += 'again'
+    part = cfg.test_evaluator if where == 'evaluator' else cfg.test_dataloader.dataset
+    part.update(options)
+    run = Runner.from_cfg(cfg)
+    run.test()
+    assert len(run.test_loop.tested) == 1
+    plain, other = Ledger(path).read()
+    assert plain.config_sha256 != other.config_sha256
+
+
+def test_several_data_sets_in_one_test(data, checkpoint, tmp_path):
+    """Their names and annotations are in the row; ids must tell images apart."""
+    path = tmp_path / 'ledger.tsv'
+    first = json.loads((data / 'train.json').read_text())
+    content = copy.deepcopy(first)
+    for entry in (*content['images'], *content['annotations']):
+        key = 'image_id' if 'image_id' in entry else 'id'
+        entry[key] += 100
+    (tmp_path / 'other.json').write_text(json.dumps(content))
+    for key in ('images', 'annotations'):
+        content[key] += first[key]
+    (tmp_path / 'both.json').write_text(json.dumps(content))
+    cfg = runner(data, checkpoint, tmp_path, [ledger_hook(path)]).cfg
+    cfg.experiment_name += 'again'
+    leaf = cfg.test_dataloader.dataset
+    other = dict(copy.deepcopy(leaf), ann_file=str(tmp_path / 'other.json'))
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[leaf, other])
+    cfg.test_evaluator.ann_file = str(tmp_path / 'both.json')
+    Runner.from_cfg(cfg).test()
+    (row,) = Ledger(path).read()
+    assert 'train.json + Coco ' in row.dataset and 'other.json' in row.dataset
+    cfg.test_dataloader.dataset.datasets = [leaf, leaf]
+    cfg.experiment_name += 'twice'
+    with pytest.raises(ValueError, match='were tested twice'):
+        Runner.from_cfg(cfg).test()
+
+
 def test_the_config_of_a_run_gives_the_same_key(data, checkpoint, tmp_path):
     """What tools/verify.py --rerun relies on."""
     from mmengine.config import Config

@@ -4,6 +4,7 @@ import json
 import sys
 
 import cv2
+import numpy as np
 import pytest
 import samples
 from mmengine.config import Config
@@ -14,6 +15,8 @@ from tiny import ROOT, shrink_scales, tiny_config, write_coco
 
 from mmdiffdet.config.file import read_config
 from mmdiffdet.datasets.from_file import extra_coco_datasets
+from mmdiffdet.datasets.yolo import YOLODataset
+from mmdiffdet.engine.data_identity import sha256_of_annotations
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import DATASETS
 
@@ -123,10 +126,33 @@ def test_yolo_layout(names, tmp_path, monkeypatch):
         found = [[o['bbox_label'], *o['bbox']] for o in info['instances']]
         expected = [[label, x, y, x + w, y + h] for label, x, y, w, h in boxes]
         assert found == [pytest.approx(e) for e in expected]
-    assert len(dataset.annotation_files) == 4
     if names == 'data.yaml':
         metrics = train_and_test(cfg, tmp_path)
         assert 0 <= metrics['coco/bbox_mAP'] <= 1
+
+
+def test_ledger_knows_which_yolo_images_were_tested(tmp_path):
+    """An image without a label file, and whose labels they are, are annotations too."""
+    root = write_yolo(tmp_path / 'data')
+    classes = dict(classes=('red', 'green', 'blue'))
+
+    def digest():
+        return sha256_of_annotations(
+            YOLODataset(
+                ann_file='images/val',
+                data_root=str(root),
+                metainfo=classes,
+                test_mode=True,
+                pipeline=[],
+            )
+        )
+
+    before = digest()
+    assert before == digest()
+    cv2.imwrite(str(root / 'images/val/3.png'), np.zeros((48, 64, 3), np.uint8))
+    more = digest()
+    (root / 'labels/val/2.txt').rename(root / 'labels/val/3.txt')
+    assert len({before, more, digest()}) == 3
 
 
 def test_yolo_lists_and_polygons(tmp_path, monkeypatch):
@@ -256,6 +282,19 @@ def test_check_dataset_of_every_layout(own, tmp_path, monkeypatch, capsys):
     (own / 'val.json').write_text(json.dumps(content))
     assert run_check(monkeypatch, config) == 0
     assert 'left out 1 annotation(s) of images that are not listed' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--sheet', 'a.xyz'], '--sheet must end in .jpg or .png, got a.xyz'),
+        (['--sheet', 'gone/a.jpg'], '--sheet: there is no folder gone'),
+        (['--samples', '-1'], '--samples must be at least 1, got -1'),
+    ],
+)
+def test_check_dataset_refuses_options_before_it_reads(options, message, monkeypatch, capsys):
+    assert run_check(monkeypatch, 'no_config.py', *options) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_check_dataset_tries_the_evaluation(own, monkeypatch, capsys, tmp_path):

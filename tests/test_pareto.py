@@ -60,13 +60,22 @@ def test_devices_and_data_sets_are_kept_apart(ledger: Path) -> None:
     assert left_out == ['not on a front, as they have no seconds_per_image: untimed, x_seed0_step1']
 
 
+@pytest.mark.parametrize('style', ['tsv', 'md', 'html'])
+def test_every_style_says_whose_front_it_is(style: str, ledger: Path) -> None:
+    ledger_of(ledger, dict(gpu=[[50, 51]]), device='GPU', seconds_per_image=0.01)
+    lines = summarize(ledger, '--pareto', '--format', style).stdout.splitlines()
+    assert [line.count('Some CPU') for line in lines if 'slow' in line] == [1]
+    assert [line.count('GPU') for line in lines if 'gpu' in line] == [1]
+    assert sum('seconds_per_image' in line for line in lines) == 1
+
+
 def test_tool(ledger: Path, tmp_path: Path) -> None:
     text = summarize(ledger, '--pareto').stdout
     assert 'demo; cccccccc; Some CPU' in text and 'beaten: bad, equal, slow_bad' in text
     lines = summarize(ledger, '--pareto', '--format', 'tsv').stdout.splitlines()
     rows = list(csv.reader(lines, delimiter='\t'))
     assert [row[-1] for row in rows] == ['experiment', 'fast', 'slow']
-    assert rows[1][2] == '40.0000'
+    assert rows[1][5] == '40.0000' and len(set(rows[0])) == len(rows[0])
     (front,) = json.loads(summarize(ledger, '--pareto', '--format', 'json').stdout)
     assert front['front'][1]['sample_step'] == 1 and front['beaten'] == ['bad', 'equal', 'slow_bad']
     table = table_of(tmp_path / 'x_seed0_step1.tsv', 'eval_seed\tAP\n0\t40')

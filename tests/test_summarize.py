@@ -346,6 +346,30 @@ def test_checkpoint_of_two_train_seeds_is_reported(tmp_path: Path) -> None:
     assert any('has several train seeds: 0 (' in p for p in find_problems(results_of(ledger.path)))
 
 
+def test_one_checkpoint_is_no_several_trainings(tmp_path: Path) -> None:
+    """Three eval seeds of one model under three train seeds are no replicates."""
+    ledger = Ledger(ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 41], [42, 43], [41, 42]])))
+    ledger.append(
+        replace(ROW, exp_name='b', train_seed=i, eval_seed=i, AP=50.0 + i) for i in range(3)
+    )
+    done = summarize(ledger.path, '--compare', 'a', 'b')
+    assert done.returncode == 1 and 'it is one training, not several' in done.stderr
+    assert 'b (contradictory)' in summarize(ledger.path).stdout
+
+
+def test_problems_of_a_name_with_blanks_are_told(tmp_path: Path) -> None:
+    runs = {'my model': [[40, 41]], 'other': [[40, 41]]}
+    done = summarize(ledger_of(tmp_path / 'l.tsv', runs), '--compare', 'my model', 'other')
+    assert 'same numbers to the last digit: eval seed 0, 1 in my model and other' in done.stderr
+
+
+def test_copied_numbers_without_an_object_of_a_size_are_told(tmp_path: Path) -> None:
+    """APs and APm are n/a in both, as on a data set of large objects only."""
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40.123]], b=[[40.123]], c=[[41.5]]))
+    (problem,) = find_problems(results_of(ledger))
+    assert problem.startswith('same numbers to the last digit: eval seed 0 in a and b;')
+
+
 def test_setting_without_effect_is_reported(tmp_path: Path) -> None:
     full = dict(APs=1.0, APm=2.0)
     ledger = Ledger(tmp_path / 'l.tsv')

@@ -26,7 +26,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--sheet', type=Path, help='contact sheet to write')
     parser.add_argument('--samples', type=int, default=12)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.sheet and args.sheet.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
+        parser.error(f'--sheet must end in .jpg or .png, got {args.sheet}')
+    if args.sheet and not args.sheet.parent.is_dir():
+        parser.error(f'--sheet: there is no folder {args.sheet.parent}')
+    if args.samples < 1:
+        parser.error(f'--samples must be at least 1, got {args.samples}')
+    return args
 
 
 def main() -> int:

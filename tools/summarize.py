@@ -90,8 +90,9 @@ def parse_args() -> argparse.Namespace:
 def tell(problems: Iterable[str], *experiments: Experiment) -> None:
     """Problems that name one of the experiments, on the error stream."""
     names = {name for e in experiments for name in (e.label, *e.members)}
+    named = re.compile(rf'(?<!\S)({"|".join(map(re.escape, names))})(?=[;,:]?(\s|$))')
     for problem in problems:
-        if names & set(re.split(r'[;,:]? ', problem)):
+        if named.search(problem):
             print(one_line(problem), file=sys.stderr)
 
 

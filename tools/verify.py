@@ -29,8 +29,8 @@ def main() -> int:
     parser.add_argument('--digest', help='that the folder must have')
     parser.add_argument('--tolerance', type=float, default=0.1, help='AP points')
     args = parser.parse_args()
-    if args.rerun < 0 or args.tolerance < 0:
-        parser.error('--rerun and --tolerance must not be negative')
+    if args.rerun < 0 or not 0 <= args.tolerance <= 100:
+        parser.error('--rerun must not be negative, --tolerance from 0 to 100 AP points')
     if args.rerun and not args.trust:
         parser.error(
             f'--rerun executes the config files in {args.folder}/configs, which are programs; '

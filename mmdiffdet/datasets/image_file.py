@@ -147,13 +147,19 @@ def header_size(path: str) -> Tuple[int, int]:
         require_regular(path, 'image')
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter('ignore')
-            width, height = image.size
+            width, height = _stored_size(image)
             rotated = image.getexif().get(_ORIENTATION) in _ROTATED
     except Exception as error:  # depends on the format
         raise BadImage(
             f'image {printable(path)} cannot be decoded: {_first_line(error)}'
         ) from error
     return (height, width) if rotated else (width, height)
+
+
+def _stored_size(image: Image.Image) -> Tuple[int, int]:
+    """(width, height) before any rotation, which some Pillows have applied to TIFF."""
+    tags = getattr(image, 'tag_v2', {})
+    return tags.get(256) or image.size[0], tags.get(257) or image.size[1]
 
 
 def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[str, ...]]:
@@ -164,6 +170,9 @@ def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[st
                 image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         except cv2.error:
             pass  # too large for OpenCV, or damaged
+    stored = bool(flags & cv2.IMREAD_IGNORE_ORIENTATION)
+    if content[8:12] == b'WEBP' and not stored and (_orientation(path, content) or 1) != 1:
+        return _with_pillow(content, path, stored)  # OpenCV leaves them as they are
     if image is not None and image.dtype in (np.uint8, np.uint16):
         return image, ()
     if image is not None:
@@ -171,7 +180,7 @@ def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[st
             f'image {printable(path)} has pixels of {image.dtype}: convert it to 8 or 16 bits, as '
             'only you know its range'
         )
-    return _with_pillow(content, path, bool(flags & cv2.IMREAD_IGNORE_ORIENTATION))
+    return _with_pillow(content, path, stored)
 
 
 @contextmanager

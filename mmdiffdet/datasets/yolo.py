@@ -123,13 +123,6 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
         self._tell(data_list, with_labels, flat)
         return data_list
 
-    @property
-    def annotation_files(self) -> List[str]:
-        """Label files of all images that have one."""
-        infos = [self.get_data_info(i) for i in range(len(self))]
-        found = [info['label_path'] for info in infos if osp.isfile(info['label_path'])]
-        return ([self.ann_file] if osp.isfile(self.ann_file) else []) + found
-
     def _images(self) -> Tuple[List[str], str]:
         if osp.isdir(self.ann_file):
             found = [

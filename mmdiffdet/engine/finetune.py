@@ -38,18 +38,21 @@ def use_schedule(
         cfg (Config): Changed in place.
         epochs (int, optional): ``--epochs``.
         finetune (bool): Whether it is a fine-tuning: 24 epochs.
-        options (Mapping, optional): ``--cfg-options``, which may set the schedule.
+        options (Mapping, optional): ``--cfg-options``, which may set the schedule, or
+            the epochs between checkpoints.
 
     Raises:
         ValueError: If both set it.
     """
+    interval = (options or {}).get('default_hooks.checkpoint.interval')
     lengths = [key for key in options or {} if key.startswith(('train_cfg', 'param_scheduler'))]
     if epochs is not None and lengths:
         raise ValueError(f'--epochs and --cfg-options {lengths[0]} both set the schedule')
-    if epochs is not None:
-        use_epochs(cfg, epochs)
-    elif finetune and not lengths:
-        use_epochs(cfg, FINETUNE_EPOCHS)
+    if epochs is None and (lengths or not finetune):
+        return
+    use_epochs(cfg, FINETUNE_EPOCHS if epochs is None else epochs)
+    if interval is not None:
+        cfg.default_hooks.checkpoint.interval = interval  # of epochs
 
 
 def use_on_bad_image(cfg: Config, choice: Optional[str]) -> None:

@@ -15,11 +15,12 @@ from mmengine.runner import Runner
 from .. import __version__
 from ..datasets import LVISV1Dataset
 from ..datasets.checks import leaf_datasets
-from ..ledger import Ledger, Row, sha256_of_config, sha256_of_file
+from ..ledger import Ledger, Row, sha256_of_config
 from ..ledger.row import FORMULA, METRICS
 from ..registry import HOOKS, LOOPS
 from ..utils import atomic_path
 from .checkpoint import sha256_of_checkpoint
+from .data_identity import name_of_data, sha256_of_annotations
 from .download import is_address
 from .stopwatch import device_name
 from .test_case import TestCase
@@ -38,6 +39,9 @@ _METRICS = (
 )
 # of the sampler, what the protocol says; of the test, what is data or seed
 _IN_PROTOCOL = ('type', 'sampling_timesteps', 'eta')
+# of data sets and metrics, with what other options AP is another number
+_OF_DATA = ('indices', 'bbox_min_size')
+_OF_METRIC = ('iou_thrs', 'proposal_nums')
 
 
 @HOOKS.register_module()
@@ -189,8 +193,6 @@ class LedgerHook(Hook):
         if not is_address(checkpoint):
             checkpoint = osp.normpath(checkpoint)
         dataset = runner.test_dataloader.dataset
-        files = getattr(dataset, 'annotation_files', [dataset.ann_file])
-        hashes = [sha256_of_file(path) for path in files]
         self._shared = dict(
             exp_name=(
                 self.exp_name
@@ -201,12 +203,8 @@ class LedgerHook(Hook):
             checkpoint=checkpoint if is_address(checkpoint) else _plain_path(checkpoint),
             checkpoint_sha256=sha256_of_checkpoint(checkpoint),
             config=_plain_path(self.config or osp.join(runner.log_dir, 'config.py')),
-            dataset=type(dataset).__name__.removesuffix('Dataset')
-            + ' '
-            + osp.relpath(dataset.ann_file, dataset.data_root or '.'),
-            annotation_sha256=hashes[0]
-            if len(hashes) == 1
-            else sha256_of_config(dict(files=hashes)),
+            dataset=name_of_data(dataset),
+            annotation_sha256=sha256_of_annotations(dataset),
             model_family=runner.cfg.model.type.split('.')[-1],
             device=device_name(next(runner.model.parameters()).device),
             torch=torch.__version__,
@@ -233,12 +231,17 @@ class LedgerHook(Hook):
             model['sampler']['scheduler'] = {
                 k: v for k, v in sampler['scheduler'].items() if k != 'type'
             }
-        pipelines = [
-            leaf.get('pipeline', []) for leaf in leaf_datasets(cfg['test_dataloader']['dataset'])
-        ]
+        leaves = leaf_datasets(cfg['test_dataloader']['dataset'])
+        pipelines = [leaf.get('pipeline', []) for leaf in leaves]
         tested = dict(model=model, pipeline=pipelines[0] if len(pipelines) == 1 else pipelines)
         if cfg['test_cfg'].get('tta'):
             tested['tta'] = cfg['test_cfg']['tta']
+        metrics = cfg.get('test_evaluator') or []
+        metrics = metrics if isinstance(metrics, list) else [metrics]
+        for name, parts, keys in (('data', leaves, _OF_DATA), ('metric', metrics, _OF_METRIC)):
+            options = [{k: part[k] for k in keys if part.get(k) is not None} for part in parts]
+            if any(options):
+                tested[name] = options
         compiled = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] == 'CompileHook']
         if compiled:  # which rounds differently
             tested['compile'] = compiled

@@ -103,8 +103,10 @@ def training_lock(work_dir: str, launcher: str = 'none') -> Iterator[None]:
             f'{work_dir}: another process is training there; wait for it or '
             'choose another --work-dir'
         ) from error
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:

@@ -5,7 +5,7 @@ import io
 import json
 import os.path as osp
 import tempfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
 import mmdet.evaluation
@@ -155,7 +155,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         """Ground truth, from the data set if there was no file.
 
         Raises:
-            ValueError: If the file is of other images or classes.
+            ValueError: If the file is of other images or classes, or an image stands
+                twice.
         """
         if self._coco_api is None:
             with open(self.gt_to_coco_json(truths, outfile_prefix=prefix)) as file:
@@ -169,6 +170,13 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         self.img_ids = [image['id'] for image in content['images']]
         known = set(self.img_ids)
         other = [t['img_id'] for t in truths if t['img_id'] not in known]
+        counted = Counter(t['img_id'] for t in truths)
+        twice = [i for i, count in counted.items() if count > 1]
+        if twice:
+            raise ValueError(
+                f'CocoMetric: image ids {twice[:3]} were tested twice, so their objects would be '
+                'mixed up: a test of several data sets needs other ids in each'
+            )
         if absent or other:
             raise ValueError(
                 'CocoMetric: its annotation file is not that of the data set: '

@@ -25,7 +25,8 @@ class ParetoFront:
             protocol; ``interval`` and ``seconds_interval``, 95 % hierarchical
             bootstrap intervals (None of one run; from one train seed they say
             nothing of another training); and ``share``, how often the setting
-            is on the front when the runs of all are resampled.
+            is on the front when the metrics of all are resampled, each setting
+            for itself and the costs as they are.
         beaten (List[str]): Labels of the other settings.
     """
 

@@ -33,7 +33,8 @@ def find_problems(results: Results) -> List[str]:
 
 def contradicts_itself(experiment: Experiment) -> List[str]:
     """Why an experiment's mean means nothing; empty if it does."""
-    problems = list(_checkpoints([experiment]))
+    runs = experiment.runs.assign(label=experiment.label)
+    problems = [*_checkpoints([experiment]), *_train_seeds(runs)]
     if not problems and experiment.runs.duplicated(['train_seed', 'eval_seed']).any():
         problems.append(f'{experiment.label}: a (train seed, eval seed) has several results')
     return problems
@@ -71,8 +72,9 @@ def _same_test(runs: pd.DataFrame) -> Iterable[str]:
 def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
     """Equal in all metrics, though not known to be one test."""
     found: Dict[tuple, List[int]] = {}
-    # a detector that finds nothing equals any other that does not
-    scored = runs.dropna(subset=METRICS)[lambda r: r.AP != 0]
+    # a detector that finds nothing equals any other that does not, and one or
+    # two numbers may be equal by chance
+    scored = runs.dropna(subset=METRICS, thresh=3)[lambda r: r.AP != 0]
     for same in _repeated(scored, ['eval_seed', *METRICS]):
         no_hash = same.checkpoint_sha256.isna().any()
         if no_hash or len(same.drop_duplicates(_TEST)) > 1:
@@ -104,7 +106,9 @@ def _train_seeds(runs: pd.DataFrame) -> Iterable[str]:
     for same in _repeated(first, ['checkpoint_sha256']):
         yield (
             f'contradiction: checkpoint {same.checkpoint_sha256.iloc[0][:8]} has several train '
-            'seeds: ' + ', '.join(f'{r.train_seed} ({where(r)})' for r in same.itertuples())
+            'seeds: '
+            + ', '.join(f'{r.train_seed} ({where(r)})' for r in same.itertuples())
+            + f', in {" and ".join(same.label.unique())}; it is one training, not several'
         )
 
 

@@ -126,10 +126,11 @@ def render_pareto(fronts: Sequence[ParetoFront], style: str) -> str:
     """
     if style == 'json':
         return json.dumps([asdict(front) for front in fronts], indent=2)
-    columns = ['seconds_per_image', '95 %', 'AP', '95 %', 'seeds', 'on_front', 'experiment']
-    tables = []
+    metric = fronts[0].metric
+    columns = ['seconds_per_image', 'seconds 95 %', metric, f'{metric} 95 %']
+    columns += ['seeds', 'on_front', 'experiment']
+    tables, every = [], []
     for f in fronts:
-        columns[2] = f.metric
         rows = [
             [
                 number(p['seconds_per_image'], 6),
@@ -142,17 +143,16 @@ def render_pareto(fronts: Sequence[ParetoFront], style: str) -> str:
             ]
             for p in f.front
         ]
-        table = render_table(rows, columns, style)
-        if style == 'table':
-            where = '; '.join(
-                v for v in (f.dataset, (f.annotation_sha256 or '')[:8], f.device) if v
-            )
-            beaten = ', '.join(f.beaten) or 'none'
-            table = one_line(
-                f'{where or "data set and device not recorded"}\n{table}\n\nbeaten: {beaten}'
-            )
-        tables.append(table)
-    return '\n\n'.join(tables)
+        of = [f.dataset, f.annotation_sha256 and f.annotation_sha256[:8], f.device]
+        every += [[v or NOT_AVAILABLE for v in of] + row for row in rows]
+        where = '; '.join(filter(None, of)) or 'data set and device not recorded'
+        tables.append(
+            f'{where}\n{render_table(rows, columns, "table")}\n\n'
+            f'beaten: {", ".join(f.beaten) or "none"}'
+        )
+    if style == 'table':
+        return one_line('\n\n'.join(tables))
+    return render_table(every, ['dataset', 'annotation_sha256', 'device', *columns], style)
 
 
 def _ends(ends: Any, digits: int) -> str:
