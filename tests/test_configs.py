@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from tiny import ROOT, shrink_model, shrink_scales, write_coco
@@ -12,7 +13,7 @@ from tiny import ROOT, shrink_model, shrink_scales, write_coco
 from mmdiffdet.config.file import read_config
 from mmdiffdet.datasets.checks import leaf_datasets
 from mmdiffdet.engine.trainer import use_amp
-from mmdiffdet.registry import MODELS
+from mmdiffdet.registry import HOOKS, MODELS
 
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
@@ -115,6 +116,8 @@ def test_parts_are_switched_on():
 
 
 def test_parts_and_hooks_are_added_to_those_that_are_there(tmp_path):
+    MODELS.register_module(name='Mine', module=torch.nn.Identity, force=True)
+    HOOKS.register_module(name='MyHook', module=Hook, force=True)
     mine = tmp_path / 'mine.py'
     mine.write_text(
         'part = dict(\n'

@@ -193,8 +193,8 @@ def test_what_is_wrong_is_told_in_one_line(lab, predict, arguments, error):
     arguments = [a.replace('@', f'{lab}/') for a in arguments.split()]
     with pytest.raises(SystemExit) as stop:
         run_command(lambda: predict(*arguments))
-    assert re.match(f'ERROR: .*{error}', stop.value.code)
-    assert '\n' not in stop.value.code
+    assert re.match(f'ERROR: .*{error}', str(stop.value))
+    assert '\n' not in str(stop.value) and stop.value.code == 1
 
 
 def test_help_needs_no_torch():
