@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
@@ -87,6 +88,16 @@ def expected(tmp_path):
     values = evaluate(tmp_path, classwise=True)
     assert 0.05 < values['coco/bbox_mAP'] < 0.95
     return values
+
+
+def test_images_that_were_not_tested_are_told(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', told.append)
+    evaluate(tmp_path)
+    assert told == []
+    more = dict(id=9, file_name='9.jpg', width=640, height=480)
+    evaluate(tmp_path, lambda c: c['images'].append(more))
+    assert told[0].startswith('CocoMetric: 1 image(s) of its annotations were not tested')
 
 
 def renumbered(key, new):

@@ -213,6 +213,9 @@ def test_several_comparisons_are_corrected(tmp_path: Path) -> None:
     assert [x.corrected for x in together] == [6 / 64, 6 / 64, 6 / 64, None]
     assert [x.verdict for x in together] == ['not distinguishable'] * 4
     assert 'alone it would be better; among 3 comparisons a p of 0.0312' in together[0].notes[-1]
+    impossible = 'cannot give p below 0.031, which 3 comparisons at once can never settle'
+    assert all(any(impossible in note for note in x.notes) for x in together[:3])
+    assert not any('never settle' in note for x in alone for note in x.notes)
     assert together[0].more == 'more train seeds than for one comparison, or fewer comparisons'
     assert together[1].more.startswith('about ')
     (single,) = correct(alone[:1])

@@ -269,6 +269,14 @@ def test_what_fits_in_no_row_is_told_before_the_test(data, checkpoint, tmp_path)
         run.test()
 
 
+def test_a_ledger_that_cannot_be_written_is_told_before_the_test(data, checkpoint, tmp_path):
+    path = tmp_path / f'{"a" * 248}.tsv'  # too long with what is added while writing
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)])
+    run.model.backbone.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(OSError, match='too long'):
+        run.test()
+
+
 @pytest.mark.parametrize('what', ['other metrics', 'no objects'])
 def test_a_test_without_ap_leaves_no_row(data, checkpoint, tmp_path, capsys, what):
     path = tmp_path / 'rows.tsv'

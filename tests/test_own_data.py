@@ -131,6 +131,26 @@ def test_yolo_layout(names, tmp_path, monkeypatch):
         assert 0 <= metrics['coco/bbox_mAP'] <= 1
 
 
+def test_yolo_follows_links_and_tells_of_shared_labels(tmp_path):
+    root = write_yolo(tmp_path / 'data')
+    (root / 'images/train/more').symlink_to(root / 'images/val')
+    (root / 'images/val/round').symlink_to(root / 'images/val')
+    (root / 'labels/train/more').symlink_to(root / 'labels/val')
+    cv2.imwrite(str(root / 'images/train/0.jpg'), np.zeros((48, 64, 3), np.uint8))
+    with pytest.warns(
+        UserWarning, match=r'1 label file\(s\) are those of several images each.*0.t'
+    ):
+        dataset = YOLODataset(
+            ann_file='images/train',
+            data_root=str(root),
+            metainfo=dict(classes=('red', 'green', 'blue')),
+            pipeline=[],
+        )
+    names = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
+    assert names[:2] == ['0.jpg', '0.png'] and names[-3:] == [f'more/{i}.png' for i in range(3)]
+    assert len(names) == 9
+
+
 def test_ledger_knows_which_yolo_images_were_tested(tmp_path):
     """An image without a label file, and whose labels they are, are annotations too."""
     root = write_yolo(tmp_path / 'data')

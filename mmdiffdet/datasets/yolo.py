@@ -3,8 +3,9 @@
 import os
 import os.path as osp
 import warnings
+from collections import Counter
 from pathlib import PurePath
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import mmdet.datasets
 import yaml
@@ -127,7 +128,7 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
         if osp.isdir(self.ann_file):
             found = [
                 osp.join(folder, name)
-                for folder, _, names in sorted(os.walk(self.ann_file))
+                for folder, names in sorted(_walk(self.ann_file))
                 for name in sorted(names)
                 if name.lower().endswith(_SUFFIXES) and not name.startswith('.')
             ]
@@ -167,6 +168,8 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
                 f'YOLODataset: no image of {self.ann_file} has a label file in {folders[:2]}'
             )
         without = [i['img_path'] for i in data_list if i['label_path'] not in with_labels]
+        labels = [i['label_path'] for i in data_list if i['label_path'] in with_labels]
+        shared = [path for path, count in Counter(labels).items() if count > 1]
         orphans = [
             osp.join(folder, name)
             for folder in folders
@@ -181,11 +184,23 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
         for count, what, example in (
             (len(without), 'image(s) have no label file and count as empty', without[:1]),
             (len(orphans), 'label file(s) have no image and are left out', orphans[:1]),
+            (len(shared), 'label file(s) are those of several images each', shared[:1]),
             (flat, 'box(es) without width or height are left out', []),
         ):
             if count:
                 named = f' ({example[0]})' if example else ''
                 warnings.warn(f'{self.ann_file}: {count} {what}{named}', stacklevel=2)
+
+
+def _walk(root: str) -> Iterator[Tuple[str, List[str]]]:
+    """Folders and the files in them, also through links, each once."""
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        if osp.realpath(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(osp.realpath(folder))
+        yield folder, names
 
 
 def label_file(image: str) -> str:

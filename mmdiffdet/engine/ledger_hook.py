@@ -94,13 +94,16 @@ class LedgerHook(Hook):
 
         Raises:
             ValueError: If no checkpoint was loaded or the loop is another.
+            OSError: If the ledger cannot be written.
         """
         if not isinstance(runner.test_loop, LOOPS.get('MultiSeedTestLoop')):
             raise ValueError("LedgerHook needs test_cfg.type='MultiSeedTestLoop'")
         if runner._load_from is None:
             raise ValueError('LedgerHook: a row needs a checkpoint; give one as load_from')
         self._describe(runner)
-        if runner.rank == 0:  # what freeze.py collects
+        if runner.rank == 0:
+            self.ledger.append(())  # rows can be written: not told after hours
+            # what freeze.py collects
             with atomic_path(Path(runner.log_dir) / 'config.py') as path:
                 runner.cfg.dump(path)
 

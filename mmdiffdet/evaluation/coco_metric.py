@@ -184,6 +184,12 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 'ann_file of val_evaluator and test_evaluator to the file of '
                 'val_dataloader and test_dataloader'
             )
+        untested = len(known - counted.keys())
+        if untested:
+            MMLogger.get_current_instance().warning(
+                f'CocoMetric: {untested} image(s) of its annotations were not tested; their '
+                'objects count as missed'
+            )
         self.cat_ids = [by_name[name] for name in classes]
 
 

@@ -154,6 +154,12 @@ class Comparison:
                 )
             )
         alone = self._verdict(None)
+        if self.decisive and self.together * self.decisive.smallest > ALPHA:
+            notes.append(
+                f'with {count} {self.unit}s {self.decisive.name} cannot give p below '
+                f'{self.decisive.smallest:.2g}, which {self.together} comparisons at once can '
+                'never settle, whatever the difference'
+            )
         if self.verdict != alone:
             notes.append(
                 f'alone it would be {alone}; among {self.together} comparisons a p of '
