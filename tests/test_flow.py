@@ -105,6 +105,11 @@ def test_stochastic_sampling_draws_anew():
     ]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
     assert draws[0].abs().max() < 4  # nothing is left of the 9
+    three = torch.full_like(x0, 3.0)
+    found = s.step(three, s.timesteps[0], x0, variance_noise=x0 - 1, return_dict=False)[0]
+    assert torch.allclose(found, torch.tensor(1.0))  # 0.5 of 3 and 0.5 of -1
+    last = s.step(three, s.timesteps[1], x0, variance_noise=x0 - 1, return_dict=False)[0]
+    assert torch.equal(last, three)
 
 
 def test_noise_of_each_step_is_the_images_own():
