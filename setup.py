@@ -37,7 +37,6 @@ setup(
         'numpy>=2.2,<2.3',
         'pandas>=2.2,<3',
         'scipy>=1.15,<2',
-        'pandas>=2.2,<3',
         'pycocotools>=2.0.11,<2.1',
         'safetensors>=0.8,<1',
         'filelock>=3.16',
