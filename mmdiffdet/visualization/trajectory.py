@@ -72,7 +72,11 @@ def plot_trajectory(
     columns = min(panels, 4)
     rows = -(-panels // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(4 * columns, 4 * rows * height / width + 0.4 * rows), squeeze=False
+        rows,
+        columns,
+        figsize=(4 * columns, 4 * rows * height / width + 0.4 * rows + 0.3),
+        squeeze=False,
+        layout='constrained',
     )
     colours = plt.get_cmap('tab10')(np.arange(max(len(classes), 1)) % 10)
     for axis in axes.flat:
@@ -114,10 +118,9 @@ def plot_trajectory(
         f'> {score_thr:g}, white otherwise.',
         fontsize='medium',
     )
-    figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110, bbox_inches='tight')
     plt.close(figure)
 
 
