@@ -25,11 +25,14 @@ from mmdiffdet.registry import MODELS
 
 def test_soft_objects_have_soft_targets():
     """Focal loss at target p, and boxes weighted with p, written out in float64."""
-    criterion = MODELS.build(dict(tiny_config().criterion, num_classes=3)).double()
+    config = tiny_config(QUALITY_HEAD=True).criterion
+    criterion = MODELS.build(dict(config, num_classes=3)).double()
     torch.manual_seed(3)
     low = torch.rand(1, 1, 12, 2, dtype=torch.float64) * 40
     boxes = torch.cat([low, low + 20], -1)
-    output = HeadOutput(torch.randn(1, 1, 12, 3, dtype=torch.float64), boxes, {}, None)
+    quality = torch.randn(1, 1, 12, dtype=torch.float64)
+    logits = torch.randn(1, 1, 12, 3, dtype=torch.float64)
+    output = HeadOutput(logits, boxes, dict(quality=quality), None)
     sizes = torch.tensor([[64.0, 64.0]], dtype=torch.float64)
     score = 0.7
     objects = InstanceData(
@@ -40,7 +43,7 @@ def test_soft_objects_have_soft_targets():
     soft = criterion(output, [objects], sizes)
     del objects.scores
     hard = criterion(output, [objects], sizes)
-    for name in ('loss_bbox', 'loss_giou'):
+    for name in ('loss_bbox', 'loss_giou', 'loss_quality'):
         assert torch.allclose(soft[name], score * hard[name])
     index = criterion.assigner.assign(
         InstanceData(scores=output.logits[0, 0], bboxes=boxes[0, 0]),

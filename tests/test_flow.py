@@ -274,3 +274,5 @@ def test_prior_of_the_training_set(tmp_path, monkeypatch):
     assert torch.allclose(
         torch.tensor(codec.noise_sigma).double(), signal.std(0, unbiased=False), atol=1e-5
     )
+    with pytest.raises(ValueError, match='leave out noise_sigma'):
+        read_config('configs/own/own_coco_small.py', None, parts=['aniso', 'flow_prior'])

@@ -18,12 +18,17 @@ def use_box_prior(cfg: Config) -> None:
         cfg (Config): Changed in place; ``train_dataloader.dataset`` is read.
 
     Raises:
-        ValueError: If the training set has fewer than two boxes, or all of
-            them have the same place or size.
+        ValueError: If ``noise_sigma`` is given too, or the training set has
+            fewer than two boxes, or all of them have the same place or size.
     """
     codec = cfg.get('model', {}).get('box_codec') or {}
     if codec.get('noise_mean') != FROM_FILE:
         return
+    if 'noise_sigma' in codec:
+        raise ValueError(
+            "model.box_codec: noise_mean='from_file' takes noise_sigma from the training set too; "
+            f'leave out noise_sigma={codec.noise_sigma}, or give both as numbers'
+        )
     mean, sigma = box_prior(cfg.train_dataloader.dataset, codec.get('scale', 2.0))
     codec.update(noise_mean=mean, noise_sigma=sigma)
 

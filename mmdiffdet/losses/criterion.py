@@ -135,7 +135,7 @@ class DiffusionDetCriterion(nn.Module):
         if self.loss_quality is not None:
             if 'quality' not in output.extras:
                 raise ValueError("loss_quality needs a QualityHead among the stage's output_parts")
-            losses['loss_quality'] = matched * self._each(
+            losses['loss_quality'] = (matched if score is None else matched * score) * self._each(
                 self.loss_quality, output.extras['quality'].float(), iou
             )
         last = len(logits) - 1
