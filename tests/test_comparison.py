@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ledger_rows import experiments_of, ledger_of, summarize, two
 from scipy import stats
+from scipy.stats import ttest_rel
 
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare, correct
@@ -204,20 +205,30 @@ def test_several_comparisons_are_corrected(tmp_path: Path) -> None:
     values = dict(
         a=a, b=a + steps, c=a + steps * [[1], [1], [1], [1], [1], [-0.05]], d=a + 2 * steps
     )
+    values['e'] = a + [[0.1], [0.2], [2.5], [0.3], [0.2], [1.5]]
     values['one'] = [[43.0]]
-    a, b, c, d, one = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
+    a, b, c, d, e, one = experiments_of(ledger_of(tmp_path / 'l.tsv', values))
     alone = [compare(a, x) for x in (b, c, d, one)]
     assert [x.decisive and x.decisive.p for x in alone] == [2 / 64, 4 / 64, 2 / 64, None]
     assert [x.verdict for x in alone[:3]] == ['better', 'not distinguishable', 'better']
     together = correct(alone)
-    assert [x.corrected for x in together] == [6 / 64, 6 / 64, 6 / 64, None]
-    assert [x.verdict for x in together] == ['not distinguishable'] * 4
-    assert 'alone it would be better; among 3 comparisons a p of 0.0312' in together[0].notes[-1]
-    impossible = 'cannot give p below 0.031, which 3 comparisons at once can never settle'
-    assert all(any(impossible in note for note in x.notes) for x in together[:3])
-    assert not any('never settle' in note for x in alone for note in x.notes)
-    assert together[0].more == 'more train seeds than for one comparison, or fewer comparisons'
-    assert together[1].more.startswith('about ')
+    # a permutation test of six gives no p below 0.031, more than 0.05 / 3
+    p = [ttest_rel(x.runs.AP, a.runs.AP).pvalue for x in (b, c, d)]
+    assert [x.decisive.name for x in together[:3]] == ['paired t'] * 3
+    low, middle, high = sorted(p)
+    holm = {low: 3 * low, middle: max(3 * low, 2 * middle), high: max(2 * middle, high)}
+    assert [x.corrected for x in together] == [pytest.approx(holm[x]) for x in p] + [None]
+    assert [x.verdict for x in together[:3]] == ['better'] * 3
+    told = 'cannot give p below 0.031 with 6 train seeds among 3 comparisons, so paired t decides'
+    assert all(any(told in note for note in x.notes) for x in together[:3])
+    assert not any('among' in note for x in alone for note in x.notes)
+    # what alone is no chance is one among many
+    doubtful = compare(a, e)
+    assert doubtful.verdict == 'better'
+    many = correct([doubtful] * 2)
+    assert many[0].verdict == 'not distinguishable'
+    assert 'alone it would be better; among 2 comparisons a p of' in many[0].notes[-1]
+    assert many[0].more == 'more train seeds than for one comparison, or fewer comparisons'
     (single,) = correct(alone[:1])
     assert single.corrected == 2 / 64 and single.verdict == 'better'
 

@@ -84,25 +84,29 @@ class Comparison:
 
     @property
     def decisive(self) -> Optional[Test]:
-        """The test that counts: the permutation test where it can reach 0.05,
+        """The test that counts: the permutation test where it can reach what is
+        needed, 0.05 over the number of comparisons that were made together;
         otherwise the t-test; none with two replicates."""
         if min(self.units) < MIN_UNITS:
             return None
-        return next((test for test in self.tests if test.smallest <= ALPHA), None)
+        needed = ALPHA / self.together
+        return next((test for test in self.tests if test.smallest <= needed), None)
 
     @property
     def verdict(self) -> str:
         """``better``, ``worse`` or ``not distinguishable``."""
-        return self._verdict(self.corrected)
-
-    def _verdict(self, corrected: Optional[float]) -> str:
         if self.decisive:
-            if (self.decisive.p if corrected is None else corrected) <= ALPHA:
+            if (self.decisive.p if self.corrected is None else self.corrected) <= ALPHA:
                 if self.difference > 0 and self.low > 0:
                     return 'better'
                 if self.difference < 0 and self.high < 0:
                     return 'worse'
         return UNDECIDED
+
+    @cached_property
+    def alone(self) -> 'Comparison':
+        """The same comparison, had it been the only one."""
+        return replace(self, corrected=None, together=1)
 
     @property
     def scope(self) -> str:
@@ -128,7 +132,7 @@ class Comparison:
         """About how many more runs would settle it."""
         if self.verdict != UNDECIDED:
             return 'none needed'
-        if self._verdict(None) != UNDECIDED:
+        if self.alone.verdict != UNDECIDED:
             return f'more {self.unit}s than for one comparison, or fewer comparisons'
         return more_runs(self.unit, self.sides.groups, self.difference)
 
@@ -144,26 +148,21 @@ class Comparison:
                 f'(about {np.sqrt((count - 1) / count):.0%} of its width)'
             )
         first = self.tests[0]
-        if ALPHA < first.smallest < 1:
+        if ALPHA / self.together < first.smallest < 1:
+            among = f' among {self.together} comparisons' if self.together > 1 else ''
             notes.append(
-                f'{first.name} cannot give p below {first.smallest:.2g} with {count} {self.unit}s, '
+                f'{first.name} cannot give p below {first.smallest:.2g} with {count} '
+                f'{self.unit}s{among}, '
                 + (
                     f'so {self.decisive.name} decides, which takes their means as normal'
                     if self.decisive
                     else 'so nothing is decided'
                 )
             )
-        alone = self._verdict(None)
-        if self.decisive and self.together * self.decisive.smallest > ALPHA:
+        if self.verdict != self.alone.verdict:
             notes.append(
-                f'with {count} {self.unit}s {self.decisive.name} cannot give p below '
-                f'{self.decisive.smallest:.2g}, which {self.together} comparisons at once can '
-                'never settle, whatever the difference'
-            )
-        if self.verdict != alone:
-            notes.append(
-                f'alone it would be {alone}; among {self.together} comparisons a p of '
-                f'{self.decisive.p:.4f} is no rare chance'
+                f'alone it would be {self.alone.verdict}; among {self.together} comparisons a p '
+                f'of {self.decisive.p:.4f} is no rare chance'
             )
         elif self.verdict == UNDECIDED and self.low * self.high > 0:
             notes.append(
@@ -230,17 +229,22 @@ def correct(comparisons: Sequence[Comparison]) -> List[Comparison]:
     The probability that any verdict is wrong where there is no difference
     stays at 5 %: the smallest of n p-values is multiplied by n, the next one
     by n - 1, and so on, and none becomes smaller than the one before it.
-    Comparisons without a decisive test do not count.
+    Comparisons without a decisive test do not count. Which test decides depends
+    on the number too, see :attr:`Comparison.decisive`: six train seeds let a
+    permutation test settle one pair, and the t-test several.
 
     Args:
         comparisons (Sequence[Comparison]): All that were made together.
     """
     done = list(comparisons)
     tested = [i for i, c in enumerate(done) if c.decisive]
+    for i in tested:
+        done[i] = replace(done[i], together=len(tested))
+    tested = [i for i in tested if done[i].decisive]
     p = 0.0
     for rank, i in enumerate(sorted(tested, key=lambda i: done[i].decisive.p)):
         p = max(p, min(1.0, (len(tested) - rank) * done[i].decisive.p))
-        done[i] = replace(done[i], corrected=p, together=len(tested))
+        done[i] = replace(done[i], corrected=p)
     return done
 
 
