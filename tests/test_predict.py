@@ -185,7 +185,7 @@ def test_a_pipeline_of_a_checkpoint_without_config(lab, predict, tmp_path, monke
         ('@final.safetensors @data --steps 0', 'from 1 to 1000'),
         ('@final.safetensors @data --ann-file none.json', '--ann-file .* not exist'),
         ('@final.safetensors @data --ann-file @tiny.py', 'not in COCO format'),
-        ('@data/train.json @data', 'train.json holds more than weights'),
+        ('@data/train.json @data', 'train.json cannot be read: it is damaged or not a checkpoint'),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(lab, predict, arguments, error):

@@ -66,6 +66,7 @@ elif [ ! -e "$marks/operators" ]; then
     step mmcv 'mmcv, without compiled operators' \
         "${pip[@]}" --no-cache-dir onedl-mmcv==2.3.6
 fi
-# again when what setup.py asks for has changed
+# again when what setup.py asks for has changed. 'compat' writes a path: with a hook,
+# a script beside a clone named mmdiffdet would import the clone's folder
 step "project-$(cksum <setup.py | cut -d' ' -f1)" 'MMDetection, Diffusers and mmdiffdet (2 minutes)' \
-    "${pip[@]}" --no-build-isolation -e '.[test,lint]'
+    "${pip[@]}" --no-build-isolation --config-settings editable_mode=compat -e '.[test,lint]'

@@ -9,3 +9,4 @@ _base_ = [
 train_dataloader = dict(batch_size=8, dataset=dict(pipeline={{_base_.small_train_pipeline}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.small_test_pipeline}}))
 test_dataloader = val_dataloader
+default_hooks = dict(logger=dict(interval=10))

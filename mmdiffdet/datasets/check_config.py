@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 import cv2
 import mmcv
 import numpy as np
+from matplotlib import colormaps
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
@@ -19,6 +20,8 @@ from .checks import DatasetReport, check_dataset, leaf_datasets
 from .image_file import BadImage, read_image
 
 TILE = (320, 240)
+# of Matplotlib, in which trajectories are drawn too
+_COLOURS = [tuple(round(255 * c) for c in colour) for colour in colormaps['tab10'].colors]
 
 
 def check_config(
@@ -59,14 +62,15 @@ def draw(dataset: BaseDataset, index: int) -> np.ndarray:
         return np.zeros((TILE[1], TILE[0], 3), np.uint8)
     scale = min(TILE[0] / image.shape[1], TILE[1] / image.shape[0])
     image = mmcv.imrescale(image, scale)
-    palette = dataset.metainfo.get('palette') or [(0, 255, 0)]
+    classes = dataset.metainfo['classes']
+    palette = dataset.metainfo.get('palette') or _COLOURS
     for instance in info['instances']:
         label = instance['bbox_label']
         ignored = instance.get('ignore_flag') or label < 0
         color = (128,) * 3 if ignored else palette[label % len(palette)][::-1]
         x1, y1, x2, y2 = (int(round(v * scale)) for v in instance['bbox'])
         cv2.rectangle(image, (x1, y1), (x2, y2), color, 1)
-        name = 'ignored' if ignored else dataset.metainfo['classes'][label]
+        name = 'ignored' if ignored else classes[label]
         cv2.putText(image, name, (x1, max(y1 - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
     return mmcv.impad(image, shape=TILE[::-1], pad_val=(255, 255, 255))
 

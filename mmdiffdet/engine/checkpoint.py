@@ -53,10 +53,11 @@ def _weights_only(what: object) -> Iterator[None]:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             yield
     except pickle.UnpicklingError as error:
+        # less what PyTorch advises, which is to execute what is in the file
         raise ValueError(
-            f'checkpoint {what} holds more than weights and was not opened '
-            f'({str(error).splitlines()[0]}). A file of Detectron2 goes '
-            'through tools/convert_checkpoint.py'
+            f'checkpoint {what} holds more than weights and was not opened. A file of '
+            'Detectron2 goes through tools/convert_checkpoint.py; of anything else, do not '
+            'trust it'
         ) from error
     except (
         *(RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError, OSError),
@@ -91,6 +92,11 @@ def load_checkpoint_file(
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))
                 content = dict(meta=meta, state_dict={k: file.get_tensor(k) for k in file.keys()})
         else:
+            with open(path, 'rb') as file:
+                start = file.read(2)
+            # a zip archive, or the pickle that PyTorch wrote before 1.6
+            if start != b'PK' and start[:1] != b'\x80':
+                raise OSError(f'it begins with {start!r}')
             content = torch.load(path, map_location, weights_only=True)
     _check_form(content, filename)
     return content

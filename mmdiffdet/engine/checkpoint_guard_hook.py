@@ -99,7 +99,9 @@ class CheckpointGuardHook(Hook):
             shown = '\n  '.join(problems[:8])
             more = len(problems) - 8
             raise ValueError(
-                f'checkpoint {source} is of another model:\n  '
+                f'checkpoint {source} is of another model'
+                + self._numbers_of_classes(runner, checkpoint)
+                + ':\n  '
                 f'{shown}'
                 + (f'\n  and {more} more' if more > 0 else '')
                 + '\nUse the config it was trained with. '
@@ -128,6 +130,16 @@ class CheckpointGuardHook(Hook):
             check_trained_process(unwrap(runner.model), meta, source)
         if isinstance(runner._train_loop, BaseLoop) and runner._resume:
             check_resume(runner, checkpoint, source)
+
+    @staticmethod
+    def _numbers_of_classes(runner: Runner, checkpoint: Dict[str, Any]) -> str:
+        """That they differ, which is what mostly is wrong; else nothing."""
+        learnt = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+        head = getattr(unwrap(runner.model), 'bbox_head', None)
+        expected = getattr(head, 'num_classes', None)
+        if 'classes' not in learnt or expected in (None, len(learnt['classes'])):
+            return ''
+        return f': it has {len(learnt["classes"])} classes, the config {expected}'
 
     def _other_classes(self, runner: Runner, checkpoint: Dict[str, Any], source: str) -> bool:
         """Whether the weights of the classes are to start fresh."""

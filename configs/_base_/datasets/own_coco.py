@@ -8,5 +8,6 @@ data = dict(data_root=data_root, data_prefix=dict(img='{{$OWN_IMAGES:images}}/')
 train_dataloader = dict(dataset=dict(data, ann_file='{{$OWN_TRAIN:train.json}}'))
 val_dataloader = dict(dataset=dict(data, ann_file='{{$OWN_VAL:val.json}}'))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + '{{$OWN_VAL:val.json}}')
+val_file = '{{$OWN_VAL:val.json}}'
+val_evaluator = dict(ann_file=val_file if val_file.startswith('/') else data_root + val_file)
 test_evaluator = val_evaluator
