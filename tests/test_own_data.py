@@ -350,6 +350,15 @@ def test_on_bad_image_of_the_command(split, own, monkeypatch, tmp_path):
     assert seen[0][f'{split}_dataloader'].dataset.on_bad_image == 'skip'
 
 
+def test_an_absolute_path_of_annotations(own, tmp_path, monkeypatch):
+    """Which the data set and the metric read alike."""
+    monkeypatch.setenv('OWN_VAL', f'{own}/val.json')
+    cfg = read_config(str(ROOT / 'configs/own/own_coco.py'))
+    assert cfg.val_evaluator.ann_file == f'{own}/val.json'
+    init_default_scope('mmdiffdet')
+    assert len(DATASETS.build(cfg.val_dataloader.dataset))
+
+
 def test_named_coco_datasets(own, tmp_path, monkeypatch):
     """By the base config's variables, and on the command line."""
     monkeypatch.setenv(

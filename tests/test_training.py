@@ -104,6 +104,10 @@ def test_checkpoint_of_another_model(data, tmp_path):
     with pytest.raises(ValueError, match=r'another model:\n.*missing') as e:
         Runner.from_cfg(cfg).test()
     assert 'iter_2.pth' in str(e.value)
+    cfg = runner_config(data, tmp_path / 'classes', NUM_CLASSES=5)
+    cfg.load_from = str(tmp_path / 'iter_2.pth')
+    with pytest.raises(ValueError, match='another model: it has 3 classes, the config 5'):
+        Runner.from_cfg(cfg).test()
     # new parts may start fresh in training, but not be missing in testing
     cfg = runner_config(data, tmp_path / 'more', QUALITY_HEAD=True)
     cfg.load_from = str(tmp_path / 'iter_2.pth')
