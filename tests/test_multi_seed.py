@@ -19,8 +19,8 @@ from tiny import (
     write_coco,
 )
 
-from mmdiffdet.engine.ledger_hook import experiment_of
 from mmdiffdet.engine.stopwatch import Stopwatch, device_name
+from mmdiffdet.engine.test_case import experiment_of
 from mmdiffdet.evaluation import CocoMetric
 from mmdiffdet.ledger import Ledger, sha256_of_file
 

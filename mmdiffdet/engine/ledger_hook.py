@@ -1,7 +1,6 @@
 """A row in the ledger for every test."""
 
 import os.path as osp
-import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
@@ -23,7 +22,7 @@ from .checkpoint import sha256_of_checkpoint
 from .data_identity import name_of_data, sha256_of_annotations
 from .download import is_address
 from .stopwatch import device_name
-from .test_case import TestCase
+from .test_case import TestCase, experiment_of
 
 # the first that a test reports is what the ledger holds
 _METRICS = (
@@ -266,24 +265,6 @@ class LedgerHook(Hook):
             )
         except ValueError as error:
             raise ValueError(f'no row could be written to {self.ledger.path}: {error}') from None
-
-
-def experiment_of(checkpoint: str, name: Optional[str] = None) -> str:
-    """Name of a checkpoint's experiment, the same for all train seeds.
-
-    ``work_dirs/distill_20to1_seed3/iter_2500.pth`` is
-    ``distill_20to1@iter_2500``. A finalised checkpoint brings the name of the
-    one that it was made from.
-
-    Args:
-        checkpoint (str): Path.
-        name (str, optional): What it says of itself.
-    """
-    if name is None:
-        folder = osp.basename(osp.dirname(osp.abspath(checkpoint)))
-        stem = osp.splitext(osp.basename(checkpoint))[0]
-        name = f'{folder}@{stem}'
-    return re.sub(r'_?seed\d+', '', name)
 
 
 def _from_here(path: str) -> str:

@@ -1,5 +1,7 @@
-"""One way to sample, which a test has a result of."""
+"""One way to sample, which a test has a result of, and what its results are called."""
 
+import os.path as osp
+import re
 from typing import Any, Dict, NamedTuple, Optional
 
 from mmengine.config import ConfigDict
@@ -41,3 +43,21 @@ class TestCase(NamedTuple):
             scheduler=name,
             eta=None if name in WITHOUT_ETA else float(sampler.eta),
         )
+
+
+def experiment_of(checkpoint: str, name: Optional[str] = None) -> str:
+    """Name of a checkpoint's experiment, the same for all train seeds.
+
+    ``work_dirs/distill_20to1_seed3/iter_2500.pth`` is
+    ``distill_20to1@iter_2500``. A finalised checkpoint brings the name of the
+    one that it was made from.
+
+    Args:
+        checkpoint (str): Path.
+        name (str, optional): What it says of itself.
+    """
+    if name is None:
+        folder = osp.basename(osp.dirname(osp.abspath(checkpoint)))
+        stem = osp.splitext(osp.basename(checkpoint))[0]
+        name = f'{folder}@{stem}'
+    return re.sub(r'_?seed\d+', '', name)
