@@ -207,9 +207,7 @@ def save(conversion: Conversion, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         if path.suffix == '.pth':
-            content = dict(
-                meta=dict(converted_from=conversion.kind), state_dict=conversion.weights
-            )
+            content = dict(meta=dict(converted_from=conversion.kind), state_dict=conversion.weights)
             with open(temporary, 'wb') as file:  # a path would be written into it
                 torch.save(content, file)
         else:
