@@ -7,6 +7,7 @@ MMDetection is told as other errors are.
 import argparse
 import logging
 import os
+import select
 import sys
 import traceback
 from typing import Any, Callable, Dict, Optional, Sequence
@@ -85,6 +86,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add_traceback_argument(parser)
 
 
+_PIPE_CLOSED = 141  # what a shell tells of a process that SIGPIPE ended
+
+
 class Failed(SystemExit):
     """The end of a command that failed: exit code 1, after its line was printed.
 
@@ -107,18 +111,27 @@ def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]]
     A training or test that has a log gets it there in any case. A process of
     several ends at once: the interpreter's own end can abort in a thread that
     a process group left behind, and torch's launcher then calls the run a
-    failure.
+    failure. If what reads the output has gone (``| head``), the command ends
+    without a word, as others do.
 
     Args:
         main (Callable): The command; may return an exit code.
         argv (Sequence[str], optional): By default the process's arguments.
     """
     code = None
+    # a log line that cannot be written is no reason for a traceback each
+    logging.raiseExceptions = False
     try:
-        code = main()
+        try:
+            code = main()
+        finally:  # --help, too
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads(sys.stdout):
+            _let_go(sys.stdout)
+            sys.exit(_PIPE_CLOSED)
         argv = sys.argv[1:] if argv is None else argv
         if '--traceback' in argv:
             traceback.print_exc()
@@ -137,6 +150,26 @@ def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]]
         os._exit(0)
     if code is not None:
         sys.exit(code)
+
+
+def _nobody_reads(stream: Any) -> bool:
+    """Whether it is a pipe whose reader has gone."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # not a file of the system
+        return False
+    if not hasattr(select, 'poll'):  # Windows does not tell
+        return True
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _let_go(stream: Any) -> None:
+    """What it still holds is nobody's; the interpreter's end would complain of it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _log(error: BaseException) -> str:

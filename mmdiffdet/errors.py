@@ -73,6 +73,8 @@ def one_line(error: BaseException) -> str:
     better = _better(message, calls)
     if better:
         return f'{place}: {better}' if place else better
+    if not place and isinstance(error, OSError) and error.filename and error.strerror:
+        return f'{printable(str(error.filename))}: {error.strerror}'
     return f'{place or _line(calls)}: {kind}: {message}'
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import platform
 import re
+import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stdout
@@ -32,21 +33,56 @@ def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[Path]:
+    """A folder to fill; it becomes ``path`` only if nothing was raised.
+
+    What a writer left behind that was killed on this machine is removed.
+
+    Args:
+        path (str | os.PathLike): The folder to be, which must not exist; the one
+            around it must.
+
+    Raises:
+        OSError: If somebody else was quicker.
+    """
+    path = Path(path)
+    beginning = f'.{path.name}-{_HOST}-'
+    for left in path.parent.glob(f'{glob.escape(beginning)}*'):
+        if left.is_dir() and _is_left(left, beginning):
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'{beginning}{os.getpid()}-'))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _clean(path: Path) -> None:
     """Remove what writers of this file left behind that were killed here."""
     beginning = f'.{path.stem}-{_HOST}-'
     for left in path.parent.glob(f'{glob.escape(beginning)}*{glob.escape(path.suffix)}'):
-        number = left.name.removeprefix(beginning).partition('-')[0]
-        if number.isdigit() and not _runs(int(number)):
+        if _is_left(left, beginning):
             left.unlink(missing_ok=True)
+
+
+def _is_left(path: Path, beginning: str) -> bool:
+    number = path.name.removeprefix(beginning).partition('-')[0]
+    return number.isdigit() and not _runs(int(number))
 
 
 def _runs(process: int) -> bool:

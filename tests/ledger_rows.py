@@ -107,8 +107,11 @@ def summarize(*args: object) -> subprocess.CompletedProcess:
         redirect_stdout(out),
         redirect_stderr(err),
         pytest.MonkeyPatch.context() as patch,
-        pytest.raises(SystemExit) as end,
     ):
         patch.setattr(sys, 'argv', argv)
-        runpy.run_path(str(ROOT / 'tools/summarize.py'), run_name='__main__')
-    return subprocess.CompletedProcess(argv, end.value.code, out.getvalue(), err.getvalue())
+        code = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools/summarize.py'), run_name='__main__')
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())

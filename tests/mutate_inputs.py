@@ -108,8 +108,21 @@ class Lab:
         return argv + (['--cfg-options', *options] if options else [])
 
 
-def run_tool(tool: str, argv: Sequence[str], folder: Path) -> Tuple[int, str]:
+def run_tool(
+    tool: str,
+    argv: Sequence[str],
+    folder: Path,
+    seconds: float = TIMEOUT,
+    prepare: Callable[[], None] = lambda: None,
+) -> Tuple[int, str]:
     """Run a tool in a forked process.
+
+    Args:
+        tool (str): Of ``tools/``.
+        argv (Sequence[str]): Its arguments.
+        folder (Path): For its output.
+        seconds (float): After which it gets a SIGKILL.
+        prepare (Callable): Called in the process.
 
     Returns:
         tuple[int, str]: Exit code, minus the signal's number if one ended it
@@ -134,6 +147,7 @@ def run_tool(tool: str, argv: Sequence[str], folder: Path) -> Tuple[int, str]:
         sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
         sys.argv = [f'tools/{tool}', *argv]
         code = 0
+        prepare()
         try:
             runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
         except SystemExit as error:
@@ -149,12 +163,12 @@ def run_tool(tool: str, argv: Sequence[str], folder: Path) -> Tuple[int, str]:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status), log.read_text(errors='replace')
-        time.sleep(0.02)
+        time.sleep(min(0.02, seconds / 100))
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return -1000, log.read_text(errors='replace')

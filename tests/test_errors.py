@@ -139,6 +139,7 @@ for tool in sys.argv[1:]:
         except SystemExit as end:
             assert not end.code, (tool, end.code)
     assert said.getvalue().startswith('usage: '), tool
+    assert '--traceback' in said.getvalue(), tool
     heavy = {'torch', 'mmengine', 'mmdet', 'pandas', 'scipy'} & set(sys.modules)
     assert not heavy, (tool, heavy)
     print(tool, round(time.perf_counter() - begun, 2))
@@ -155,3 +156,34 @@ def test_help_imports_nothing_heavy():
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert len(result.stdout.splitlines()) == len(tools) > 10
+
+
+_TALKS = """
+import sys
+from mmdiffdet.command import run_command
+run_command(lambda: %s)
+"""
+
+
+@pytest.mark.parametrize(
+    'talk, code',
+    [
+        ("print('x' * 10**6)", 141),  # fails in main
+        ("print('x')", 141),  # in its last flush
+        ("print('x') or sys.exit(3)", 141),
+        ("open('/dev/full', 'w').write('x' * 10**6)", 1),
+    ],
+)
+def test_a_closed_pipe_ends_silently(talk, code):
+    """As with ``| head``; a disk that is full does not."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', _TALKS % talk],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == code
+    assert (said == '') == (code == 141), said

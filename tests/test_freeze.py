@@ -1,5 +1,6 @@
 """Deliverables: what they rest on, and that a change is found."""
 
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from ledger_rows import ROW, experiments_of, table_of
 from mmdiffdet.ledger import Ledger, sha256_of_file
 from mmdiffdet.ledger.freeze import freeze
 from mmdiffdet.ledger.verify import verify
+from mmdiffdet.utils import atomic_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,6 +121,11 @@ def _link(path: Path, to: Path) -> None:
     path.symlink_to(to)
 
 
+def _swap(folder: Path) -> None:
+    a, b, c = (folder / f'configs/{name}.py' for name in ('000', '001', 'between'))
+    a.rename(c), b.rename(a), c.rename(b)
+
+
 def _drop_row(folder: Path) -> None:
     lines = (folder / 'runs.tsv').read_text().splitlines(True)
     (folder / 'runs.tsv').write_text(''.join(lines[:-1]))
@@ -147,6 +154,8 @@ def _drop_model(folder: Path) -> None:
             '000.py is a link',
         ),
         (lambda f: _link(f / 'more', f / 'configs'), 'more is a link'),
+        (lambda f: (f / 'more').mkdir(), 'more is an empty folder'),
+        (_swap, '001.py has changed'),
         (_drop_row, 'runs.tsv has changed'),
         (lambda f: (_drop_row(f), _sum_again(f)), 'eval_seeds is 0,1,2'),
         (_drop_model, 'the line of a model is missing'),
@@ -245,13 +254,23 @@ def test_freeze_refuses_foreign_rows(tmp_path: Path) -> None:
         freeze([], tmp_path / 'out')
 
 
+_KILLED = """
+import os, signal, sys
+from mmdiffdet.utils import atomic_folder
+with atomic_folder(sys.argv[1]) as folder:
+    (folder / 'configs').mkdir()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_what_a_killed_freeze_left_is_cleaned(frozen: Path) -> None:
-    left = frozen.parent / '.other-0123abcd'
-    (left / 'configs').mkdir(parents=True)
-    other = frozen.parent / '.another-0123abcd'
-    other.mkdir()
-    freeze(experiments_of(frozen.parents[1] / 'ledger.tsv'), frozen.parent / 'other')
-    assert not left.exists() and other.exists()
+    killed = subprocess.run([sys.executable, '-c', _KILLED, str(frozen.parent / 'other')])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = frozen.parent.glob('.other-*')
+    with atomic_folder(frozen.parent / 'another') as at_work:
+        freeze(experiments_of(frozen.parents[1] / 'ledger.tsv'), frozen.parent / 'other')
+        assert not left.exists() and at_work.exists()
+    assert sorted(p.name for p in frozen.parent.iterdir()) == ['another', 'name', 'other']
 
 
 def test_tools(frozen: Path) -> None:

@@ -105,6 +105,9 @@ def test_test_and_its_options(lab):
     assert list(lab.glob('test/**/shown/**/*.png'))
     again = detections(lab, 'again.pkl', '--cfg-options', 'test_dataloader.batch_size=4')
     assert_same(again, one)
+    again = detections(lab, 'again.pkl', '--force', '--cfg-options', 'test_dataloader.batch_size=1')
+    assert_same(again, one)
+    assert (lab / 'again.pkl').read_bytes() == (lab / 'one.pkl').read_bytes()
     other = detections(
         lab,
         'other.pkl',
@@ -123,6 +126,7 @@ def test_two_processes_find_the_same(lab):
     alone = detections(lab, 'alone.pkl', '--metrics', lab / 'alone.json')
     two = detections(lab, 'two.pkl', '--metrics', lab / 'two.json', processes=2)
     assert_same(two, alone)
+    assert (lab / 'two.pkl').read_bytes() == (lab / 'alone.pkl').read_bytes()
     assert json.loads((lab / 'two.json').read_text()) == json.loads(
         (lab / 'alone.json').read_text()
     )

@@ -12,8 +12,9 @@ from wrong places.
 """
 
 import argparse
-import sys
 from pathlib import Path
+
+from mmdiffdet.command import add_traceback_argument, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,6 +27,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--sheet', type=Path, help='contact sheet to write')
     parser.add_argument('--samples', type=int, default=12)
+    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.sheet and args.sheet.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
         parser.error(f'--sheet must end in .jpg or .png, got {args.sheet}')
@@ -43,13 +45,9 @@ def main() -> int:
     from mmdiffdet.config.file import read_config
     from mmdiffdet.datasets.check_config import check_config
 
-    try:
-        cfg = read_config(args.config)
-    except (OSError, ValueError) as error:
-        print(f'ERROR: {error}')
-        return 1
+    cfg = read_config(args.config)
     return int(check_config(cfg, args.splits, args.sheet, args.samples))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

@@ -16,6 +16,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
+from mmdiffdet.command import add_traceback_argument, run_command
+
 if TYPE_CHECKING:
     from mmdiffdet.pipelines import DiffusionDetPipeline
 
@@ -35,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--eta', type=float, help='of DDIM')
     parser.add_argument('--score-thr', type=float, help='only detections above it come out')
     parser.add_argument('--check', nargs='+', default=[], metavar='IMAGE')
+    add_traceback_argument(parser)
     return parser.parse_args()
 
 
@@ -88,7 +91,9 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
     return text
 
 
-def main(args: argparse.Namespace) -> None:
+def main() -> None:
+    args = parse_args()
+    # after parsing, as importing takes seconds
     from mmdiffdet.pipelines.command import load_pipeline
     from mmdiffdet.pipelines.exported import export
     from mmdiffdet.pipelines.inputs import find_inputs
@@ -102,8 +107,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    arguments = parse_args()
-    # after parsing, as importing takes seconds
-    from mmdiffdet.command import run_command
-
-    run_command(lambda: main(arguments))
+    run_command(main)

@@ -15,9 +15,10 @@ one. --pipeline writes a folder for DiffusionDetPipeline.from_pretrained.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from mmdiffdet.command import add_traceback_argument, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ _KEPT = (
 )
 
 
-def weights_of(checkpoint: Dict[str, Any], ema: bool) -> 'Dict[str, Tensor]':
+def weights_of(checkpoint: Dict[str, Any], ema: bool, src: Path) -> 'Dict[str, Tensor]':
     """The model's weights.
 
     EMAHook saves the average as ``state_dict`` and the weights of the last
@@ -46,9 +47,8 @@ def weights_of(checkpoint: Dict[str, Any], ema: bool) -> 'Dict[str, Tensor]':
     """
     if ema and 'ema_state_dict' not in checkpoint:
         raise ValueError(
-            'has no averaged weights: train with '
-            "custom_hooks=[dict(type='EMAHook')], or leave out "
-            '--ema'
+            f'{src} has no averaged weights: train with '
+            "custom_hooks=[dict(type='EMAHook')], or leave out --ema"
         )
     return checkpoint.get('state_dict', checkpoint)
 
@@ -80,7 +80,7 @@ def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = No
     if dst.suffix not in ('.pth', '.safetensors'):
         raise ValueError(f'must end in .pth or .safetensors, got {dst}')
     checkpoint = load_checkpoint_file(src)
-    weights = {k: v.contiguous() for k, v in weights_of(checkpoint, ema).items()}
+    weights = {k: v.contiguous() for k, v in weights_of(checkpoint, ema, src).items()}
     check_finite(weights, src)
     meta = {k: v for k, v in (checkpoint.get('meta') or {}).items() if k in _KEPT}
     meta['weights'] = 'ema' if 'ema_state_dict' in checkpoint else 'last'
@@ -89,19 +89,22 @@ def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = No
         cfg = read_config(config)
         pipe = DiffusionDetPipeline.from_single_file(src, cfg)  # they fit
         meta.update(cfg=cfg.pretty_text, dataset_meta=dict(classes=tuple(pipe.classes)))
+    sums = Path(f'{dst}.sha256')
     dst.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(dst) as path:
         if dst.suffix == '.pth':
-            torch.save(dict(meta=meta, state_dict=weights), path)
+            with open(path, 'wb') as file:  # a path would be written into it
+                torch.save(dict(meta=meta, state_dict=weights), file)
         else:
             safetensors.torch.save_file(weights, path, metadata=dict(meta=json.dumps(meta)))
-    digest = sha256_of_file(dst)
-    with atomic_path(Path(f'{dst}.sha256')) as path:
+        digest = sha256_of_file(path)
+        sums.unlink(missing_ok=True)  # never that of another file, if this is killed
+    with atomic_path(sums) as path:
         path.write_text(f'{digest}  {dst.name}\n')
     return digest
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -110,6 +113,7 @@ def main() -> int:
     parser.add_argument('--ema', action='store_true', help='refuse if there is no average')
     parser.add_argument('--config', help='of a checkpoint that carries none; it is executed')
     parser.add_argument('--pipeline', type=Path, metavar='FOLDER', help='write a pipeline, too')
+    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst is None and args.pipeline is None:
         parser.error('give DST, --pipeline FOLDER or both')
@@ -117,20 +121,15 @@ def main() -> int:
     from mmdiffdet.engine import load_checkpoint_file
     from mmdiffdet.pipelines import DiffusionDetPipeline
 
-    try:
-        if args.dst is not None:
-            digest = finalize(args.src, args.dst, args.ema, args.config)
-            print(f'wrote {args.dst}, SHA-256 {digest}')
-        if args.pipeline is not None:
-            weights_of(load_checkpoint_file(args.src), args.ema)
-            pipe = DiffusionDetPipeline.from_single_file(args.src, args.config)
-            pipe.save_pretrained(args.pipeline)
-            print(f'wrote {args.pipeline}, for DiffusionDetPipeline.from_pretrained')
-    except (OSError, ValueError) as error:
-        print(f'{args.src}: {error}', file=sys.stderr)
-        return 1
-    return 0
+    if args.dst is not None:
+        digest = finalize(args.src, args.dst, args.ema, args.config)
+        print(f'wrote {args.dst}, SHA-256 {digest}')
+    if args.pipeline is not None:
+        weights_of(load_checkpoint_file(args.src), args.ema, args.src)
+        pipe = DiffusionDetPipeline.from_single_file(args.src, args.config)
+        pipe.save_pretrained(args.pipeline)
+        print(f'wrote {args.pipeline}, for DiffusionDetPipeline.from_pretrained')
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

@@ -11,11 +11,12 @@ missing. Keep the printed digest: tools/verify.py --digest takes it.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from mmdiffdet.command import add_traceback_argument, run_command
 
-def main() -> int:
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,26 +24,21 @@ def main() -> int:
     parser.add_argument('--rows', nargs='+', required=True, help='ledgers')
     parser.add_argument('--select', nargs='+', metavar='EXPERIMENT', help='all by default')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/deliverables'))
+    add_traceback_argument(parser)
     args = parser.parse_args()
     # late, so that --help is quick
     from mmdiffdet.convert.detectron2_tables import read_detectron2_table
     from mmdiffdet.ledger.experiments import group, select
     from mmdiffdet.ledger.freeze import freeze
     from mmdiffdet.ledger.reader import read_results
-    from mmdiffdet.reports.text import one_line
 
-    try:
-        experiments = group(read_results(args.rows, [read_detectron2_table]).runs)
-        if args.select:
-            experiments = [select(experiments, name) for name in args.select]
-        folder = args.out / args.name
-        digest = freeze(experiments, folder)
-    except (OSError, ValueError) as error:
-        print(one_line(str(error)), file=sys.stderr)
-        return 1
+    experiments = group(read_results(args.rows, [read_detectron2_table]).runs)
+    if args.select:
+        experiments = [select(experiments, name) for name in args.select]
+    folder = args.out / args.name
+    digest = freeze(experiments, folder)
     print(f'wrote {folder}\ndigest: {digest}')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

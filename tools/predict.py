@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, List
 
+from mmdiffdet.command import add_traceback_argument, run_command
+
 if TYPE_CHECKING:
     from mmdiffdet.pipelines import DiffusionDetPipeline
     from mmdiffdet.pipelines.coco_results import CocoResults
@@ -58,6 +60,7 @@ def parse_args() -> argparse.Namespace:
         help='in COCO format: take image ids, which seed the noise, and category '
         'ids from it, so that detections are those of tools/test.py',
     )
+    add_traceback_argument(parser)
     args = parser.parse_args()
     is_config = args.given[0].endswith('.py') or args.given[0].startswith('mmdiffdet::')
     args.config = args.given.pop(0) if is_config else None
@@ -178,7 +181,9 @@ class Predictor:
         )
 
 
-def main(args: argparse.Namespace) -> None:
+def main() -> int:
+    args = parse_args()
+    # after parsing, as importing takes seconds
     from tqdm import tqdm
 
     from mmdiffdet.pipelines.coco_results import CocoResults
@@ -223,12 +228,9 @@ def main(args: argparse.Namespace) -> None:
     if failed:
         print(f'{len(failed)} of {len(inputs)} files were not read:', file=sys.stderr)
         print(*(f'  {line}' for line in failed), sep='\n', file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 if __name__ == '__main__':
-    arguments = parse_args()
-    # after parsing, as importing takes seconds
-    from mmdiffdet.command import run_command
-
-    run_command(lambda: main(arguments))
+    run_command(main)

@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 from typing import Iterable
 
+from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
@@ -76,6 +77,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--across', metavar='FIELD', help='protocol field that is studied')
     parser.add_argument('--format', choices=FORMATS, default='table')
     parser.add_argument('--manifest', metavar='OUT.tsv', help='write the index here')
+    add_traceback_argument(parser)
     args = parser.parse_args()
     asked = [f'--{k}' for k in ('compare', 'plan', 'pareto') if getattr(args, k)]
     if len(asked) > 1:
@@ -104,52 +106,47 @@ def write_manifest(path: Path, text: str) -> None:
         temporary.write_text(text, encoding='utf-8')
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
-    try:
-        results = read_results(args.paths, [read_detectron2_table])
-        experiments = group(results.runs)
-        pools = [pool(experiments, name, patterns) for name, *patterns in args.pool]
-        if len({p.name for p in pools}) < len(pools):
-            raise ValueError('--pool: a name is given twice')
-        problems = find_problems(results)
-        experiments += pools
-        if args.manifest:
-            text = render_manifest(
-                experiments, summary_records(experiments, results.stated, 'AP'), METRICS[1:]
-            )
-            write_manifest(Path(args.manifest), text)
-        if args.compare:
-            pairs = [[select(experiments, name) for name in names] for names in args.compare]
-            found = [compare(a, b, args.metric, args.across) for a, b in pairs]
-            if len(found) > 1:
-                found = correct(found)
-            print(render_comparisons(found, args.format))
-            tell(problems, *itertools.chain(*pairs))
-            return 0
-        if args.pareto:
-            fronts, left_out = pareto_fronts(experiments, args.metric)
-            print(render_pareto(fronts, args.format))
-            for sentence in left_out:
-                print(one_line(sentence), file=sys.stderr)
-            tell(problems, *experiments)
-            return 0
-        if args.plan:
-            chosen = [select(experiments, name) for name in args.plan]
-            study = plan_study(*chosen, metric=args.metric, across=args.across)
-            print(render_study(study, args.format))
-            tell(problems, *chosen)
-            return 0
-        records = summary_records(experiments, results.stated, args.metric)
-        print(render_summary(records, problems, args.metric, args.format))
-        sys.stdout.flush()
-        for problem in problems if args.format != 'json' else ():
-            print(one_line(problem), file=sys.stderr)
-    except (OSError, ValueError) as error:
-        print(one_line(str(error)), file=sys.stderr)
-        return 1
-    return 0
+    results = read_results(args.paths, [read_detectron2_table])
+    experiments = group(results.runs)
+    pools = [pool(experiments, name, patterns) for name, *patterns in args.pool]
+    if len({p.name for p in pools}) < len(pools):
+        raise ValueError('--pool: a name is given twice')
+    problems = find_problems(results)
+    experiments += pools
+    if args.manifest:
+        text = render_manifest(
+            experiments, summary_records(experiments, results.stated, 'AP'), METRICS[1:]
+        )
+        write_manifest(Path(args.manifest), text)
+    if args.compare:
+        pairs = [[select(experiments, name) for name in names] for names in args.compare]
+        found = [compare(a, b, args.metric, args.across) for a, b in pairs]
+        if len(found) > 1:
+            found = correct(found)
+        print(render_comparisons(found, args.format))
+        tell(problems, *itertools.chain(*pairs))
+        return
+    if args.pareto:
+        fronts, left_out = pareto_fronts(experiments, args.metric)
+        print(render_pareto(fronts, args.format))
+        for sentence in left_out:
+            print(one_line(sentence), file=sys.stderr)
+        tell(problems, *experiments)
+        return
+    if args.plan:
+        chosen = [select(experiments, name) for name in args.plan]
+        study = plan_study(*chosen, metric=args.metric, across=args.across)
+        print(render_study(study, args.format))
+        tell(problems, *chosen)
+        return
+    records = summary_records(experiments, results.stated, args.metric)
+    print(render_summary(records, problems, args.metric, args.format))
+    sys.stdout.flush()
+    for problem in problems if args.format != 'json' else ():
+        print(one_line(problem), file=sys.stderr)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

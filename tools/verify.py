@@ -15,6 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdiffdet.command import add_traceback_argument, run_command
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -28,6 +30,7 @@ def main() -> int:
     parser.add_argument('--checkpoints', type=Path, help='folder that holds them now')
     parser.add_argument('--digest', help='that the folder must have')
     parser.add_argument('--tolerance', type=float, default=0.1, help='AP points')
+    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.rerun < 0 or not 0 <= args.tolerance <= 100:
         parser.error('--rerun must not be negative, --tolerance from 0 to 100 AP points')
@@ -41,18 +44,14 @@ def main() -> int:
     from mmdiffdet.reports.text import one_line
 
     test = Path(__file__).with_name('test.py')
-    try:
-        result = verify(
-            args.folder,
-            args.rerun,
-            [sys.executable, str(test)],
-            args.checkpoints,
-            args.digest,
-            args.tolerance,
-        )
-    except (OSError, ValueError) as error:
-        print(one_line(str(error)), file=sys.stderr)
-        return 1
+    result = verify(
+        args.folder,
+        args.rerun,
+        [sys.executable, str(test)],
+        args.checkpoints,
+        args.digest,
+        args.tolerance,
+    )
     for problem in result.problems:
         print(one_line(problem), file=sys.stderr)
     print(f'checked {", ".join(result.checked)}\ndigest: {result.digest}')
@@ -60,4 +59,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_command(main)

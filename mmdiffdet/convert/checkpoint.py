@@ -207,10 +207,9 @@ def save(conversion: Conversion, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         if path.suffix == '.pth':
-            torch.save(
-                dict(meta=dict(converted_from=conversion.kind), state_dict=conversion.weights),
-                temporary,
-            )
+            content = dict(meta=dict(converted_from=conversion.kind), state_dict=conversion.weights)
+            with open(temporary, 'wb') as file:  # a path would be written into it
+                torch.save(content, file)
         else:
             safetensors.torch.save_file(
                 conversion.weights, temporary, metadata=dict(converted_from=conversion.kind)

@@ -6,6 +6,7 @@ with quiet_import():  # before anything else imports them
     import mmdet.datasets  # noqa: F401
     import mmdet.evaluation  # noqa: F401
 
+from . import local_backend  # noqa: F401 registers itself
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .compile_hook import CompileHook

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
-from mmdet.evaluation import DumpDetResults
 from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
@@ -16,6 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..diffusion.box_schedulers import same_process
 from ..diffusion.sampling import SamplingVariant
+from ..evaluation.dump_detections import DumpDetections
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
 from .ledger_hook import LedgerHook
@@ -236,7 +236,7 @@ class MultiSeedTestLoop(TestLoop):
             if len(self.cases) > 1:
                 stem, dot, ending = path.rpartition('.')
                 path = f'{stem}_{case.name}{dot}{ending}'
-            metrics.append(DumpDetResults(out_file_path=path))
+            metrics.append(DumpDetections(out_file_path=path))
         evaluator = Evaluator(metrics)
         evaluator.dataset_meta = self.evaluator.dataset_meta
         return evaluator

@@ -2,15 +2,13 @@
 
 import json
 import platform
-import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Dict, List, Sequence
 
 import numpy as np
-from filelock import FileLock
 
+from ..utils import atomic_folder
 from .experiments import Experiment
 from .hashing import sha256_of_file
 from .ledger import write_rows
@@ -60,18 +58,8 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
     models = models_of(_rows(experiments))
     _check_files(models)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / '.freeze.lock'):
-        # of a freeze that was killed: nobody else writes now
-        for left in folder.parent.iterdir():
-            if re.fullmatch(rf'\.{re.escape(folder.name)}-\w{{8}}', left.name):
-                shutil.rmtree(left)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}-'))
-        try:
-            _write(models, temporary)
-            temporary.chmod(0o755)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(folder) as temporary:
+        _write(models, temporary)
     return sha256_of_file(folder / SUMS)
 
 

@@ -101,6 +101,8 @@ def _check_sums(folder: Path) -> Iterator[Optional[str]]:
     for path in sorted(folder.rglob('*')):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             yield f'{path} is a link or a special file, which no deliverable has'
+        elif path.is_dir() and not any(path.iterdir()):
+            yield f'{path} is an empty folder, which no deliverable has'
     for name in sorted(there | set(listed)):
         if name not in there:
             yield f'{folder / name} is missing'

@@ -10,9 +10,9 @@ The verdicts of several are corrected for their number (Holm).
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import group, select
@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metric', choices=METRICS, default='AP')
     parser.add_argument('--compare', nargs='+', action='append', default=[], metavar=('A', 'B'))
     parser.add_argument('--pictures', nargs='+', type=Path, default=[])
+    add_traceback_argument(parser)
     args = parser.parse_args()
     for names in args.compare:
         if len(names) not in (2, 3):
@@ -42,24 +43,21 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        results = read_results(args.paths, [read_detectron2_table])
-        experiments = group(results.runs)
-        comparisons = [
-            compare(select(experiments, a), select(experiments, b), args.metric, *across)
-            for a, b, *across in args.compare
-        ]
-        if len(comparisons) > 1:
-            comparisons = correct(comparisons)
-        page = render_page(
-            args.title, experiments, comparisons, find_problems(results), args.pictures, args.metric
-        )
-        with atomic_path(args.out) as path:
-            path.write_text(page, encoding='utf-8')
-    except (OSError, ValueError) as error:
-        sys.exit(f'result_page: {error}')
+    results = read_results(args.paths, [read_detectron2_table])
+    experiments = group(results.runs)
+    comparisons = [
+        compare(select(experiments, a), select(experiments, b), args.metric, *across)
+        for a, b, *across in args.compare
+    ]
+    if len(comparisons) > 1:
+        comparisons = correct(comparisons)
+    page = render_page(
+        args.title, experiments, comparisons, find_problems(results), args.pictures, args.metric
+    )
+    with atomic_path(args.out) as path:
+        path.write_text(page, encoding='utf-8')
     print(f'wrote {args.out}')
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

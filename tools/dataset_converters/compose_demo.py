@@ -11,8 +11,6 @@ DST/{train,val}/*.jpg and DST/{train,val}.json.
 
 import argparse
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -20,6 +18,7 @@ import cv2
 import numpy as np
 
 from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.utils import atomic_folder
 
 CLASSES = ('coin', 'cup', 'digit')
 WIDTH, HEIGHT = 320, 240
@@ -230,15 +229,10 @@ def main() -> None:
         photo = getattr(data, name)()
         photos.append(photo if photo.ndim == 3 else color.gray2rgb(photo))
     args.dst.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=args.dst.parent, prefix='.demo-'))
-    try:
+    with atomic_folder(args.dst) as folder:
         for i, part in enumerate(NUM_IMAGES):
             objects = dict(coin=split(coins, part), cup=[cup], digit=split(digits, part))
             write_part(part, photos, objects, folder, np.random.default_rng([args.seed, i]))
-        folder.chmod(0o755)
-        folder.rename(args.dst)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     print(f'wrote {NUM_IMAGES} images to {args.dst}')
 
 

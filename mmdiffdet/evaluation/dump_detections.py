@@ -1,0 +1,43 @@
+"""Detections in a file, for other programs."""
+
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.evaluation import DumpDetResults
+from mmengine.fileio import put
+from mmengine.logging import print_log
+
+# those that numpy has, too
+_OF_NUMPY = (
+    *(torch.float16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)
+
+
+class DumpDetections(DumpDetResults):
+    """MMDetection's ``DumpDetResults``; equal detections make equal files.
+
+    A pickled tensor holds an address in memory, and which objects are the same
+    one depends on the number of processes. Here the numbers alone are written.
+    The file is read as ever: a list of dicts, an image each, with tensors.
+    """
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write the file; there are no metrics."""
+        buffer = io.BytesIO()
+        pickler = _Pickler(buffer, protocol=4)
+        pickler.fast = True  # an object that is there twice is written twice
+        pickler.dump(results)
+        put(buffer.getvalue(), self.out_file_path)
+        print_log(f'Results has been saved to {self.out_file_path}.', logger='current')
+        return {}
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is torch.Tensor and obj.dtype in _OF_NUMPY:
+            return torch.from_numpy, (np.array(obj.detach().cpu().numpy(), order='C'),)
+        return NotImplemented
