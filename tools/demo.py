@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
+# of the viewer
+IMAGES = ('3', '7', '12', '20', '33')
 
 
 def tool(name: str, *arguments: str, show: bool = True) -> None:
@@ -126,17 +128,17 @@ def main() -> None:
             b,
             *(['--across', *across] if across else []),
         )
-    pictures = [FOLDER / f'{name}.png' for name in ('teacher', 'student')]
-    for training, picture in zip((trainings[1], trainings[-1]), pictures):
+    trajectories = [FOLDER / f'{name}.json' for name in ('teacher', 'student')]
+    for training, steps, data in zip((trainings[1], trainings[-1]), (many, few), trajectories):
         tool(
             'analysis_tools/plot_trajectory.py',
             training.config,
             training.checkpoint,
-            str(picture),
+            str(data),
             '--steps',
-            '7',
+            steps,
             '--image-index',
-            '3',
+            *IMAGES,
             show=False,
         )
     tool(
@@ -147,14 +149,13 @@ def main() -> None:
         '--title',
         'mmdiffdet: demo',
         *(part for pair in pairs for part in ('--compare', *pair)),
-        '--pictures',
-        *map(str, pictures),
+        '--trajectories',
+        *map(str, trajectories),
     )
     print(
         f'{(time.time() - started) / 60:.1f} minutes\n\n'
-        f'report:                   {FOLDER / "index.html"}\n'
-        f'every test, a row each:   {ledger}\n'
-        f'boxes on their way:       {pictures[0]}'
+        f'report, boxes on their way to play with:   {FOLDER / "index.html"}\n'
+        f'every test, a row each:                    {ledger}'
     )
 
 
