@@ -21,7 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
        padding: 0 1em; color: #222; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; }
-th, td { text-align: left; vertical-align: top; padding: .25em .7em;
+th, td { text-align: left; vertical-align: top; padding: .25em .45em;
          border-bottom: 1px solid #ddd; }
 td, p, li { overflow-wrap: break-word; }
 figure { margin: 1em 0; }

@@ -12,8 +12,15 @@
   const MARGIN = 0.08; // noisy boxes reach over the border; show a little of that
   const MS_PER_STEP = 450;
   const LAST = Math.max(...models.map((m) => Math.max(...m.ways.map((w) => w.timesteps.length))));
-  const state = { image: 0, step: 0, score: 0.3 };
+  const state = { image: 0, step: 0, score: halfOfBest() };
   const colour = (label) => COLOURS[label % COLOURS.length];
+
+  // Scores of models with a quality head are low: a fixed threshold would show nothing.
+  function halfOfBest() {
+    const best = models.flatMap((m) => m.ways.map((w) => w.detections[0]?.[4] ?? 0));
+    const median = best.sort((a, b) => a - b)[Math.floor(best.length / 2)];
+    return Math.min(0.5, Math.max(0.05, Math.round(50 * median) / 100));
+  }
 
   function make(name, attributes = {}, parent = null, text = '') {
     const isSvg = ['svg', 'image', 'rect', 'g', 'text'].includes(name);
@@ -100,7 +107,7 @@
       }
       this.where.textContent = `done after ${steps} step${steps > 1 ? 's' : ''}`;
       const best = this.way.detections.length ? this.way.detections[0][4].toFixed(2) : null;
-      this.caption.textContent = `${found.length} detections with a score > ` +
+      this.caption.textContent = `${found.length} detection${found.length === 1 ? '' : 's'} with a score > ` +
         state.score.toFixed(2) + (found.length || !best ? '' : `; the best has ${best}`);
     }
   }
