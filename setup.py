@@ -22,6 +22,8 @@ setup(
             '.mim/configs/**/*.py',
             '.mim/tools/**/*.py',
             '.mim/tools/*.sh',
+            'reports/viewer.css',
+            'reports/viewer.js',
         ]
     },
     entry_points={'console_scripts': ['mmdiffdet=mmdiffdet.__main__:main']},

@@ -4,8 +4,8 @@
 
 Trains a small detector, warm-starts label diffusion and the quality head,
 distils twenty sampling steps into one (and trains a control without the
-teacher), tests them, compares them and leaves a report page. Each command is
-printed; what is done is skipped.
+teacher), tests them, compares them and leaves a report page, on which boxes can
+be watched on their way. Each command is printed; what is done is skipped.
 """
 
 import argparse
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
+# of the viewer
+IMAGES = ('3', '7', '12', '20', '33')
 
 
 def tool(name: str, *arguments: str, show: bool = True) -> None:
@@ -107,7 +109,8 @@ def main() -> None:
             training,
             ledger,
             args.eval_seeds,
-            [few] if training.name == 'no_teacher' else args.steps,
+            # many steps are expensive, and only the teacher's are compared
+            args.steps if training.name == 'warmstart' else [few],
             'bf16' if amp else 'fp32',
         )
     student, teacher = (f'{name}@sample_step=' for name in ('20to1', 'warmstart'))
@@ -126,17 +129,17 @@ def main() -> None:
             b,
             *(['--across', *across] if across else []),
         )
-    pictures = [FOLDER / f'{name}.png' for name in ('teacher', 'student')]
-    for training, picture in zip((trainings[1], trainings[-1]), pictures):
+    trajectories = [FOLDER / f'{name}.json' for name in ('teacher', 'student')]
+    for training, steps, data in zip((trainings[1], trainings[-1]), (many, few), trajectories):
         tool(
             'analysis_tools/plot_trajectory.py',
             training.config,
             training.checkpoint,
-            str(picture),
+            str(data),
             '--steps',
-            '7',
+            steps,
             '--image-index',
-            '3',
+            *IMAGES,
             show=False,
         )
     tool(
@@ -147,14 +150,13 @@ def main() -> None:
         '--title',
         'mmdiffdet: demo',
         *(part for pair in pairs for part in ('--compare', *pair)),
-        '--pictures',
-        *map(str, pictures),
+        '--trajectories',
+        *map(str, trajectories),
     )
     print(
         f'{(time.time() - started) / 60:.1f} minutes\n\n'
-        f'report:                   {FOLDER / "index.html"}\n'
-        f'every test, a row each:   {ledger}\n'
-        f'boxes on their way:       {pictures[0]}'
+        f'report, boxes on their way to play with:   {FOLDER / "index.html"}\n'
+        f'every test, a row each:                    {ledger}'
     )
 
 

@@ -3,7 +3,7 @@
 _base_ = './demo_warmstart.py'
 load_from = 'work_dirs/demo_warmstart_seed{{$TRAIN_SEED:0}}/iter_100.pth'
 model = dict(train_cfg=dict(timesteps='sampling'))
-max_iters = 50
+max_iters = 25
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 custom_hooks = [
     dict(

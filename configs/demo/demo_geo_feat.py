@@ -6,5 +6,5 @@ model = dict(
     ),
     train_cfg=dict(timesteps='sampling'),
 )
-load_from = 'work_dirs/demo_20to1_seed{{$TRAIN_SEED:0}}/iter_50.pth'
+load_from = 'work_dirs/demo_20to1_seed{{$TRAIN_SEED:0}}/iter_25.pth'
 optim_wrapper = dict(paramwise_cfg=dict(geometry_lr_mult=25))

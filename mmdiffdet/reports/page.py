@@ -1,32 +1,31 @@
-"""Results as one self-contained HTML page: tables, comparisons, charts."""
+"""Results as one self-contained HTML page: tables, comparisons, charts, a viewer."""
 
 import base64
 import html
-import io
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
+from typing import List, Sequence
 
-import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..ledger.comparison import Comparison
 from ..ledger.experiments import Experiment
-from ..ledger.reader import plain
-from ..ledger.statistics import summarise, values_by_train_seed
-from .summary import render_summary, summary_records
-from .verdicts import render_comparison
+from ..ledger.statistics import summarise
+from .charts import chart, plot_cost, plot_seeds
+from .summary import summary_records, summary_table
+from .text import render_table
+from .verdicts import render_comparison, sentence
+from .viewer import render_viewer, viewer_style
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
        padding: 0 1em; color: #222; }
-table { border-collapse: collapse; font-size: 13px; display: block;
-        overflow-x: auto; }
-th, td { text-align: left; padding: .25em .7em;
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; }
+th, td { text-align: left; vertical-align: top; padding: .25em .45em;
          border-bottom: 1px solid #ddd; }
-svg, img { max-width: 100%; height: auto; }
+td, p, li { overflow-wrap: break-word; }
+figure { margin: 1em 0; }
+p > svg, body > svg, figure img { max-width: 100%; height: auto; }
 figcaption { color: #555; }
 """
 
@@ -38,6 +37,7 @@ def render_page(
     problems: Sequence[str] = (),
     pictures: Sequence[Path] = (),
     metric: str = 'AP',
+    trajectories: Sequence[Path] = (),
 ) -> str:
     """Text of the page; nothing in it is loaded from elsewhere.
 
@@ -49,22 +49,25 @@ def render_page(
         problems (Sequence[str]): Shown before the table.
         pictures (Sequence[Path]): PNG or JPEG files, embedded.
         metric (str): Which to summarise.
+        trajectories (Sequence[Path]): For the viewer, see
+            :func:`~mmdiffdet.reports.viewer.render_viewer`.
 
     Raises:
-        ValueError: If there is no experiment, or a picture has another
-            format.
-        FileNotFoundError: If a picture does not exist.
+        ValueError: If there is no experiment, a picture has another format,
+            or trajectories are not of the same images.
+        FileNotFoundError: If a picture or a trajectory does not exist.
     """
     if not experiments:
         raise ValueError('a page needs at least one experiment')
-    parts = [f'<h1>{html.escape(title)}</h1>']
+    parts = [f'<h1>{html.escape(title)}</h1>', *_outcome(experiments, comparisons, metric)]
     if problems:
         items = ''.join(f'<li>{html.escape(p)}</li>' for p in problems)
         parts.append(f'<h2>Problems</h2><ul>{items}</ul>')
-    table = render_summary(summary_records(experiments, pd.DataFrame(), metric), (), metric, 'html')
+    if trajectories:
+        parts += ['<h2>From noise to objects</h2>', render_viewer(trajectories)]
     parts += [
         f'<h2>{metric}</h2>',
-        table,
+        *_summary(experiments, metric),
         '<p>Deviations are of the population. <i>across</i> is between the '
         'means of train seeds, <i>within</i> between the eval seeds of one '
         'training.</p>',
@@ -72,107 +75,69 @@ def render_page(
     if any(summarise(e.runs, metric).seconds_per_image for e in experiments):
         parts += [
             f'<h2>{metric} against cost</h2>',
-            _chart(_plot_cost, experiments, metric),
+            chart(plot_cost, experiments, metric),
             '<p>Bars are the deviation between train seeds. An experiment '
             'with one train seed (open mark) has that between its eval seeds: '
             'it says nothing of another training.</p>',
         ]
     parts += [
         f'<h2>{metric} by seed</h2>',
-        _chart(_plot_seeds, experiments, metric),
+        chart(plot_seeds, experiments, metric),
         '<p>A dot is an eval seed, a bar the mean of a train seed.</p>',
     ]
     for comparison in comparisons:
         name = f'{comparison.b.label} against {comparison.a.label}'
-        parts += [f'<h2>{html.escape(name)}</h2>', render_comparison(comparison, 'html')]
+        parts += [f'<h2>{html.escape(name)}</h2>', _fitting(render_comparison(comparison, 'html'))]
     if pictures:
         parts.append('<h2>Pictures</h2>')
         parts += [_picture(Path(path)) for path in pictures]
+    style = _STYLE + (viewer_style() if trajectories else '')
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<title>{html.escape(title)}</title><style>{_STYLE}</style>'
+        '<meta name="viewport" content="width=device-width">'
+        f'<title>{html.escape(title)}</title><style>{style}</style>'
         '</head><body>\n' + '\n'.join(parts) + '\n</body></html>\n'
     )
 
 
-def _chart(plot: Callable, experiments: Sequence[Experiment], metric: str) -> str:
-    figure = Figure(figsize=(9, 4.5), layout='constrained')
-    plot(figure.add_subplot(), experiments, metric)
-    text = io.StringIO()
-    # the same bytes twice
-    with rc_context({'svg.hashsalt': plot.__name__}):
-        figure.savefig(text, format='svg', metadata={'Date': None})
-    return text.getvalue()[text.getvalue().index('<svg') :]
+def _outcome(
+    experiments: Sequence[Experiment], comparisons: Sequence[Comparison], metric: str
+) -> List[str]:
+    """What came out, in sentences."""
+    if comparisons:
+        items = ''.join(f'<li>{html.escape(sentence(c))}</li>' for c in comparisons)
+        return [f'<ul>{items}</ul>']
+    means = {e.label: summarise(e.runs, metric).mean for e in experiments}
+    means = {label: mean for label, mean in means.items() if mean is not None}
+    if not means:
+        return [f'<p>No run has {html.escape(metric)}.</p>']
+    best = max(means, key=means.get)
+    text = f'{best} has the best mean {metric}, {means[best]:.1f}, of {len(experiments)}'
+    if len(experiments) == 1:
+        text = f'{best} has a mean {metric} of {means[best]:.1f}'
+    return [f'<p>{html.escape(text)}; nothing was compared.</p>']
 
 
-def _plot_cost(axes: Axes, experiments: Sequence[Experiment], metric: str) -> None:
-    devices = {plain(device) for e in experiments for device in e.runs.device.unique()}
-    lines: Dict[str, List[tuple]] = {}
-    for e in experiments:
-        s = summarise(e.runs, metric)
-        if not s.seconds_per_image or s.mean is None:
-            continue
-        name = _without_steps(e.label)
-        if len(devices) > 1:
-            name += f', {plain(e.runs.device.iloc[0])}'
-        one = s.across is None
-        error = s.within if one else s.across
-        lines.setdefault(name, []).append(
-            (1000 * s.seconds_per_image, s.mean, error or 0.0, one, e.protocol.sample_step)
-        )
-    for color, (name, points) in enumerate(lines.items()):
-        x, y, error, one, steps = zip(*sorted(points))
-        axes.errorbar(
-            x,
-            y,
-            yerr=error,
-            marker='o',
-            capsize=3,
-            label=name,
-            color=f'C{color % 10}',
-            mfc='white' if one[0] else None,
-        )
-        for at in zip(steps, x, y):
-            axes.annotate(f' {at[0]}', at[1:], va='bottom')
-    axes.set(xscale='log', xlabel='ms an image (numbers: sampling steps)', ylabel=metric)
-    axes.grid(alpha=0.3)
-    if lines:
-        axes.legend()
-
-
-def _without_steps(label: str) -> str:
-    name, _, selected = label.partition('@sample_step=')
-    _, comma, rest = selected.partition(',')
-    return name + (f'@{rest}' if comma else '')
-
-
-def _plot_seeds(axes: Axes, experiments: Sequence[Experiment], metric: str) -> None:
-    found = {e.label: values_by_train_seed(e.runs, metric) for e in experiments}
-    seeds = sorted(
-        {s for values in found.values() for s in values},
-        key=lambda seed: -1 if seed is None else seed,
+def _summary(experiments: Sequence[Experiment], metric: str) -> List[str]:
+    """The table, without columns in which all rows are the same; these in a sentence."""
+    records = summary_records(experiments, pd.DataFrame(), metric)
+    columns, rows, protocol = summary_table(records)
+    values = {c: {row[i] for row in rows} for i, c in enumerate(columns)}
+    same = [c for c in columns if c in protocol and len(values[c]) == 1]
+    kept = [i for i, c in enumerate(columns) if c not in same]
+    table = render_table(
+        [[row[i] for i in kept] for row in rows], [columns[i] for i in kept], 'html'
     )
-    for place, values in enumerate(found.values()):
-        for i, seed in enumerate(seeds):
-            if seed not in values:
-                continue
-            x = place + (i - (len(seeds) - 1) / 2) * min(0.2, 0.8 / len(seeds))
-            color, dots = f'C{i % 10}', values[seed]
-            axes.plot([x] * len(dots), dots, 'o', color=color, alpha=0.5)
-            axes.plot(x, np.mean(dots), '_', color=color, markersize=18)
-    for i, seed in enumerate(seeds):
-        axes.plot([], [], 'o', color=f'C{i % 10}', label=f'train seed {seed}')
-    axes.set(ylabel=metric)
-    axes.set_xticks(
-        range(len(found)),
-        [label.replace('@', '\n') for label in found],
-        rotation=20,
-        ha='right',
-        fontsize=8,
-    )
-    axes.grid(axis='y', alpha=0.3)
-    if seeds:
-        axes.legend()
+    parts = [_fitting(table)]
+    if same:
+        text = ', '.join(f'{c} {next(iter(values[c]))}' for c in same)
+        parts.append(f'<p>The same in all rows: {html.escape(text)}.</p>')
+    return parts
+
+
+def _fitting(table: str) -> str:
+    """A table that scrolls by itself where it is wider than the page."""
+    return f'<div class="table">{table}</div>'
 
 
 def _picture(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, fields
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from .text import one_line, render_table
 
 Record = Dict[str, Any]
 _DIGITS = dict(mean=4, std=4, mean_of_means=4, across=4, within=4, seconds_per_image=6)
+_SHOWN = ('n', 'seeds', *_DIGITS, 'checkpoint')
 
 
 def summary_records(
@@ -57,6 +58,23 @@ def summary_records(
     return records
 
 
+def summary_table(
+    records: Sequence[Record],
+) -> Tuple[List[str], List[List[str]], Tuple[str, ...]]:
+    """The summary as text of cells.
+
+    Args:
+        records (Sequence[Record]): Of :func:`summary_records`.
+
+    Returns:
+        tuple: Names of the columns, rows, and which columns are of the
+        protocol.
+    """
+    columns = ['experiment', *_SHOWN, *PROTOCOL_FIELDS]
+    rows = [dict(_cells(r), experiment=_name(r)) for r in records]
+    return columns, [[r[c] for c in columns] for r in rows], tuple(PROTOCOL_FIELDS)
+
+
 def render_summary(
     records: Sequence[Record], problems: Sequence[str], metric: str, style: str
 ) -> str:
@@ -73,11 +91,11 @@ def render_summary(
         return json.dumps(
             dict(metric=metric, experiments=list(records), problems=list(problems)), indent=2
         )
-    shown = ['n', 'seeds', *_DIGITS, 'checkpoint', 'experiment']
-    rows = [dict(_cells(r), experiment=_name(r)) for r in records]
     if style != 'table':
-        columns = ['experiment', *shown[:-1], *PROTOCOL_FIELDS]
-        return render_table([[r[c] for c in columns] for r in rows], columns, style)
+        columns, cells, _ = summary_table(records)
+        return render_table(cells, columns, style)
+    shown = [*_SHOWN, 'experiment']
+    rows = [dict(_cells(r), experiment=_name(r)) for r in records]
     # the same protocol in neighbouring lines, whatever the files' order
     order: Dict[Protocol, List[Record]] = {}
     for record, row in zip(records, rows):

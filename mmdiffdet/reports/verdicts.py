@@ -60,10 +60,9 @@ def render_comparison(c: Comparison, style: str) -> str:
     )
     if c.corrected is not None:
         tests += f'; corrected for the number of comparisons (Holm) p = {c.corrected:.4f}'
-    runs = f'{c.used[0]} and {c.used[1]} runs'
-    verdict = f'B is {c.verdict} than A, with {runs}'
+    verdict = f'B is {c.verdict} than A, with {_runs(c)}'
     if c.verdict == 'not distinguishable':
-        verdict = f'not distinguishable with {runs}'
+        verdict = f'not distinguishable with {_runs(c)}'
     rows = [
         ['A', _side(c, 0)],
         ['B', _side(c, 1)],
@@ -79,6 +78,24 @@ def render_comparison(c: Comparison, style: str) -> str:
     if c.a.protocol != c.b.protocol:
         rows.insert(3, ['protocol of B', str(c.b.protocol)])
     return render_table(rows, ['', 'comparison'], style)
+
+
+def sentence(c: Comparison) -> str:
+    """What a comparison says, for one who has not seen its table."""
+    means = [s.mean for s in c.summaries]
+    text = f'{c.b.label} has {c.metric} {means[1]:.1f}, {c.a.label} {means[0]:.1f}: '
+    if c.verdict == 'not distinguishable':
+        text += f'not distinguishable with {_runs(c)}'
+    else:
+        text += f'{c.verdict}, with {_runs(c)}'
+    seconds = [s.seconds_per_image for s in c.summaries]
+    if all(seconds) and not _on_two_devices(c):
+        text += f', at {seconds[1] / seconds[0]:.2f} times the time an image'
+    return f'{text}. This speaks of {c.scope}.'
+
+
+def _runs(c: Comparison) -> str:
+    return f'{c.used[0]} and {c.used[1]} runs'
 
 
 def render_study(study: Study, style: str) -> str:
@@ -171,10 +188,13 @@ def _side(c: Comparison, side: int) -> str:
 def _cost(c: Comparison) -> str:
     seconds = [s.seconds_per_image for s in c.summaries]
     text = ' and '.join(f'{name} {number(value, 6)}' for name, value in zip('AB', seconds))
-    devices = {device for e in (c.a, c.b) for device in map(plain, e.runs.device.unique())}
     text += ' seconds per image'
     if None in seconds:
         return text
-    if len(devices) > 1:
+    if _on_two_devices(c):
         return text + ', on different devices'
     return f'{text}: B takes {seconds[1] / seconds[0]:.2f} times as long'
+
+
+def _on_two_devices(c: Comparison) -> bool:
+    return len({device for e in (c.a, c.b) for device in map(plain, e.runs.device.unique())}) > 1

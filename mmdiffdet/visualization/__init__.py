@@ -2,5 +2,6 @@
 
 from .detections import DetectionPainter
 from .trajectory import plot_trajectory, record_trajectory
+from .trajectory_data import trajectory_data
 
-__all__ = ['DetectionPainter', 'plot_trajectory', 'record_trajectory']
+__all__ = ['DetectionPainter', 'plot_trajectory', 'record_trajectory', 'trajectory_data']

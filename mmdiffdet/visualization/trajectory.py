@@ -13,6 +13,7 @@ from torch import Tensor
 from ..diffusion.sampling import SamplingStep
 from ..models.detector import DiffusionDet
 from ..utils import atomic_path
+from .trajectory_data import proposal_scores
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -83,9 +84,7 @@ def plot_trajectory(
         axis.axis('off')
     for axis, index in zip(axes.flat, chosen):
         step = steps[index]
-        score, label = step.prediction.logits[0].float().sigmoid().max(-1)
-        if quality_power > 0:
-            score = score * step.prediction.quality[0].float().sigmoid() ** quality_power
+        score, label = (each[0] for each in proposal_scores(step.prediction, quality_power))
         # a box is drawn as it went in, in the colour of what came out
         sure = score > score_thr
         axis.imshow(image)

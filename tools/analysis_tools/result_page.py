@@ -2,11 +2,13 @@
 
     python tools/analysis_tools/result_page.py FILES-or-FOLDERS --out PAGE.html
         [--compare A B [FIELD]] [--pictures A.png B.png] [--title TEXT]
-        [--metric AP]
+        [--trajectories A.json B.json] [--metric AP]
 
 --compare can be given several times; A and B are labels as
 tools/summarize.py prints them, FIELD is the protocol field that is studied.
-The verdicts of several are corrected for their number (Holm).
+The verdicts of several are corrected for their number (Holm). Trajectories are
+files that tools/analysis_tools/plot_trajectory.py writes, one a model: the page
+plays them side by side.
 """
 
 import argparse
@@ -33,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metric', choices=METRICS, default='AP')
     parser.add_argument('--compare', nargs='+', action='append', default=[], metavar=('A', 'B'))
     parser.add_argument('--pictures', nargs='+', type=Path, default=[])
+    parser.add_argument('--trajectories', nargs='+', type=Path, default=[])
     add_traceback_argument(parser)
     args = parser.parse_args()
     for names in args.compare:
@@ -52,7 +55,13 @@ def main() -> None:
     if len(comparisons) > 1:
         comparisons = correct(comparisons)
     page = render_page(
-        args.title, experiments, comparisons, find_problems(results), args.pictures, args.metric
+        args.title,
+        experiments,
+        comparisons,
+        find_problems(results),
+        args.pictures,
+        args.metric,
+        args.trajectories,
     )
     with atomic_path(args.out) as path:
         path.write_text(page, encoding='utf-8')
