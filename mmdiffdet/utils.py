@@ -25,7 +25,7 @@ def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
         path (str | os.PathLike): The file to be; its folder must exist.
     """
     path = Path(path)
-    _clean(path)
+    remove_left(path)
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f'.{path.stem}-{_HOST}-{os.getpid()}-', suffix=path.suffix
     )
@@ -72,8 +72,12 @@ def _umask() -> int:
     return mask
 
 
-def _clean(path: Path) -> None:
-    """Remove what writers of this file left behind that were killed here."""
+def remove_left(path: Path) -> None:
+    """Remove what writers of this file left behind that were killed on this machine.
+
+    Args:
+        path (Path): As it was given to :func:`atomic_path`.
+    """
     beginning = f'.{path.stem}-{_HOST}-'
     for left in path.parent.glob(f'{glob.escape(beginning)}*{glob.escape(path.suffix)}'):
         if _is_left(left, beginning):

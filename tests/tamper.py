@@ -82,7 +82,8 @@ def _sum_again(folder: Path) -> None:
 
 # what is given: the deliverable, the folder of its checkpoints, the draw
 TAMPERINGS: Dict[str, Callable[[Path, Path, random.Random], str]] = {
-    'flipped bit': lambda d, c, r: _flip(r.choice([*_files(d), d / 'SHA256SUMS']), r),
+    'flipped bit': lambda d, c, r: _flip(r.choice(_files(d)), r),
+    'flipped bit of the sums': lambda d, c, r: _flip(d / 'SHA256SUMS', r),
     'cut file': lambda d, c, r: _bytes(r.choice(_files(d)), lambda b: b.pop()),
     'longer file': lambda d, c, r: _bytes(r.choice(_files(d)), lambda b: b.extend(b'\n')),
     'swapped files': lambda d, c, r: _swap(r, _files(d)),
@@ -128,7 +129,7 @@ class Deliverable:
         shutil.copy(self.checkpoint, checkpoints)
         if kind:
             TAMPERINGS[kind](copy, checkpoints, rng)
-        if hide and (copy / 'SHA256SUMS').exists() and kind != 'line of the sums':
+        if hide and (copy / 'SHA256SUMS').exists() and 'of the sums' not in kind:
             _sum_again(copy)
         try:
             return verify(copy, checkpoints=checkpoints, digest=self.digest).problems

@@ -1,11 +1,13 @@
 """What a config says is checked before anything is built."""
 
 import os
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from tiny import ROOT, runner_config, write_coco
+from tiny import ROOT, build, runner_config, tiny_config, write_coco
 
+from mmdiffdet.config import keys
 from mmdiffdet.config.check import check_config
 from mmdiffdet.config.file import find_config, read_config
 from mmdiffdet.config.value_types import fits
@@ -38,6 +40,7 @@ def tiny(tmp_path_factory):
         ('val_dataloader.dataset.type', 'CocoDataaset', "did you mean '.*CocoDataset'"),
         ('val_dataloader.dataset.metainfo.clases', ('a',), "did you mean 'classes'"),
         ('default_hooks.chekpoint.interval', 3, 'default_hooks.chekpoint has no type'),
+        ('default_hooks.chekpoint', None, "switches nothing off; did you mean 'checkpoint'"),
         ('default_hooks.checkpoint.itnerval', 3, "did you mean 'interval'"),
         ('model.data_preprocessor.std', [0, 1, 1], 'std must be greater than 0'),
         ('model.test_cfg.nms.iou_threshold', 1.5, 'iou_threshold must be from 0 to 1'),
@@ -126,3 +129,29 @@ def test_fits():
     # annotations of other packages are not that exact
     assert fits(1.5, int, strict=False) and fits([{}], dict, strict=False)
     assert not fits('x', int, strict=False)
+
+
+def test_none_switches_a_hook_off(tiny):
+    cfg = read_config(
+        tiny, options={'default_hooks.checkpoint_guard': None, 'default_hooks.logger': None}
+    )
+    assert 'checkpoint_guard' not in cfg.default_hooks  # of ours
+    assert cfg.default_hooks.logger is None  # MMEngine's own
+
+
+def test_a_misspelt_key_beside_the_right_one_is_told(tiny, tmp_path, monkeypatch):
+    path = tmp_path / 'twice.py'
+    hooks = Config.fromfile(tiny).default_hooks.to_dict()
+    path.write_text(Path(tiny).read_text() + f'\ndefaulth_ooks = {hooks!r}\n')
+    told = []
+    monkeypatch.setattr(keys, 'print_log', lambda text, *_: told.append(text))
+    read_config(str(path))
+    assert "nothing reads defaulth_ooks; did you mean 'default_hooks'" in told[0]
+
+
+@pytest.mark.parametrize('weight', [None, -1.0, 'x', float('nan')])
+def test_a_losses_weight_is_named(weight):
+    config = tiny_config()
+    config.criterion.loss_bbox.loss_weight = weight
+    with pytest.raises(ValueError, match='loss_bbox.loss_weight must be >= 0'):
+        build(config)

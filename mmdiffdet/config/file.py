@@ -13,11 +13,14 @@ from mmengine.config.utils import MODULE2PACKAGE
 
 from ..datasets.box_prior import use_box_prior
 from ..datasets.from_file import use_classes_of_file, use_extra_coco
+from ..errors import nearest
 from ..paths import CONFIGS
 from .check import check_config
 
 # MMEngine's list of packages whose configs ``_base_ = 'mmdiffdet::...'`` may name
 MODULE2PACKAGE.setdefault('mmdiffdet', 'mmdiffdet')
+# that MMEngine has without a config
+_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 def find_config(path: str) -> str:
@@ -101,10 +104,22 @@ def read_config(
         if train_seed is not None:
             check_train_seed(cfg, train_seed)
     check_config(cfg, options)
+    _switch_hooks_off(cfg)
     use_extra_coco(cfg)
     use_classes_of_file(cfg)
     use_box_prior(cfg)
     return cfg
+
+
+def _switch_hooks_off(cfg: Config) -> None:
+    """None for a hook switches it off: MMEngine knows that of its own ones alone."""
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in _HOOKS]:
+        if nearest(name, _HOOKS, 0.8):
+            raise ValueError(
+                f'default_hooks.{name}=None switches nothing off{nearest(name, _HOOKS)}'
+            )
+        del hooks[name]
 
 
 def _from_file(file: str) -> Config:

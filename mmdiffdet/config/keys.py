@@ -113,8 +113,9 @@ def check_top_level(cfg: Config, content: dict, options: dict) -> None:
                 )
             )
         # a config that was written out has its variables once more
-        elif key not in _VARIABLES and not any(
-            value == content[key] for _, _, value in leaves(content, key, True)
+        elif key not in _VARIABLES and (
+            nearest(key, TOP_LEVEL, 0.85)  # misspelt, even if the same stands there, too
+            or not any(value == content[key] for _, _, value in leaves(content, key, True))
         ):
             unread.append(f'{key}{nearest(key, TOP_LEVEL)}')
     if unread:

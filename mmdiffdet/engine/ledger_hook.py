@@ -17,7 +17,7 @@ from ..datasets.checks import leaf_datasets
 from ..ledger import Ledger, Row, sha256_of_config
 from ..ledger.row import FORMULA, METRICS
 from ..registry import HOOKS, LOOPS
-from ..utils import atomic_path
+from ..utils import atomic_path, remove_left
 from .checkpoint import sha256_of_checkpoint
 from .data_identity import name_of_data, sha256_of_annotations
 from .download import is_address
@@ -102,6 +102,8 @@ class LedgerHook(Hook):
         self._describe(runner)
         if runner.rank == 0:
             self.ledger.append(())  # rows can be written: not told after hours
+            for other in Path(runner.work_dir).iterdir():  # of tests that were killed
+                remove_left(other / 'config.py')
             # what freeze.py collects
             with atomic_path(Path(runner.log_dir) / 'config.py') as path:
                 runner.cfg.dump(path)

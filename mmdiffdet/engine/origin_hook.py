@@ -39,8 +39,8 @@ class OriginHook(Hook):
         self.origin = meta.get('origin')
         if meta.get('seed') not in (None, runner.seed):
             raise ValueError(
-                f'{runner.work_dir} holds a training with train seed '
-                f'{meta["seed"]}, this one has {runner.seed}: choose another '
+                f'{runner._load_from or runner.work_dir} is of a training with train seed '
+                f'{meta["seed"]!r}, this one has {runner.seed}: choose another '
                 '--work-dir, or give --train-seed'
             )
 

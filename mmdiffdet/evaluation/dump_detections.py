@@ -20,8 +20,10 @@ _OF_NUMPY = (
 class DumpDetections(DumpDetResults):
     """MMDetection's ``DumpDetResults``; equal detections make equal files.
 
-    A pickled tensor holds an address in memory, and which objects are the same
-    one depends on the number of processes. Here the numbers alone are written.
+    A pickled tensor holds an address in memory, MMEngine's data elements keep
+    their fields in sets, whose order is another in each process, and which
+    objects are the same one depends on the number of processes. Here the
+    numbers alone are written, by the names of their fields.
     The file is read as ever: a list of dicts, an image each, with tensors.
     """
 
@@ -30,10 +32,18 @@ class DumpDetections(DumpDetResults):
         buffer = io.BytesIO()
         pickler = _Pickler(buffer, protocol=4)
         pickler.fast = True  # an object that is there twice is written twice
-        pickler.dump(results)
+        pickler.dump(_ordered(results))
         put(buffer.getvalue(), self.out_file_path)
         print_log(f'Results has been saved to {self.out_file_path}.', logger='current')
         return {}
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value, key=str)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_ordered, value))
+    return value
 
 
 class _Pickler(pickle.Pickler):

@@ -69,10 +69,9 @@ class DiffusionDetCriterion(nn.Module):
             loss_quality=loss_quality,
             loss_topology=loss_topology,
         ).items():
-            if cfg and cfg.get('loss_weight', 1.0) < 0:
-                raise ValueError(
-                    f'criterion: {name}.loss_weight must be >= 0, got {cfg["loss_weight"]}'
-                )
+            weight = cfg.get('loss_weight', 1.0) if cfg else 0
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight >= 0:
+                raise ValueError(f'criterion: {name}.loss_weight must be >= 0, got {weight!r}')
         self.num_classes = num_classes
         self.assigner = TASK_UTILS.build(assigner)
         check_assigner(self.assigner)
