@@ -91,4 +91,6 @@ def test_console_script(folder):
     [points] = folder.glob('site/*.dist-info/entry_points.txt')
     assert 'mmdiffdet = mmdiffdet.__main__:main' in points.read_text()
     names = {p.suffix for p in (folder / 'site').rglob('*') if p.is_file()}
-    assert names <= {'.py', '.sh', '.yml', '.txt', '', '.whl'}
+    assert names <= {'.py', '.sh', '.yml', '.txt', '', '.whl', '.css', '.js'}
+    for name in ('viewer.css', 'viewer.js'):
+        assert (folder / 'site/mmdiffdet/reports' / name).is_file()
