@@ -116,7 +116,7 @@ class Training(Job):
         return argv + ['--resume'] * again + ['--cfg-options', *options]
 
     def whole(self, out: Path) -> str:
-        for path in out.glob('*.pth'):
+        for path in out.glob('[!.]*.pth'):
             try:
                 load_checkpoint_file(path)
             except ValueError as error:
@@ -155,14 +155,14 @@ class Testing(Job):
         except ValueError as error:
             return str(error)
         other = [key for key in found if found[key] != expected.get(key)]
-        for path in out.glob('*.pkl'):
+        for path in out.glob('[!.]*.pkl'):
             if path.read_bytes() != (self.reference / path.name).read_bytes():
                 return f'{path} has other bytes'
         return f'other rows: {other}' if other else ''
 
     def same(self, out: Path) -> str:
         missing = len(self.rows(self.reference)) - len(self.rows(out))
-        files = len(list(self.reference.glob('*.pkl'))) - len(list(out.glob('*.pkl')))
+        files = len(list(self.reference.glob('[!.]*.pkl'))) - len(list(out.glob('[!.]*.pkl')))
         lost = f'{missing} rows and {files} files are missing' if missing or files else ''
         return self.whole(out) or lost
 
