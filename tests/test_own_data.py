@@ -429,4 +429,4 @@ def test_bad_requests(own, monkeypatch):
 def test_check_dataset_tells_of_a_missing_file(own, monkeypatch, capsys):
     (own / 'train.json').unlink()
     assert run_check(monkeypatch, ROOT / 'configs/own/own_coco.py') == 1
-    assert 'ERROR: CocoDataset: annotation file' in capsys.readouterr().out
+    assert 'ERROR: CocoDataset: annotation file' in capsys.readouterr().err
