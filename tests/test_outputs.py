@@ -69,6 +69,29 @@ def test_pictures_keep_their_folders_and_stay_inside(tmp_path):
     assert cv2.imread(str(folder / 'a/x.png')).shape[2] == 3
 
 
+def test_images_are_painted_as_they_were_tested(tmp_path):
+    """A JPEG without its last bytes, and a grey picture in place of a missing image."""
+    root = write_coco(tmp_path / 'data', 2)
+    image = cv2.imread(str(root / 'images/0.png'))
+    whole = cv2.imencode('.jpg', image)[1].tobytes()
+    (root / 'images/cut.jpg').write_bytes(whole[: len(whole) * 2 // 3])
+    (root / 'images/1.png').unlink()
+    text = (root / 'train.json').read_text().replace('0.png', 'cut.jpg')
+    (root / 'train.json').write_text(text)
+    cfg = runner_config(root, tmp_path / 'work')
+    cfg.test_dataloader.dataset.on_bad_image = 'skip'
+    cfg.experiment_name = 'as_tested'
+    use_painting(cfg, False, 'pictures', 0)
+    cfg.default_hooks.visualization.score_thr = 1.0  # the image alone
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    folder = tmp_path / 'work' / runner.timestamp / 'pictures'
+    # on the right, beside the objects
+    painted = cv2.imread(str(folder / 'cut.jpg')).astype(int)[:, 64:]
+    assert abs(painted[:16] - image[:16]).mean() < 15  # what is there of it
+    assert (cv2.imread(str(folder / '1.png'))[:, 64:] == 128).all()
+
+
 def test_painting_needs_a_visualizer(tmp_path):
     cfg = runner_config(write_coco(tmp_path / 'data', 2), tmp_path)
     cfg.visualizer = None

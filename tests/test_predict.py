@@ -96,6 +96,22 @@ def test_a_folder_with_a_bad_file(lab, predict, tmp_path, capsys):
     torch.testing.assert_close(corners, boxes, atol=1e-4, rtol=0)
 
 
+def test_images_as_people_have_them(lab, predict, tmp_path):
+    """A JPEG without its last bytes, and 16 bits: found in, and painted."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    image = cv2.imread(str(lab / 'data/images/0.png'))
+    cv2.imwrite(str(images / 'deep.png'), image.astype(np.uint16) * 16)
+    whole = cv2.imencode('.jpg', image)[1].tobytes()
+    (images / 'cut.jpg').write_bytes(whole[: len(whole) * 2 // 3])
+    found = predict(lab / 'final.safetensors', images, '--score-thr', 0, '--trajectory')
+    assert [(i['height'], i['width']) for i in found['images']] == [image.shape[:2]] * 2
+    for name in ('pictures/cut.jpg', 'pictures/deep.png'):
+        painted = cv2.imread(str(tmp_path / 'outputs' / name))
+        assert painted.shape == image.shape and painted.mean() > 60  # not black
+    assert len(list((tmp_path / 'outputs/trajectories').iterdir())) == 2
+
+
 def test_ids_of_an_annotation_file(lab, predict, tmp_path):
     """Noise and category ids are those of tools/test.py; COCO reads the result."""
     pattern = f'{lab}/data/images/[12].png'

@@ -104,6 +104,7 @@ class Predictor:
         """Detect in an image."""
         import mmcv
 
+        from mmdiffdet.datasets.image_file import read_image
         from mmdiffdet.utils import atomic_path
 
         image_id = self.results.image_id(item.name)
@@ -114,7 +115,7 @@ class Predictor:
             **self.options,
         )
         found = output.boxes[0].cpu(), output.labels[0].cpu(), output.scores[0].cpu()
-        image = mmcv.imread(str(item.path))
+        image, _ = read_image(str(item.path))
         if not self.args.no_pictures:
             with atomic_path(self._target('pictures', item, '.jpg', '.jpeg', '.png')) as path:
                 mmcv.imwrite(self.paint(image, *found), str(path))

@@ -200,7 +200,12 @@ def check_finite(weights: Mapping[str, Any], what: object) -> None:
         )
 
 
-def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: str) -> None:
+def load_weights(
+    model: nn.Module,
+    filename: Union[str, os.PathLike],
+    way_out: str,
+    content: Optional[Dict[str, Any]] = None,
+) -> None:
     """Load a checkpoint's weights into a model, all of them.
 
     Args:
@@ -208,6 +213,8 @@ def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: s
         filename (str | os.PathLike): ``.pth`` or ``.safetensors``, a path or an
             address.
         way_out (str): What to do if it is of another model.
+        content (dict, optional): The file as ``load_checkpoint_file`` has read
+            it; by default it is read here.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -215,7 +222,8 @@ def load_weights(model: nn.Module, filename: Union[str, os.PathLike], way_out: s
             names and shapes are not those of the model, or it was trained for
             another process than that of the model's sampler.
     """
-    content = load_checkpoint_file(filename)
+    if content is None:
+        content = load_checkpoint_file(filename)
     weights = content.get('state_dict', content)
     check_finite(weights, filename)
     problem = ''

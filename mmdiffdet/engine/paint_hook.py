@@ -3,11 +3,13 @@
 from pathlib import Path, PurePosixPath
 from typing import Dict, Optional, Sequence
 
+import numpy as np
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ..datasets.image_file import BadImage, read_image
 from ..registry import HOOKS
 
 
@@ -16,7 +18,8 @@ class PaintHook(DetVisualizationHook):
     """MMDetection's hook, with a picture of its own for every image.
 
     That hook names pictures after the last part of an image's path, so that
-    images of one name in several folders overwrite each other. Here pictures
+    images of one name in several folders overwrite each other, and reads images
+    in another way than our data sets (cut files, 16 bits, EXIF). Here pictures
     keep their images' folders below the data set's; a path that leaves that
     folder (``../x.png``, ``/data/x.png``) is kept inside all the same.
 
@@ -36,21 +39,34 @@ class PaintHook(DetVisualizationHook):
         outputs: Sequence[DetDataSample],
     ) -> None:
         """Paint or show each image of a batch."""
-        folder = self.test_out_dir
-        if self.draw is False or folder is None:
-            super().after_test_iter(runner, batch_idx, data_batch, outputs)
+        if not self.draw:
             return
-        root = Path(runner.work_dir, runner.timestamp, folder)
         prefix = getattr(runner.test_dataloader.dataset, 'data_prefix', None) or {}
         for sample in outputs:
+            self._test_index += 1
             name = self._name(sample.img_path, prefix.get('img') or prefix.get('img_path'))
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            # MMDetection's takes the folder, and adds the last part of the path
-            self.test_out_dir = str((root / name).parent.resolve())
-            try:
-                super().after_test_iter(runner, batch_idx, data_batch, [sample])
-            finally:
-                self.test_out_dir = folder
+            path = None
+            if self.test_out_dir is not None:
+                path = Path(runner.work_dir, runner.timestamp, self.test_out_dir, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._visualizer.add_datasample(
+                name.name if self.show else 'test_img',
+                self._image(sample),
+                data_sample=sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                pred_score_thr=self.score_thr,
+                out_file=path and str(path),
+                step=self._test_index,
+            )
+
+    def _image(self, sample: DetDataSample) -> np.ndarray:
+        """(H, W, 3) RGB, read as the data set reads it."""
+        try:
+            image, _ = read_image(sample.img_path, sample.ori_shape, self.backend_args)
+        except (BadImage, FileNotFoundError):  # on_bad_image='skip': a grey one was tested
+            return np.full((*sample.ori_shape, 3), 128, np.uint8)
+        return image[..., ::-1]
 
     def _name(self, image: str, prefix: Optional[str]) -> PurePosixPath:
         """Below the folder of pictures; the same for the same image."""

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..config.file import read_config
+from ..diffusion.box_codec import sizes_of
 from ..diffusion.label_scheduler import D3PMScheduler
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import DiffusionSampler, SamplingStep
@@ -97,7 +98,8 @@ class DiffusionDetPipeline(DiffusionPipeline):
                 is of another model, or the config is of another detector or
                 names what is no part of one.
         """
-        meta = load_checkpoint_file(checkpoint).get('meta') or {}
+        content = load_checkpoint_file(checkpoint)
+        meta = content.get('meta') or {}
         try:
             if config is None:
                 found = InferenceConfig.from_checkpoint(meta)
@@ -107,7 +109,9 @@ class DiffusionDetPipeline(DiffusionPipeline):
         except ValueError as error:
             raise ValueError(f'checkpoint {checkpoint}: {error}') from error
         model = DiffusionDetModel(**found.to_dict())
-        load_weights(model.detector, checkpoint, 'give the config that it was trained with')
+        load_weights(
+            model.detector, checkpoint, 'give the config that it was trained with', content
+        )
         return cls(model, model.detector.sampler.scheduler, model.detector.label_scheduler)
 
     @classmethod
@@ -237,15 +241,13 @@ class DiffusionDetPipeline(DiffusionPipeline):
         predictions = sampler(
             detector.denoiser(table),
             detector.box_codec,
-            torch.tensor([meta['img_shape'][:2]], dtype=torch.float32, device=self.model.device),
+            sizes_of([meta], self.model.device),
             num_proposals,
             noise,
             label_scheduler=self.label_scheduler,
             callback=(lambda step: steps.append(_in_image(step, meta))) if keep_steps else None,
         )
-        cfg = {
-            k: detector.test_cfg[k] for k in ('quality_power', 'nms', 'score_thr', 'max_per_img')
-        }
+        cfg = {k: detector.test_cfg[k] for k in _MERGE}
         if score_thr is not None:
             cfg['score_thr'] = score_thr
         return merge_steps(predictions, [meta], **cfg)[0], steps

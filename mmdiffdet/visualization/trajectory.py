@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..datasets.image_file import read_image
 from ..diffusion.sampling import SamplingStep
 from ..models.detector import DiffusionDet
 from ..utils import atomic_path
@@ -67,7 +68,7 @@ def plot_trajectory(
             coloured by the same score.
     """
     height, width = img_shape[:2]
-    image = mmcv.imresize(mmcv.imread(img_path, channel_order='rgb'), (width, height))
+    image = mmcv.imresize(read_image(img_path)[0][..., ::-1], (width, height))
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 7)).round().astype(int))
     panels = len(chosen) + 1
     columns = min(panels, 4)

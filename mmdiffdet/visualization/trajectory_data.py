@@ -8,6 +8,7 @@ import mmcv
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..datasets.image_file import read_image
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import SamplingStep
 
@@ -63,7 +64,7 @@ def trajectory_data(
     height, width = img_shape[:2]
     scale = min(1.0, max_width / width)
     size = round(width * scale), round(height * scale)
-    image = mmcv.imresize(mmcv.imread(img_path), size, interpolation='area')
+    image = mmcv.imresize(read_image(img_path)[0], size, interpolation='area')
     _, jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 85])
     final, _ = proposal_scores(steps[-1].prediction, quality_power)
     best = final[0].argsort(descending=True)[:num_proposals]
