@@ -284,9 +284,14 @@ def test_wrong_arguments(lab, pipe, tmp_path):
         pipe.scheduler = diffusers.PNDMScheduler()
         with pytest.raises(ValueError, match="unknown box scheduler 'PNDMScheduler'"):
             pipe(path)
-        pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-        with pytest.raises(ValueError, match='another forward process'):
-            pipe(path)
+        for other in (
+            diffusers.FlowMatchEulerDiscreteScheduler(),
+            # with a schedule of its own
+            diffusers.UniPCMultistepScheduler(prediction_type='sample'),
+        ):
+            pipe.scheduler = other
+            with pytest.raises(ValueError, match='another forward process or schedule'):
+                pipe(path)
         pipe.scheduler = diffusers.EulerDiscreteScheduler()
         with pytest.raises(ValueError, match="prediction_type must be 'sample'"):
             pipe(path)

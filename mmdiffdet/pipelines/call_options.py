@@ -8,7 +8,7 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from mmengine.logging import print_log
 
-from ..diffusion.box_schedulers import has_history, training_scheduler
+from ..diffusion.box_schedulers import has_history, same_process
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import DiffusionSampler
 from ..diffusion.timesteps import check_timesteps
@@ -38,13 +38,14 @@ def sampler_of_call(
         ValueError: If an argument is out of its range, or renewal is asked
             for and cannot be.
     """
-    trained = type(training_scheduler(sampler.scheduler))
+    trained = sampler.scheduler
     sampler = copy.copy(sampler)
     sampler.scheduler = own_scheduler(scheduler)
-    if type(training_scheduler(sampler.scheduler)) is not trained:
+    if not same_process(sampler.scheduler, trained):
         raise ValueError(
-            f'{type(sampler.scheduler).__name__} has another forward process than the model was '
-            'trained with: diffusion and flow matching cannot take the place of each other'
+            f'{type(sampler.scheduler).__name__} has another forward process or schedule than the '
+            'model was trained with; make it by from_config(pipe.scheduler.config). Diffusion and '
+            'flow matching cannot take the place of each other'
         )
     if steps is not None:
         sampler.sampling_timesteps = steps
