@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/detr_r50.py',
     '../_base_/datasets/demo.py',
-    '../_base_/schedules/schedule_800.py',
+    '../_base_/schedules/schedule_1000.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -21,7 +21,9 @@ model = dict(
     decoder=dict(num_layers=3),
     bbox_head=dict(num_classes=3),
 )
-train_cfg = dict(max_iters=300, val_interval=300)
+max_iters = 300
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = [dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30)]
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
