@@ -82,7 +82,6 @@ def test_sampler_distillation_is_the_mean_distance(pair):
         ).square().mean() / 2
     assert found['loss_sampler_distill_box'].item() == pytest.approx(2 * boxes.item(), rel=1e-5)
     assert found['loss_sampler_distill_cls'].item() == pytest.approx(3 * cls.item(), rel=1e-4)
-    assert found['teacher_seconds'] > 0
 
 
 def test_the_teacher_starts_from_the_same_noise(pair):

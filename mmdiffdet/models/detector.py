@@ -8,6 +8,7 @@ from mmdet.structures import OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.box_codec import sizes_of
 from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import corrupt, label_statistics
@@ -111,12 +112,20 @@ class DiffusionDet(BaseDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, and scalars to log whose names lack "loss".
 
+        An image whose ``labelled`` is False adds nothing to the losses but what a
+        distiller says of it: what it shows is not known, and it is not empty.
+
         Args:
             batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
-            batch_data_samples (list[DetDataSample]): With ``gt_instances``.
+            batch_data_samples (list[DetDataSample]): With ``gt_instances``;
+                ``labelled`` in an image's metainfo may say that they are none.
         """
         metas = [s.metainfo for s in batch_data_samples]
-        objects = [s.gt_instances for s in batch_data_samples]
+        labelled = [m.get('labelled', True) for m in metas]
+        objects = [
+            s.gt_instances if known else s.gt_instances[:0]
+            for s, known in zip(batch_data_samples, labelled)
+        ]
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
         image_sizes = sizes_of(metas, batch_inputs.device)
@@ -139,13 +148,18 @@ class DiffusionDet(BaseDetector):
             noisy.label_state,
             need_attention=self.criterion.needs_attention,
         )
-        losses = self.criterion(output, objects, image_sizes)
+        some = (
+            {}
+            if all(labelled)
+            else dict(labelled=on_device(labelled, image_sizes.device, torch.bool))
+        )
+        losses = self.criterion(output, objects, image_sizes, **some)
         if noisy.label_state is not None:
             losses.update(label_statistics(noisy, self.label_scheduler))
         if self.distiller is not None:
             losses.update(
                 self.distiller(
-                    self, TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes)
+                    self, TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes, metas)
                 )
             )
         return losses

@@ -1,7 +1,7 @@
 """What passes between the head and its stages."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from torch import Tensor
 
@@ -80,6 +80,7 @@ class TrainingStep:
         noisy (NoisyProposals): What the head was trained on.
         output (HeadOutput): What it said.
         image_sizes (Tensor): (B, 2), height and width without padding.
+        img_metas (list[dict]): Of the images, on the host.
     """
 
     batch_inputs: Tensor
@@ -88,3 +89,4 @@ class TrainingStep:
     noisy: NoisyProposals
     output: HeadOutput
     image_sizes: Tensor
+    img_metas: List[dict]
