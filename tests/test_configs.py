@@ -93,7 +93,11 @@ def test_config(name, data, tmp_path):
 
 def recipe(*parts):
     # boxes of another data set than the demo's, which may not be there
-    options = {'model.box_codec.noise_mean': (0, 0, -1, -1)} if 'flow_prior' in parts else None
+    options = (
+        {'model.box_codec.noise_mean': (0, 0, -1, -1)}
+        if {'prior', 'flow_prior'} & {*parts}
+        else None
+    )
     return read_config('configs/demo/demo.py', options=options, parts=parts)
 
 

@@ -124,6 +124,8 @@ def test_the_data_set_forgets_labels(tmp_path):
     assert len(alone) == 3 and all(alone[i]['data_samples'].labelled for i in range(3))
     ids = [few[i]['data_samples'].img_id for i in range(10) if known[i]]
     assert [alone[i]['data_samples'].img_id for i in range(3)] == ids
+    often = dataset(root, labelled=3, labelled_repeats=4)
+    assert sorted(objects_per_image(often)) == [0] * 7 + [1] * 12
     # of one seed few are among more, another seed takes others
     more = dataset(root, labelled=6, unlabelled='drop')
     assert set(ids) < {more[i]['data_samples'].img_id for i in range(6)}
@@ -160,6 +162,8 @@ def test_the_data_set_forgets_labels(tmp_path):
         (dict(labelled=7), 'there are 6 images'),
         (dict(labelled=1.5), 'whole number'),
         (dict(labelled=2, unlabelled='hide'), "'keep' or 'drop'"),
+        (dict(labelled=2, labelled_repeats=0), 'at least 1'),
+        (dict(unlabelled='drop'), 'do nothing without labelled'),
         (dict(labelled=2, test_mode=True), 'is for training'),
     ],
 )

@@ -19,6 +19,8 @@ class FewLabels:
             or their share, below 1, of those that ``filter_cfg`` leaves. None, the
             default, keeps all.
         labelled_seed (int): Which ones. Defaults to 0.
+        labelled_repeats (int): How often an image with labels stands in the data
+            set, so that a batch has more of them. Defaults to 1.
         unlabelled (str): ``keep`` the other images, without labels, or ``drop``
             them. Defaults to ``keep``.
 
@@ -32,17 +34,25 @@ class FewLabels:
         *args: Any,
         labelled: Optional[Union[int, float]] = None,
         labelled_seed: int = 0,
+        labelled_repeats: int = 1,
         unlabelled: str = 'keep',
         **kwargs: Any,
     ) -> None:
         if labelled is not None and (isinstance(labelled, bool) or not labelled > 0):
             raise ValueError(f'labelled must be a number of images or a share, got {labelled!r}')
+        if isinstance(labelled_repeats, bool) or not labelled_repeats >= 1:
+            raise ValueError(f'labelled_repeats must be at least 1, got {labelled_repeats!r}')
         if unlabelled not in ('keep', 'drop'):
             raise ValueError(f"unlabelled must be 'keep' or 'drop', got {unlabelled!r}")
+        if labelled is None and (labelled_seed, labelled_repeats, unlabelled) != (0, 1, 'keep'):
+            raise ValueError(
+                'labelled_seed, labelled_repeats and unlabelled do nothing without labelled'
+            )
         if labelled is not None and kwargs.get('test_mode'):
             raise ValueError('labelled is for training: a test needs all labels; leave it out')
         self.labelled = labelled
         self.labelled_seed = labelled_seed
+        self.labelled_repeats = labelled_repeats
         self.unlabelled = unlabelled
         super().__init__(*args, **kwargs)
 
@@ -65,6 +75,7 @@ class FewLabels:
             dict(info, labelled=True) if i in chosen else dict(info, instances=[], labelled=False)
             for i, info in enumerate(infos)
             if i in chosen or self.unlabelled == 'keep'
+            for _ in range(self.labelled_repeats if i in chosen else 1)
         ]
 
     def prepare_data(self, idx: int) -> Optional[dict]:

@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 from ..config.file import read_config
 from ..paths import CONFIGS, TOOLS
+from . import few_steps
 from .child_process import Say, run
 from .provenance import check_origin, finished
 
@@ -37,7 +38,10 @@ _RECIPES = {
     'demo_models': dict(
         diffusiondet='demo/demo', d3pm_quality='demo/demo+d3pm_quality', detr='detr/detr_demo'
     ),
+    'few_steps': few_steps.TRAININGS,
 }
+# recipes that say how each training is tested, and what is compared
+STUDIES = {'few_steps': few_steps}
 # of tools/train.py, but they would lead away from where a chain looks
 _RESERVED = (
     '--work-dir',
@@ -259,8 +263,8 @@ def run_chain(
         seed (int): The train seed.
         trainings (Sequence[str], optional): Which; all by default.
         train_arguments (Sequence[str]): More of ``tools/train.py``.
-        test_arguments (Sequence[str], optional): Of ``tools/test.py``; None
-            tests nothing.
+        test_arguments (Sequence[str], optional): Of ``tools/test.py``, in
+            addition to those of a study; None tests nothing.
         processes (int): See :func:`train`.
         say (Callable): Told a line a training.
 
@@ -276,7 +280,9 @@ def run_chain(
         if trainings is None or training.name in trainings:
             train(training, train_arguments, processes, say)
             if test_arguments is not None:
-                test(training, test_arguments, say)
+                ways = STUDIES[name].tests(training.name) if name in STUDIES else [[]]
+                for way in ways:
+                    test(training, [*way, *test_arguments], say)
             done[training.name] = training.checkpoint
         else:
             check_origin(training.cfg, seed)
