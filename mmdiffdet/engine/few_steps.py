@@ -26,7 +26,7 @@ TRAININGS: Dict[str, str] = {
 
 STEPS = ('1', '2', '4', '8', '20')
 PROPOSALS = ('25', '50', '100', '200')
-# better use of one step, of trainings that are in no need of it
+# better use of one step, of the baselines and the controls
 _ONE_STEP = (
     'test_cfg.num_proposals=400',
     'test_cfg.num_proposals=800',
@@ -58,12 +58,14 @@ def tests(training: str) -> List[List[str]]:
     Args:
         training (str): A key of :data:`TRAININGS`.
     """
-    found = [
-        ['--steps', *STEPS, '--cfg-options', f'model.test_cfg.num_proposals={number}']
-        for number in PROPOSALS
-    ]
+    ways = [(f'test_cfg.num_proposals={number}', STEPS) for number in PROPOSALS]
     if training in _DATA or training.endswith('_no_teacher'):
-        found += [['--steps', '1', '--cfg-options', f'model.{option}'] for option in _ONE_STEP]
+        ways += [(option, ('1',)) for option in _ONE_STEP]
+    found = []
+    for option, steps in ways:
+        key, _, value = option.partition('=')
+        name = f'{training}+{key.split(".")[-1]}={value}'
+        found.append(['--exp-name', name, '--steps', *steps, '--cfg-options', f'model.{option}'])
     return found
 
 
