@@ -41,7 +41,7 @@ def autocast_precision(device_type: str) -> str:
     if not torch.is_autocast_enabled(device_type):
         return 'fp32'
     dtype = torch.get_autocast_dtype(device_type)
-    return next(name for name, known in PRECISIONS.items() if known is dtype)
+    return next((name for name, known in PRECISIONS.items() if known is dtype), 'fp32')
 
 
 @cache

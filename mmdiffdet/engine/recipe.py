@@ -91,6 +91,12 @@ class Training:
         seed = ['--train-seed', str(self.seed)] if self.option else []
         return [*seed, *(['--part', *self.parts] if self.parts else [])]
 
+    @property
+    def folder(self) -> str:
+        """Name of the work directory, unless the config names another."""
+        name = '+'.join([Path(self.config).stem, *self.parts])
+        return f'{name}_seed{self.seed}' if self.option else name
+
     @cached_property
     def cfg(self) -> Config:
         """The config with its seed, as it was when first looked at."""
@@ -275,8 +281,12 @@ def run_chain(
         RuntimeError: If a training fails; later ones are not begun. Also if an
             earlier training that was not asked for is not what it should be.
     """
-    done = {}
-    for training in recipe(name, seed, trainings):
+    done, chain = {}, recipe(name, seed, trainings)
+    starts = set()  # folders of what is wanted, and of what it starts from
+    for training in reversed(chain if trainings else ()):
+        if training.name in trainings or training.folder in starts:
+            starts.add(osp.basename(osp.dirname(training.cfg.get('load_from') or '')))
+    for training in chain:
         if trainings is None or training.name in trainings:
             train(training, train_arguments, processes, say)
             if test_arguments is not None:
@@ -284,6 +294,6 @@ def run_chain(
                 for way in ways:
                     test(training, [*way, *test_arguments], say)
             done[training.name] = training.checkpoint
-        else:
+        elif training.folder in starts:
             check_origin(training.cfg, seed)
     return done
