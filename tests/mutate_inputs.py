@@ -75,7 +75,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        cfg = runner_config(write_coco(folder / 'data'), folder, QUALITY_HEAD=True)
+        cfg = runner_config(write_coco(folder / 'data'), folder, ['quality'])
         cfg.pop('work_dir')
         self.config = folder / 'tiny.py'
         cfg.dump(self.config)

@@ -243,7 +243,7 @@ def test_mmdetections_hungarian_assigner_trains():
 
 
 def test_mmdetections_topology_without_a_cost():
-    config = tiny_config(GRAPH_TOPO_LOSS_WEIGHT=1.0)
+    config = tiny_config(['topo'])
     config.criterion.assigner = dict(type='mmdet.HungarianAssigner', match_costs=COSTS)
     losses = losses_of(build(config).train(), batch(objects=(3, 2)))
     assert losses['loss_topology'] > 0

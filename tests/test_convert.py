@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import ROOT, SHARED, build, detectron2_name
+from tiny import ROOT, SHARED, build
+from tiny_detectron2 import SIZES, detectron2_name
 
 from mmdiffdet.convert.checkpoint import convert, read_source, save
 from mmdiffdet.convert.detectron2_config import ConvertedConfig, convert_config, dump
@@ -35,18 +36,7 @@ PARTS = dict(
 
 def model(**options):
     """An R50 model with a small head, random everywhere."""
-    config = model_config(
-        dict(
-            NUM_CLASSES=3,
-            HIDDEN_DIM=16,
-            NUM_HEADS=2,
-            NHEADS=4,
-            DIM_FEEDFORWARD=32,
-            DIM_DYNAMIC=8,
-            NUM_PROPOSALS=12,
-            **options,
-        )
-    )
+    config = model_config({**SIZES, **options})
     net = build(
         dict(
             config,
@@ -340,6 +330,11 @@ def test_unknown_data_set_and_own_weights(tmp_path):
             'MODEL: {DiffusionDet: {GEO_BIAS: true, GEO_FEAT: true, GEO_FEAT_TARGET: both}}',
             "'proposal', 'reg'",
         ),
+        (
+            'MODEL: {DiffusionDet: {GEO_FEAT: true, GEO_FEAT_PROPOSAL_MODE: mul}}',
+            "'qk_pos', 'add'",
+        ),
+        ('MODEL: {DiffusionDet: {CLS_LOSS_TYPE: ce}}', "'focal', 'qfl'"),
     ],
 )
 def test_bad_yaml(tmp_path, monkeypatch, capsys, content, message):

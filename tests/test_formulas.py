@@ -76,7 +76,7 @@ def test_a_proposal_attends_to_itself_and_to_its_nearest():
 
 def test_parts_of_one_kind_are_summed():
     stage = MODELS.build(
-        tiny_config(GEO_BIAS=True, GEO_FEAT=True).bbox_head.stage
+        tiny_config(['geo_bias', 'geo_feat']).bbox_head.stage
         | dict(num_classes=3, feat_channels=16)
     )
     boxes = torch.tensor([[[0.0, 0, 10, 10], [4, 0, 14, 10], [50, 0, 110, 10]]])

@@ -20,7 +20,7 @@ from mmdiffdet.engine.recipe import TRAININGS, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
 
-D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
+D3PM = ['d3pm']
 CHAIN = ['baseline', 'warmstart', '20to1']
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
 
@@ -36,8 +36,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     seed = "{{'$TRAIN_SEED:0'}}"
 
-    def write(name, load_from=None, teacher=False, **options):
-        cfg = runner_config(data, tmp_path, **options)
+    def write(name, load_from=None, parts=(), teacher=False):
+        cfg = runner_config(data, tmp_path, parts)
         cfg.pop('work_dir')
         if teacher:
             cfg.custom_hooks = [
@@ -53,10 +53,10 @@ def folder(tmp_path, monkeypatch):
         (folder / f'{name}.py').write_text(text.replace('@seed@', '_seed{{$TRAIN_SEED:0}}'))
 
     write('mini')
-    write('mini_warmstart', 'work_dirs/mini', **D3PM)
-    write('mini_no_teacher', 'work_dirs/mini_warmstart', **D3PM)
-    write('mini_20to1', 'work_dirs/mini_warmstart', teacher=True, **D3PM)
-    write('mini_geo_feat', 'work_dirs/mini_20to1', **D3PM, GEO_FEAT=True)
+    write('mini_warmstart', 'work_dirs/mini', D3PM)
+    write('mini_no_teacher', 'work_dirs/mini_warmstart', D3PM)
+    write('mini_20to1', 'work_dirs/mini_warmstart', D3PM, teacher=True)
+    write('mini_geo_feat', 'work_dirs/mini_20to1', [*D3PM, 'geo_feat'])
     return folder
 
 
@@ -248,7 +248,7 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
         "type='IterBasedTrainLoop', max_iters=8, "
         'val_interval=100)\n'
     )
-    teacher = build(tiny_config(**D3PM), seed=5)
+    teacher = build(tiny_config(D3PM), seed=5)
     (folder.parent / 'work_dirs/mini_warmstart_seed0').mkdir(parents=True)
     torch.save(dict(state_dict=teacher.state_dict()), 'work_dirs/mini_warmstart_seed0/iter_2.pth')
     training = recipe('mini', 0)[3]
