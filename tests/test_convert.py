@@ -417,3 +417,26 @@ def test_what_mmengine_would_replace_is_refused(value, tmp_path):
     result = ConvertedConfig(dict(work_dir=value))
     with pytest.raises(ValueError, match='work_dir.*MMEngine replaces'):
         dump(result, tmp_path / 'x.yaml')
+
+
+def test_defaults_of_detectron2s_options():
+    expected = dict(
+        NUM_PROPOSALS=500,
+        NUM_HEADS=6,
+        SNR_SCALE=2.0,
+        SAMPLE_STEP=1,
+        OTA_K=5,
+        USE_NMS=True,
+        LABEL_STATE_SCALE=0.1,
+        LABEL_STATE_KEEP_PROB_CONST=1.0,
+        LABEL_D3PM_USE_DISTRIBUTION=True,
+        QUALITY_HEAD_INCLUDE_T=True,
+        QUALITY_HEAD_USE_LOG_WH=True,
+        QUALITY_LOSS_WEIGHT=1.0,
+        QUALITY_GUIDANCE_TOPK=50,
+        QUALITY_GUIDANCE_SCORE_WEIGHT=True,
+        GRAPH_TOPO_IOU_THRESH=0.1,
+        GEO_BIAS_SCALE=1.0,
+        GEO_FEAT_SCALE=0.1,
+    )
+    assert {name: OPTIONS[name].default for name in expected} == expected
