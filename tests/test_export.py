@@ -90,7 +90,8 @@ def test_the_graph_finds_the_same(pipe, scheduler):
             boxes = boxes / boxes.new_tensor(scale).repeat(2)
             assert labels.tolist() == expected.labels[0].tolist()
             assert len(labels) < 3 * 12  # NMS took some
-            torch.testing.assert_close(boxes, expected.boxes[0], atol=1e-3, rtol=0)
+            # float32 rounds otherwise from one CPU to the next
+            torch.testing.assert_close(boxes, expected.boxes[0], atol=5e-3, rtol=0)
             torch.testing.assert_close(scores, expected.scores[0], atol=1e-5, rtol=0)
     finally:
         pipe.scheduler = own

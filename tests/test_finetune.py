@@ -133,15 +133,14 @@ def test_all_else_must_fit(data, tmp_path):
 
 
 def test_epochs_stretch_the_schedule():
-    cfg = read_config(str(ROOT / 'configs/demo/demo.py'))
-    milestones = cfg.param_scheduler[1].milestones[0] / cfg.train_cfg.max_iters
-    use_epochs(cfg, 24)
+    cfg = read_config(str(ROOT / 'configs/baseline/repro10k.py'))  # drops at 8000 and 9500
+    use_epochs(cfg, 40)
     warmup, drop = cfg.param_scheduler
     assert warmup.by_epoch is False and drop.by_epoch is True
-    assert (drop.begin, drop.end, drop.milestones) == (0, 24, [round(24 * milestones)])
+    assert (drop.begin, drop.end, drop.milestones) == (0, 40, [32, 38])
     assert cfg.default_hooks.checkpoint.interval == 1 and cfg.log_processor.by_epoch
-    use_epochs(cfg, 12)  # of epochs already
-    assert cfg.param_scheduler[1].milestones == [round(12 * milestones)]
+    use_epochs(cfg, 20)  # of epochs already
+    assert cfg.param_scheduler[1].milestones == [16, 19]
     cfg = read_config(str(ROOT / 'configs/demo/demo.py'))
     cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=cfg.train_cfg.max_iters)
     use_epochs(cfg, 3)

@@ -63,6 +63,7 @@ def tiny_config(parts: Sequence[str] = (), **changes: Any) -> ConfigDict:
         changes (Any): Merged into the model, as a config does it with that
             of its ``_base_``.
     """
+    init_default_scope('mmdiffdet')  # a model's types have no prefix
     cfg = copy.deepcopy(_base())
     add_parts(cfg, parts)
     tiny = dict(
