@@ -26,6 +26,7 @@ class Popen:
         stderr (IO or int): A file, or ``subprocess.STDOUT``.
         env (Mapping, optional): Its environment.
         cwd (str, optional): Its working directory.
+        text (bool): Always so.
         prepare (Callable): Called in the process.
     """
 
@@ -36,6 +37,7 @@ class Popen:
         stderr: Union[IO, int] = subprocess.STDOUT,
         env: Optional[Mapping[str, str]] = None,
         cwd: Any = None,
+        text: bool = True,
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         out = stdout
@@ -56,7 +58,8 @@ class Popen:
     def returncode(self) -> Optional[int]:
         return self.process.exitcode
 
-    poll = lambda self: self.returncode  # noqa: E731
+    def poll(self) -> Optional[int]:
+        return self.returncode
 
     def wait(self) -> int:
         self.process.join()
