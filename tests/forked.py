@@ -61,8 +61,8 @@ class Popen:
     def poll(self) -> Optional[int]:
         return self.returncode
 
-    def wait(self) -> int:
-        self.process.join()
+    def wait(self, timeout: Optional[float] = None) -> Optional[int]:
+        self.process.join(timeout)
         return self.returncode
 
     def terminate(self) -> None:
@@ -72,7 +72,9 @@ class Popen:
         self.process.kill()
 
 
-def run(command: Sequence[Any], **options: Any) -> subprocess.CompletedProcess:
+def run(
+    command: Sequence[Any], capture_output: bool = True, **options: Any
+) -> subprocess.CompletedProcess:
     """``subprocess.run`` with both streams kept as text."""
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
         code = Popen(command, out, err, **options).wait()
