@@ -215,7 +215,7 @@ def test_a_strangers_checkpoint_runs_nothing(lab, tmp_path):
     mark = tmp_path / 'executed'
     for bad, error in (
         (f'open({str(mark)!r}, "w")\n{text}', 'carries no config'),
-        (text.replace("'ResNet'", "'subprocess.Popen'"), 'names type='),
+        (text.replace("'mmdet.ResNet'", "'subprocess.Popen'"), 'names type='),
         (text.replace("'Resize'", "'os.system'"), 'names type='),
         (text.replace("'DiffusionDet'", "'mmdet.LAD'"), 'is not a DiffusionDet'),
         (text.replace("'FPN'", "'mmdet.LAD'"), "names type='mmdet.LAD'"),
