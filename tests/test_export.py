@@ -90,8 +90,9 @@ def test_the_graph_finds_the_same(pipe, scheduler):
             boxes = boxes / boxes.new_tensor(scale).repeat(2)
             assert labels.tolist() == expected.labels[0].tolist()
             assert len(labels) < 3 * 12  # NMS took some
-            # float32 rounds otherwise from one CPU to the next
-            torch.testing.assert_close(boxes, expected.boxes[0], atol=5e-3, rtol=0)
+            # UniPC's sums have coefficients of both signs, which magnify float32's rounding
+            close = 1e-3 if scheduler == 'DDIMScheduler' else 5e-3
+            torch.testing.assert_close(boxes, expected.boxes[0], atol=close, rtol=0)
             torch.testing.assert_close(scores, expected.scores[0], atol=1e-5, rtol=0)
     finally:
         pipe.scheduler = own
