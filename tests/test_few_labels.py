@@ -21,8 +21,8 @@ def half_labelled(labelled=(True, False), seed=0):
     return data
 
 
-def student_of(**options):
-    student = lively(0, **options).train()
+def student_of(parts=()):
+    student = lively(0, parts=parts).train()
     student.distiller = SetDistiller(Teacher(lively(1)), teacher_steps=2, score_thr=0.0)
     return student
 
@@ -32,12 +32,10 @@ def loss_of(student, data):
     return {k: v for k, v in losses_of(student, data).items() if 'loss' in k}
 
 
-@pytest.mark.parametrize(
-    'options', [{}, dict(QUALITY_HEAD=True, GRAPH_TOPO_LOSS_WEIGHT=1.0)], ids=str
-)
-def test_an_image_without_labels_adds_what_the_teacher_says(options, monkeypatch):
+@pytest.mark.parametrize('parts', [[], ['quality', 'topo']], ids=str)
+def test_an_image_without_labels_adds_what_the_teacher_says(parts, monkeypatch):
     """The criterion's losses are those of the labelled image's proposals alone."""
-    student, data = student_of(**options), half_labelled()
+    student, data = student_of(parts), half_labelled()
     outputs, forward = [], type(student.criterion).forward
     monkeypatch.setattr(
         type(student.criterion),

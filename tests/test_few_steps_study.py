@@ -3,15 +3,17 @@
 import os
 import re
 import runpy
+import subprocess
 import sys
 from types import SimpleNamespace
 
+import forked
 import pytest
 from mmengine.config import DictAction
 from tiny import ROOT, runner_config, write_coco
 
 from mmdiffdet.config.file import read_config
-from mmdiffdet.engine import few_steps, recipe
+from mmdiffdet.engine import child_process, few_steps, recipe
 
 
 def test_every_training_starts_from_one_before():
@@ -71,6 +73,9 @@ def test_a_tiny_study_ends_with_a_page(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    if hasattr(os, 'fork'):  # where not, each training takes its seconds to start
+        forking = SimpleNamespace(Popen=forked.Popen, STDOUT=subprocess.STDOUT)
+        monkeypatch.setattr(child_process, 'subprocess', forking)
     cfg = runner_config(write_coco(tmp_path / 'data'), tmp_path)
     cfg.pop('work_dir')
     cfg.test_dataloader.dataset.indices = 2

@@ -8,7 +8,6 @@ from mmdet.structures import OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..device import on_device
 from ..diffusion.box_codec import sizes_of
 from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.corruption import corrupt, label_statistics
@@ -21,7 +20,7 @@ from .denoiser import Denoiser
 from .passes import Measure, passes, unmeasured
 from .postprocess import merge_steps
 from .roi_gather import FeatureTable
-from .structures import TrainingStep
+from .structures import TrainingStep, known_objects
 
 
 @MODELS.register_module()
@@ -112,20 +111,14 @@ class DiffusionDet(BaseDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, and scalars to log whose names lack "loss".
 
-        An image whose ``labelled`` is False adds nothing to the losses but what a
-        distiller says of it: what it shows is not known, and it is not empty.
+        Images with ``labelled=False`` add what a distiller says of them, and no more.
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
-            batch_data_samples (list[DetDataSample]): With ``gt_instances``;
-                ``labelled`` in an image's metainfo may say that they are none.
+            batch_data_samples (list[DetDataSample]): With ``gt_instances``.
         """
         metas = [s.metainfo for s in batch_data_samples]
-        labelled = [m.get('labelled', True) for m in metas]
-        objects = [
-            s.gt_instances if known else s.gt_instances[:0]
-            for s, known in zip(batch_data_samples, labelled)
-        ]
+        objects, known = known_objects(batch_data_samples, batch_inputs.device)
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
         image_sizes = sizes_of(metas, batch_inputs.device)
@@ -148,20 +141,12 @@ class DiffusionDet(BaseDetector):
             noisy.label_state,
             need_attention=self.criterion.needs_attention,
         )
-        some = (
-            {}
-            if all(labelled)
-            else dict(labelled=on_device(labelled, image_sizes.device, torch.bool))
-        )
-        losses = self.criterion(output, objects, image_sizes, **some)
+        losses = self.criterion(output, objects, image_sizes, **known)
         if noisy.label_state is not None:
             losses.update(label_statistics(noisy, self.label_scheduler))
         if self.distiller is not None:
-            losses.update(
-                self.distiller(
-                    self, TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes, metas)
-                )
-            )
+            step = TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes, metas)
+            losses.update(self.distiller(self, step))
         return losses
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
+import torch
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.corruption import NoisyProposals
 
 
@@ -90,3 +94,24 @@ class TrainingStep:
     output: HeadOutput
     image_sizes: Tensor
     img_metas: List[dict]
+
+
+def known_objects(
+    samples: SampleList, device: torch.device
+) -> Tuple[List[InstanceData], Dict[str, Tensor]]:
+    """The objects of a batch, of which some images may have none that are known.
+
+    Args:
+        samples (list[DetDataSample]): With ``gt_instances``, which are not read
+            where ``labelled`` of an image's metainfo is False.
+        device (torch.device): Where a mask is put.
+
+    Returns:
+        tuple: Of each image, and ``labelled`` (B,) bool for the criterion, if it is
+        False for any of them.
+    """
+    labelled = [s.metainfo.get('labelled', True) for s in samples]
+    objects = [s.gt_instances if k else s.gt_instances[:0] for s, k in zip(samples, labelled)]
+    if all(labelled):
+        return objects, {}
+    return objects, dict(labelled=on_device(labelled, device, torch.bool))
