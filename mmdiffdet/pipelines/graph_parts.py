@@ -85,7 +85,7 @@ class SymbolicRoIExtractor(GatherRoIExtractor):
         place, weight = self._axes(table, boxes)
         pooled = 0
         # the taps of a row at a time: a table of all would be four times as large
-        for place, weight in zip(*(x.split(2 * self.sampling_ratio, -1) for x in (place, weight))):
-            index, weight = _taps(place, weight)
-            pooled = pooled + (table.rows[index.long()] * weight[..., None]).sum(1)
+        parts = (x.split(2 * self.sampling_ratio, -1) for x in (place, weight))
+        for index, factor in map(_taps, *parts):
+            pooled = pooled + (table.rows[index.long()] * factor[..., None]).sum(1)
         return pooled
