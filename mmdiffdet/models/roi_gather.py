@@ -221,7 +221,7 @@ class GatherRoIExtractor(BaseModule):
     def _tap_grid(self) -> TapGrid:
         bins, ratio = self.output_size, self.sampling_ratio
         taps = torch.cartesian_prod(*[torch.arange(2 * ratio, device='cpu')] * 2)
-        taps = taps.T.flip(0)[:, None]  # (2, 1, T), of x and of y
+        taps = taps.T.flip(0)[:, None].contiguous()  # (2, 1, T), of x and of y
         sample = torch.arange(bins, device='cpu')[:, None] * ratio + taps // 2
         offset = (taps % 2).expand_as(sample).flatten(1).int()
         return TapGrid(
