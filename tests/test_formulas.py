@@ -302,4 +302,4 @@ def test_finest_scale_is_the_side_at_the_border_of_levels():
     boxes = torch.tensor([[0.0, 0, 55, 55], [0, 0, 57, 57], [0, 0, 113, 113]])
     for scale, levels in ((56, [0, 0, 1]), (28, [0, 1, 2]), (112, [0, 0, 0])):
         extractor = GatherRoIExtractor(1, [4, 8, 16], finest_scale=scale)
-        assert extractor._levels(boxes, 3).tolist() == levels
+        assert extractor._levels(boxes, extractor._grid.areas).tolist() == levels

@@ -8,9 +8,6 @@ from mmdiffdet.ops_finder import compiled
 from mmdiffdet.registry import MODELS
 
 STRIDES = [4, 8, 16, 32]
-pytestmark = pytest.mark.skipif(
-    not compiled(), reason='RoIAlign of MMCV is not compiled; what stands in is the gather itself'
-)
 
 
 def extractors():
@@ -46,6 +43,9 @@ def rois(kind):
     return torch.cat([index, low, low + side], 1)
 
 
+@pytest.mark.skipif(
+    not compiled(), reason='RoIAlign of MMCV is not compiled; what stands in is the gather itself'
+)
 @pytest.mark.parametrize('kind', ['usual', 'tiny', 'empty', 'outside', 'levels'])
 def test_equals_roialign_forward_and_backward(kind):
     ours, theirs = extractors()
@@ -62,11 +62,28 @@ def test_equals_roialign_forward_and_backward(kind):
         assert torch.allclose(a.grad, b.grad, atol=1e-4)
 
 
-def test_table_is_the_same_as_maps():
+def test_table_and_boxes_are_the_same_as_maps_and_rois():
     ours, _ = extractors()
     feats = [torch.randn(3, 8, 160 // s, 192 // s) for s in STRIDES]
     table = ours.tabulate(feats)
-    assert torch.equal(ours(table, rois('usual')), ours(feats, rois('usual')))
+    usual = rois('usual')
+    assert torch.equal(ours(table, usual), ours(feats, usual))
+    boxes = usual[:39, 1:].view(3, 13, 4)
+    usual[:39, 0] = torch.arange(3).repeat_interleave(13)
+    assert torch.equal(ours(table, boxes), ours(feats, usual[:39]))
+
+
+def test_levels_are_those_of_the_formula():
+    """To the last bit, around each border and elsewhere."""
+    ours, _ = extractors()
+    bits = ours._grid.areas.view(torch.int32)[:, None] + torch.arange(-5000, 5000)
+    area = torch.cat([bits.int().view(torch.float32).flatten(), torch.rand(20000) * 1e6])
+    boxes = torch.stack([area * 0, area * 0, torch.ones_like(area), area], 1)
+    expected = (area.sqrt() / 56 + 1e-6).log2().floor().clamp(0, 3)
+    assert expected.unique().tolist() == [0, 1, 2, 3]
+    assert torch.equal(ours._levels(boxes, ours._grid.areas), expected.long())
+    strange = torch.tensor([[9.0, 9, 0, 0], [0, float('nan'), 900, 900], [0, 0, 1e20, 1e20]])
+    assert ours._levels(strange, ours._grid.areas).tolist()[::2] == [0, 3]
 
 
 def test_nan_boxes_stay_nan():
@@ -83,7 +100,7 @@ def test_gradients_are_right_and_the_same_twice(dtype, tolerance):
     ours, _ = extractors()
     feats = [torch.randn(3, 8, 160 // s, 192 // s) for s in STRIDES]
     table = ours.tabulate(feats)
-    axes = ours._axes(table, rois('usual'))
+    axes = ours._axes(table, rois('usual')[:39, 1:].view(3, 13, 4))
     index, weight = _taps(*axes)
     weight = weight.to(dtype)
     factor = torch.randn(len(index), 8).to(dtype)

@@ -11,9 +11,16 @@ from typing import Dict, Iterator, List, Optional, Type
 import torch
 from torch import nn
 
-from ..models import DiffusionDet, DiffusionDetStage, DynamicConv, SelfAttention
+from ..models import (
+    DiffusionDet,
+    DiffusionDetStage,
+    DynamicConv,
+    GatherRoIExtractor,
+    SelfAttention,
+)
 from .detector import FastDiffusionDet
 from .dynamic_conv import FastDynamicConv
+from .roi_extractor import FastRoIExtractor
 from .self_attention import FastSelfAttention
 from .stage import FastStage
 
@@ -23,6 +30,7 @@ _FAST: Dict[Type[nn.Module], Type[nn.Module]] = {
     DiffusionDet: FastDiffusionDet,
     DiffusionDetStage: FastStage,
     DynamicConv: FastDynamicConv,
+    GatherRoIExtractor: FastRoIExtractor,
     SelfAttention: FastSelfAttention,
 }
 _enabled = True

@@ -24,8 +24,9 @@ def apply_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
     Returns:
         Tensor: (..., 4), xyxy in pixels.
     """
-    centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5
-    sides = boxes[..., 2:] - boxes[..., :2]
-    centre = centre + sides * (deltas[..., :2] * _CENTRE_WEIGHT)
-    half = sides * deltas[..., 2:].clamp(max=_LARGEST).exp() * 0.5
-    return torch.cat([centre - half, centre + half], -1)
+    corners = boxes.unflatten(-1, (2, 2))
+    sides = corners[..., 1, :] - corners[..., 0, :]
+    centre = torch.add(corners.mean(-2), sides * deltas[..., :2], alpha=_CENTRE_WEIGHT)
+    sides = sides * deltas[..., 2:].clamp(max=_LARGEST).exp()
+    ends = torch.arange(-0.5, 1.0, dtype=boxes.dtype, device=boxes.device)[:, None]
+    return torch.addcmul(centre[..., None, :], sides[..., None, :], ends).flatten(-2)

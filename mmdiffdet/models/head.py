@@ -1,6 +1,6 @@
 """The cascade of stages."""
 
-from typing import Optional, Sequence, Union
+from typing import List, Optional, Sequence, Union
 
 import torch
 from diffusers.models.embeddings import Timesteps
@@ -158,7 +158,7 @@ class DiffusionDetHead(BaseModule):
                 f'{len(stages)} stages; choose from 0 to that'
             )
         stages = [*stages, *stages[len(stages) - repeated_stages :]]
-        if image_index is None:
+        if image_index is None and not isinstance(table, FeatureTable):
             image_index = torch.arange(len(boxes), device=boxes.device)
         time_embedding = self.time_mlp(t)
         features = None
@@ -187,9 +187,14 @@ class DiffusionDetHead(BaseModule):
                 "use interaction=dict(type='SelfAttention')"
             )
         return HeadOutput(
-            logits=torch.stack([o.logits for o in outputs]),
-            boxes=torch.stack([o.boxes for o in outputs]),
-            extras={name: torch.stack([o.extras[name] for o in outputs]) for name in output.extras},
+            logits=_stack([o.logits for o in outputs]),
+            boxes=_stack([o.boxes for o in outputs]),
+            extras={name: _stack([o.extras[name] for o in outputs]) for name in output.extras},
             modulated=output.modulated,
             attention=output.attention,
         )
+
+
+def _stack(tensors: List[Tensor]) -> Tensor:
+    """One is not copied."""
+    return torch.stack(tensors) if len(tensors) > 1 else tensors[0][None]

@@ -1,8 +1,7 @@
 """RoI features as one gather over all levels."""
 
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -14,25 +13,52 @@ from ..device import on_device
 from ..registry import MODELS
 
 
+class TapGrid(NamedTuple):
+    """What is the same for all RoIs, made once for many calls.
+
+    A bin is the sum of T = (2 sampling_ratio)^2 taps, y before x; each has its
+    place on either axis.
+
+    Args:
+        fraction (Tensor): (2, bins * T), of the side where the sample lies, by
+            x and by y.
+        offset (Tensor): (2, bins * T) int32, 0 for the pixel before the sample,
+            1 for the one after it.
+        base (Tensor): (2, bins * T), weight of a sample that lies on the pixel
+            before it.
+        slope (Tensor): (2, bins * T), of the weight, a pixel.
+        areas (Tensor): (L - 1,), square pixels from which on a RoI belongs to
+            the second and later levels.
+    """
+
+    fraction: Tensor
+    offset: Tensor
+    base: Tensor
+    slope: Tensor
+    areas: Tensor
+
+
 @dataclass
 class FeatureTable:
     """Feature maps as rows of one table.
 
     Args:
         rows (Tensor): (sum of B H W, C), level by level, image by image.
-        geometry (Tensor): (L, 3), height, width and 1 / stride of each level.
-        ends (Tensor): (L,) int32, the row after the last one of each level.
-        batch_size (int): B.
+        geometry (Tensor): (B, L, 8), -1/2, 1 / stride, -1, width, height, 0,
+            width - 1 and height - 1 of each level.
+        places (Tensor): (B, L, 7) int32, how many rows a step along x and y is
+            (1, width), 0 and the first row, 0, width - 1 and height - 1.
+        grid (TapGrid): Of the extractor.
     """
 
     rows: Tensor
     geometry: Tensor
-    ends: Tensor
-    batch_size: int
+    places: Tensor
+    grid: TapGrid
 
 
 class _Gather(torch.autograd.Function):
-    """Weighted sums of rows, (L, C) by :func:`_taps` to (M * bins^2, C).
+    """Weighted sums of rows, (R, C) by :func:`_taps` to (M * bins^2, C).
 
     The gradient of a row is a weighted sum as well, over the places that it
     was gathered for: the same kernel on the transposed indices. PyTorch's own
@@ -42,10 +68,10 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, *axes: Tensor) -> Tensor:
-        ctx.save_for_backward(*axes)
+    def forward(ctx: Any, rows: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(place, weight)
         ctx.num_rows = len(rows)
-        index, weight = _taps(*axes)
+        index, weight = _taps(place, weight)
         return F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
 
     @staticmethod
@@ -64,30 +90,23 @@ class _Gather(torch.autograd.Function):
             mode='sum',
             per_sample_weights=weight.to(grad.dtype).flatten()[place],
         )
-        return grad, None, None, None, None
+        return grad, None, None
 
 
-def _taps(
-    row: Tensor, row_weight: Tensor, col: Tensor, col_weight: Tensor
-) -> Tuple[Tensor, Tensor]:
+def _taps(place: Tensor, weight: Tensor) -> Tuple[Tensor, Tensor]:
     """Outer product of the taps along the two axes.
 
     Args:
-        row (Tensor): (M, bins, taps) first rows of the table, int32.
-        row_weight (Tensor): (M, bins, taps), float32.
-        col (Tensor): (M, bins, taps), added to ``row``.
-        col_weight (Tensor): (M, bins, taps), float32.
+        place (Tensor): (M, 2, bins, T), rows of the table to go along x, and
+            the first row and those to go along y, int32.
+        weight (Tensor): (M, 2, bins, T), float32.
 
     Returns:
-        tuple: (M * bins^2, taps^2) rows of the table, and their weights.
+        tuple: (M * bins^2, T) rows of the table, and their weights.
     """
-    side = row.size(-1)
-    # (M, bins y, bins x, taps y * taps x)
-    index = row.repeat_interleave(side, -1)[:, :, None] + col.repeat(1, 1, side)[:, None]
-    weight = (
-        row_weight.repeat_interleave(side, -1)[:, :, None] * col_weight.repeat(1, 1, side)[:, None]
-    )
-    return index.reshape(-1, side**2), weight.reshape(-1, side**2)
+    index = place[:, 1, :, None] + place[:, 0, None]
+    weights = weight[:, 1, :, None] * weight[:, 0, None]
+    return index.flatten(0, 2), weights.flatten(0, 2)
 
 
 @MODELS.register_module()
@@ -123,19 +142,23 @@ class GatherRoIExtractor(BaseModule):
         self.output_size = output_size
         self.sampling_ratio = sampling_ratio
         self.finest_scale = finest_scale
+        self._grid = self._tap_grid()
 
     def tabulate(self, feats: Sequence[Tensor]) -> FeatureTable:
         """Lay out (B, C, H, W) maps for the gather, once for many calls."""
         rows = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, f.size(1)) for f in feats])
-        sizes = [f.shape[-2:] for f in feats]
-        geometry = [(h, w, 1 / stride) for (h, w), stride in zip(sizes, self.featmap_strides)]
         batch = len(feats[0])
-        ends = accumulate(h * w * batch for h, w in sizes)
+        geometry, places, first = [], [], 0
+        for feat, stride in zip(feats, self.featmap_strides):
+            h, w = feat.shape[-2:]
+            geometry.append([-0.5, 1 / stride, -1, w, h, 0, w - 1, h - 1])
+            places.append([[1, w, 0, first + i * h * w, 0, w - 1, h - 1] for i in range(batch)])
+            first += batch * h * w
         return FeatureTable(
             rows,
-            on_device(geometry, rows.device),
-            on_device(list(ends), rows.device, torch.int32),
-            batch,
+            on_device(geometry, rows.device).expand(batch, -1, -1),
+            on_device(places, rows.device, torch.int32).transpose(0, 1),
+            TapGrid(*(on_device(x, rows.device, x.dtype) for x in self._grid)),
         )
 
     def forward(self, feats: Union[Sequence[Tensor], FeatureTable], rois: Tensor) -> Tensor:
@@ -144,55 +167,84 @@ class GatherRoIExtractor(BaseModule):
         Args:
             feats (Sequence[Tensor] | FeatureTable): (B, C, H, W) maps of the
                 levels, or :meth:`tabulate` of them.
-            rois (Tensor): (M, 5), image index and xyxy in pixels. No gradient
-                reaches them.
+            rois (Tensor): (B, N, 4), xyxy in pixels of each image, or (M, 5),
+                image index and xyxy. No gradient reaches them.
 
         Returns:
-            Tensor: (M, C, output_size, output_size), channels last in memory.
+            Tensor: (M, C, output_size, output_size), channels last in memory;
+            M is B N for boxes of each image.
         """
         table = feats if isinstance(feats, FeatureTable) else self.tabulate(feats)
-        axes = self._axes(table, rois.detach().float())
-        pooled = _Gather.apply(table.rows, *axes)
+        rois = rois.detach().float()
+        if rois.dim() == 2:  # each as if it were the only one of its image
+            image, rois = rois[:, 0].long(), rois[:, None, 1:]
+            table = replace(table, geometry=table.geometry[image], places=table.places[image])
         size = self.output_size
-        pooled = pooled.view(len(rois), size, size, pooled.size(1))
+        pooled = self.pool(table, rois).view(-1, size, size, table.rows.size(1))
         return pooled.permute(0, 3, 1, 2)
 
-    def _axes(self, table: FeatureTable, rois: Tensor) -> Tuple[Tensor, ...]:
-        """Taps along the two axes, as :func:`_taps` takes them."""
-        image, boxes = rois[:, 0].int(), rois[:, 1:]
-        level = self._levels(boxes, len(table.geometry))
-        height, width, scale = table.geometry[level].unbind(1)
-        first = table.ends[level] - (table.batch_size - image) * (height * width).int()
+    def pool(self, table: FeatureTable, boxes: Tensor) -> Tensor:
+        """(B, N, 4) boxes to (B N bins^2, C)."""
+        return _Gather.apply(table.rows, *self._axes(table, boxes))
 
-        x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
-        row, row_weight = self._axis(y1, y2, height)
-        col, col_weight = self._axis(x1, x2, width)
-        row = first[:, None, None] + row * width.int()[:, None, None]
-        return row, row_weight, col, col_weight
-
-    def _axis(self, start: Tensor, end: Tensor, length: Tensor) -> Tuple[Tensor, Tensor]:
-        """Taps along one axis: positions and weights, (M, bins, 2 samples).
+    def _axes(self, table: FeatureTable, boxes: Tensor) -> Tuple[Tensor, Tensor]:
+        """Taps along the two axes, as :func:`_taps` takes them.
 
         Follows RoIAlign at the border: samples more than one pixel outside
-        count as zero, others are moved onto the map.
+        count as zero, others are moved onto the map. x and y are columns of
+        one tensor, as it is the number of operators that counts on a GPU.
         """
-        samples = self.output_size * self.sampling_ratio
-        fraction = (torch.arange(samples, device=start.device) + 0.5) / samples
-        x = start[:, None] + fraction * (end - start)[:, None]
-        inside = (x >= -1) & (x <= length[:, None])
-        x = x.clamp(min=0).minimum(length[:, None] - 1)
-        low = x.floor().nan_to_num()  # NaN stays in the weight
-        high = (low + 1).minimum(length[:, None] - 1)
-        upper = x - low
-        weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
-        position = torch.stack([low, high], -1).int()
-        shape = (len(start), self.output_size, 2 * self.sampling_ratio)
-        return position.view(shape), weight.view(shape) / self.sampling_ratio
+        grid = table.grid
+        level = self._levels(boxes, grid.areas)[..., None]
+        geometry = table.geometry.gather(1, level.expand(-1, -1, table.geometry.size(-1)))
+        places = table.places.gather(1, level.expand(-1, -1, table.places.size(-1)))
+        half, scale = geometry[..., :1], geometry[..., 1:2]
+        corners = torch.addcmul(half, boxes, scale)  # exact where strides are powers of 2
+        bounds = geometry[..., 2:, None]
+        step, first = places[..., :2, None], places[..., 2:4, None]
 
-    def _levels(self, boxes: Tensor, num_levels: int) -> Tensor:
-        """(M, 4) boxes in pixels to (M,) levels; empty boxes to the finest."""
-        sides = (boxes[:, 2:] - boxes[:, :2]).nan_to_num().clamp(min=0)
-        width, height = sides.unbind(1)
-        side = (width * height).sqrt()
-        level = (side / self.finest_scale + 1e-6).log2().floor()
-        return level.clamp(0, num_levels - 1).long()
+        start, end = corners[..., :2, None], corners[..., 2:, None]
+        x = start + grid.fraction * (end - start)
+        inside = x == torch.clamp(x, bounds[..., :1, :], bounds[..., 1:3, :])
+        x = torch.clamp(x, bounds[..., 3:4, :], bounds[..., 4:, :])
+        weight = torch.addcmul(grid.base, grid.slope, x.frac()) * inside  # NaN stays
+        position = torch.clamp(x.int() + grid.offset, places[..., 4:5, None], places[..., 5:, None])
+        place = torch.addcmul(first, position, step)
+        shape = (-1, 2, self.output_size, 4 * self.sampling_ratio**2)
+        return place.view(shape), weight.view(shape)
+
+    def _levels(self, boxes: Tensor, areas: Tensor) -> Tensor:
+        """(..., 4) boxes in pixels to (...) levels; empty boxes to the finest."""
+        width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
+        return torch.bucketize(width * height, areas, right=True)
+
+    def _tap_grid(self) -> TapGrid:
+        bins, ratio = self.output_size, self.sampling_ratio
+        taps = torch.cartesian_prod(*[torch.arange(2 * ratio, device='cpu')] * 2)
+        taps = taps.T.flip(0)[:, None].contiguous()  # (2, 1, T), of x and of y
+        sample = torch.arange(bins, device='cpu')[:, None] * ratio + taps // 2
+        offset = (taps % 2).expand_as(sample).flatten(1).int()
+        return TapGrid(
+            ((sample + 0.5) / (bins * ratio)).flatten(1),
+            offset,
+            (1.0 - offset) / ratio,
+            (2.0 * offset - 1) / ratio,
+            _least_areas(len(self.featmap_strides), self.finest_scale),
+        )
+
+
+def _least_areas(num_levels: int, finest_scale: int) -> Tensor:
+    """The least float32 area of levels 1, 2, ... by MMDetection's formula.
+
+    Comparing areas with them is the formula to the last bit, in one operator,
+    and the same on all devices. Numbers of one sign are ordered as their bits.
+    """
+    levels = torch.arange(1, num_levels, device='cpu')
+    low = torch.zeros(len(levels), dtype=torch.int32, device='cpu')
+    high = torch.full_like(low, 0x7F7FFFFF)  # the largest number
+    for _ in range(31):
+        middle = low + (high - low) // 2
+        side = middle.view(torch.float32).sqrt()
+        reached = (side / finest_scale + 1e-6).log2().floor() >= levels
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    return high.view(torch.float32)

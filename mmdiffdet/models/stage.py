@@ -151,7 +151,7 @@ class DiffusionDetStage(BaseModule):
         features: Optional[Tensor],
         time_embedding: Tensor,
         t: Tensor,
-        image_index: Tensor,
+        image_index: Optional[Tensor] = None,
         label_state: Optional[Tensor] = None,
         need_outputs: bool = True,
         need_attention: bool = False,
@@ -160,20 +160,26 @@ class DiffusionDetStage(BaseModule):
 
         Args:
             table (FeatureTable): What ``roi_extractor`` pools from.
-            roi_extractor (nn.Module): (table, (M, 5) RoIs) to (M, d, 7, 7).
+            roi_extractor (nn.Module): (table, (M, 5) RoIs) to (M, d, 7, 7), or
+                of (B, N, 4) boxes.
             boxes (Tensor): (B, N, 4), xyxy in pixels.
             features (Tensor, optional): (B, N, d) of the stage before.
             time_embedding (Tensor): (B, 4 d).
             t (Tensor): (B,) long timesteps.
-            image_index (Tensor): (B,), the image of each row of ``boxes``.
+            image_index (Tensor, optional): (B,), the image of each row of
+                ``boxes``; without it row i is of image i, and the extractor
+                takes boxes.
             label_state (Tensor, optional): (B, N) ids or (B, N, K + 1).
             need_outputs (bool): Whether logits and extras are computed.
             need_attention (bool): Whether attention weights are returned.
         """
         batch, num = boxes.shape[:2]
         boxes = boxes.detach()
-        index = image_index.to(boxes.dtype)[:, None, None].expand(-1, num, 1)
-        roi = roi_extractor(table, torch.cat([index, boxes], -1).flatten(0, 1))
+        if image_index is None:  # boxes of each image
+            roi = roi_extractor(table, boxes)
+        else:
+            index = image_index.to(boxes.dtype)[:, None, None].expand(-1, num, 1)
+            roi = roi_extractor(table, torch.cat([index, boxes], -1).flatten(0, 1))
         if features is None:
             features = self.mean(roi).view(batch, num, -1)
         roi = roi.flatten(2).transpose(1, 2)

@@ -1,11 +1,11 @@
 """What stands in, in a graph, for what a graph cannot hold."""
 
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..models.roi_gather import GatherRoIExtractor
+from ..models.roi_gather import FeatureTable, GatherRoIExtractor, _taps
 
 
 class GivenNoise:
@@ -61,46 +61,31 @@ class TimeTable(nn.Module):
         return (t[:, None] == self.times).float() @ self.values
 
 
-class _SymbolicTable(NamedTuple):
-    """Rows of all levels, (L, 3) height, width and scale, and (L,) where each ends."""
-
-    rows: Tensor
-    geometry: Tensor
-    ends: Tensor
-
-
 class SymbolicRoIExtractor(GatherRoIExtractor):
     """The same values where heights and widths are symbols, for one image."""
 
-    def tabulate(self, feats: Sequence[Tensor]) -> _SymbolicTable:
+    def tabulate(self, feats: Sequence[Tensor]) -> FeatureTable:
         """See :meth:`GatherRoIExtractor.tabulate`."""
         rows = torch.cat([f.permute(0, 2, 3, 1).flatten(0, 2) for f in feats])
-        geometry, ends, end = [], [], 0
+        geometry, places, first = [], [], 0
         for feat, stride in zip(feats, self.featmap_strides):
-            height, width = feat.shape[-2:]
-            level = [rows.new_full((1,), value) for value in (height, width, 1 / stride)]
-            geometry.append(torch.cat(level))
-            end = end + height * width
-            ends.append(torch.full((1,), end, dtype=torch.int32, device=rows.device))
-        return _SymbolicTable(rows, torch.stack(geometry), torch.cat(ends))
+            h, w = feat.shape[-2:]
+            for values, levels, dtype in (
+                ((-0.5, 1 / stride, -1, w, h, 0, w - 1, h - 1), geometry, rows.dtype),
+                ((1, w, 0, first, 0, w - 1, h - 1), places, torch.int32),
+            ):
+                levels.append(torch.cat([rows.new_full((1,), v, dtype=dtype) for v in values]))
+            first = first + h * w
+        return FeatureTable(
+            rows, torch.stack(geometry)[None], torch.stack(places)[None], self._grid
+        )
 
-    def forward(self, table: _SymbolicTable, rois: Tensor) -> Tensor:
-        """See :meth:`GatherRoIExtractor.forward`."""
-        boxes = rois[:, 1:]
-        level = self._levels(boxes, len(self.featmap_strides))
-        height, width, scale = table.geometry[level].unbind(1)
-        first = table.ends[level] - (height * width).int()
-        x1, y1, x2, y2 = (boxes * scale[:, None] - 0.5).unbind(1)
-        row, row_weight = self._axis(y1, y2, height)
-        col, col_weight = self._axis(x1, x2, width)
-        row = first[:, None, None] + row * width.int()[:, None, None]
+    def pool(self, table: FeatureTable, boxes: Tensor) -> Tensor:
+        """See :meth:`GatherRoIExtractor.pool`."""
+        place, weight = self._axes(table, boxes)
         pooled = 0
         # the taps of a row at a time: a table of all would be four times as large
-        for i in range(row.size(-1)):
-            index = row[:, :, None, i, None] + col[:, None]
-            weight = row_weight[:, :, None, i, None] * col_weight[:, None]
-            taps = table.rows[index.flatten(0, 2).long()]
-            pooled = pooled + (taps * weight.flatten(0, 2)[..., None]).sum(1)
-        size = self.output_size
-        pooled = pooled.view(rois.size(0), size, size, self.out_channels)
-        return pooled.permute(0, 3, 1, 2)
+        parts = (x.split(2 * self.sampling_ratio, -1) for x in (place, weight))
+        for index, factor in map(_taps, *parts):
+            pooled = pooled + (table.rows[index.long()] * factor[..., None]).sum(1)
+        return pooled
