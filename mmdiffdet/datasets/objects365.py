@@ -24,9 +24,9 @@ class Objects365V2Dataset(CocoDataset):
     METAINFO = mmdet.datasets.Objects365V2Dataset.METAINFO
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotation file; see ``CocoDataset``.
+        """Read the annotation file, whose paths begin with folders that users do not have.
 
-        Its paths begin with the version's folder; images lie in ``patch<n>``.
+        Images lie in ``patch<n>`` below ``data_prefix.img``.
         """
         kept = []
         for info in super().load_data_list():

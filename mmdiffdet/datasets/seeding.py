@@ -1,6 +1,6 @@
 """Augmentation that depends on the seed and the position in training only.
 
-Not on the number of worker processes, nor on where a run was resumed.
+It does not depend on the number of worker processes, nor on where a run was resumed.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from ..registry import DATA_SAMPLERS, TRANSFORMS
 
 
 class SeededIndex(int):
-    """An index into a data set with a seed for what is drawn on its way."""
+    """An index into a data set that carries a seed for the image's augmentation."""
 
     seed: int
 
@@ -32,7 +32,7 @@ class SeededIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler(InfiniteSampler):
-    """MMEngine's, whose indices carry a seed of (seed, rank, position).
+    """MMEngine's sampler, whose indices carry a seed of (seed, rank, position).
 
     For pipelines that begin with :class:`SeedAugmentation`.
     """
@@ -40,26 +40,23 @@ class SeededInfiniteSampler(InfiniteSampler):
     _start = 0
 
     def __iter__(self) -> Iterator[SeededIndex]:
-        """Iterate the indices."""
         for position, index in zip(itertools.count(self._start), self.indices):
             yield SeededIndex(index, stable_seed(self.seed, self.rank, position))
 
     def skip(self, num_samples: int) -> None:
-        """Begin at a position, when training is resumed."""
+        """Begin at the position at which training is resumed."""
         super().skip(num_samples)
         self._start = num_samples
 
 
 @DATA_SAMPLERS.register_module()
 class SeededDefaultSampler(DefaultSampler):
-    """MMEngine's, each image once an epoch, whose indices carry a seed of (seed,
-    rank, epoch, position).
+    """MMEngine's sampler by epochs, with a seed of (seed, rank, epoch, position).
 
-    For pipelines that begin with :class:`SeedAugmentation`, in trainings by epochs.
+    For pipelines that begin with :class:`SeedAugmentation`.
     """
 
     def __iter__(self) -> Iterator[SeededIndex]:
-        """Iterate the indices of an epoch."""
         for position, index in enumerate(super().__iter__()):
             seed = stable_seed(self.seed, self.rank, 'epoch', self.epoch, position)
             yield SeededIndex(index, seed)
@@ -69,8 +66,8 @@ class SeededDefaultSampler(DefaultSampler):
 class SeedAugmentation(BaseTransform):
     """Seed the generators that later transforms draw from.
 
-    Does nothing to an index without a seed: another sampler's, or the one
-    that MMEngine draws itself in place of an image that was filtered out.
+    An index without a seed changes nothing: that of another sampler, or the one that
+    MMEngine draws itself in place of an image that was filtered out.
     """
 
     def transform(self, results: dict) -> dict:

@@ -1,4 +1,4 @@
-"""MMEngine's data set wrappers, which hand on the seed of an index."""
+"""MMEngine's data set wrappers that hand on the seed of an index."""
 
 from typing import Tuple
 
@@ -16,7 +16,7 @@ def _seeded(outer: int, inner: int) -> int:
 
 @DATASETS.register_module()
 class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
-    """MMEngine's: images of rare classes are repeated."""
+    """MMEngine's wrapper that repeats images of rare classes."""
 
     def _get_ori_dataset_idx(self, idx: int) -> int:
         return _seeded(idx, super()._get_ori_dataset_idx(idx))
@@ -24,7 +24,7 @@ class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
 
 @DATASETS.register_module()
 class RepeatDataset(mmengine.dataset.RepeatDataset):
-    """MMEngine's: the data set several times over."""
+    """MMEngine's wrapper that goes through a data set several times."""
 
     def _get_ori_dataset_idx(self, idx: int) -> int:
         return _seeded(idx, super()._get_ori_dataset_idx(idx))
@@ -32,7 +32,7 @@ class RepeatDataset(mmengine.dataset.RepeatDataset):
 
 @DATASETS.register_module()
 class ConcatDataset(mmdet.datasets.ConcatDataset):
-    """MMDetection's: one data set after another."""
+    """MMDetection's wrapper of several data sets."""
 
     def _get_ori_dataset_idx(self, idx: int) -> Tuple[int, int]:
         number, inner = super()._get_ori_dataset_idx(idx)
