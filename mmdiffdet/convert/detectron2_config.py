@@ -32,13 +32,10 @@ _IMAGENET = {
 
 @dataclass
 class ConvertedConfig:
-    """A config of ours and what has no place in it.
+    """The contents of a config file of ours, and what has no place in it.
 
-    Args:
-        config (dict): Contents of the config file.
-        unknown (dict[str, str]): Keys of the YAML that were not converted,
-            with why.
-        notes (list[str]): What is left to do by hand.
+    ``unknown`` holds keys of the YAML that were not converted, with the reason,
+    ``notes`` what is left to do by hand.
     """
 
     config: Dict[str, Any]
@@ -47,29 +44,25 @@ class ConvertedConfig:
 
 
 def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
-    """Turn Detectron2's options into a config of ours.
+    """Turn Detectron2's options (from :func:`read_yaml`) into a config of ours.
 
-    Args:
-        values (dict[str, Any]): From :func:`read_yaml`.
-        out (Path): Where the config will be; bases are named relative to it.
-
-    Raises:
-        ValueError: If a known option has a value of another type, out of its
-            range, or unknown.
+    The config will be the file ``out``; bases are named relative to it. ValueError if
+    a known option has a value of another type or out of its range.
     """
     known, unknown = {}, {}
     for name, value in values.items():
         short = name.removeprefix(_PREFIX)
-        if short not in OPTIONS:
+        option = OPTIONS.get(short)
+        if option is None:
             names = [k if '.' in k else f'{_PREFIX}{k}' for k in OPTIONS]
             unknown[name] = f'unknown{nearest(name, names)}'
-        elif OPTIONS[short].section == 'fixed' and not same(value, OPTIONS[short].default):
-            unknown[name] = f'only {OPTIONS[short].default!r} is supported'
+        elif option.section == 'fixed' and not same(value, option.default):
+            unknown[name] = f'only {option.default!r} is supported'
         else:
-            if OPTIONS[short].section not in ('fixed', 'unused'):
-                check_value(name, value, OPTIONS[short].default)
             known[short] = value
-            if OPTIONS[short].section == 'unused' and not same(value, OPTIONS[short].default):
+            if option.section not in ('fixed', 'unused'):
+                check_value(name, value, option.default)
+            elif not same(value, option.default):
                 unknown[name] = f'{value!r} has no counterpart'
     s = sections(known)
     result = ConvertedConfig({}, unknown)
@@ -104,15 +97,9 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
 
 
 def dump(result: ConvertedConfig, source: Path) -> str:
-    """Text of the config file, with what was not converted on top.
+    """Text of the config file, with what was not converted of the YAML ``source`` on top.
 
-    Args:
-        result (ConvertedConfig): From :func:`convert_config`.
-        source (Path): The YAML, to be named.
-
-    Raises:
-        ValueError: If a value has ``{{``, in place of which MMEngine would
-            put other text when it reads the file.
+    ValueError if a value has ``{{``, which MMEngine replaces when it reads the file.
     """
     lines = [f'From {source.name}']
     lines += [f'Not converted: {k} ({why})' for k, why in sorted(result.unknown.items())]
@@ -193,27 +180,10 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
             norm_type=t['SOLVER.CLIP_GRADIENTS.NORM_TYPE'],
         )
     warmup = t['SOLVER.WARMUP_ITERS']
-    schedulers = [
-        dict(
-            type='MultiStepLR',
-            by_epoch=False,
-            begin=0,
-            end=iters,
-            milestones=list(t['SOLVER.STEPS']),
-            gamma=t['SOLVER.GAMMA'],
-        )
-    ]
-    if warmup > 0:
-        schedulers.insert(
-            0,
-            dict(
-                type='LinearLR',
-                start_factor=t['SOLVER.WARMUP_FACTOR'],
-                by_epoch=False,
-                begin=0,
-                end=warmup,
-            ),
-        )
+    linear = dict(type='LinearLR', start_factor=t['SOLVER.WARMUP_FACTOR'], by_epoch=False)
+    steps = dict(type='MultiStepLR', by_epoch=False, begin=0, end=iters)
+    steps.update(milestones=list(t['SOLVER.STEPS']), gamma=t['SOLVER.GAMMA'])
+    schedulers = [dict(linear, begin=0, end=warmup), steps] if warmup > 0 else [steps]
     config = dict(
         train_cfg=dict(
             type='IterBasedTrainLoop', max_iters=iters, val_interval=t['TEST.EVAL_PERIOD'] or iters
@@ -244,13 +214,11 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
         hooks.append(
             dict(type='SamplerDistillHook', teacher=dict(checkpoint=checkpoint), **distill)
         )
-        result.notes.append(
-            f'convert the teacher: python tools/convert_checkpoint.py {weights} {checkpoint}'
-        )
-        result.notes.append(
+        result.notes += [
+            f'convert the teacher: python tools/convert_checkpoint.py {weights} {checkpoint}',
             f'compare {distill} of SamplerDistillHook with the original: what the '
-            'YAML does not set has the values of the "stable" recipe'
-        )
+            'YAML does not set has the values of the "stable" recipe',
+        ]
     else:
         result.unknown.update(
             {

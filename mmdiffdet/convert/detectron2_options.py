@@ -20,7 +20,7 @@ class Option:
             between sections, ``fixed`` for those that can only have their
             default here, ``unused`` for those without a counterpart, which are
             reported where they differ from their default.
-        key (str): Argument within the section.
+        key (str): Argument within the section; by default the option's name.
         convert (Callable, optional): From Detectron2's value to ours.
     """
 
@@ -263,8 +263,7 @@ OPTIONS: Dict[str, Option] = {
 def sections(options: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
     """Options, completed with Detectron2's defaults, by section.
 
-    Raises:
-        ValueError: If an option is not in the table; lists all such.
+    ValueError lists the options that are not in the table.
     """
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
