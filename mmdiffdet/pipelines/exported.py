@@ -1,4 +1,4 @@
-"""Detectors as ONNX and torch.export files: writing, and running them."""
+"""Writing detectors as ONNX or torch.export files, and running such files."""
 
 import json
 import logging
@@ -39,11 +39,11 @@ def export(
     the noise is made of.
 
     Args:
-        pipe (DiffusionDetPipeline): On the CPU.
-        path (Path): Ends in ``.onnx`` or ``.pt2``.
+        pipe (DiffusionDetPipeline): A pipeline on the CPU.
+        path (Path): The file, which ends in ``.onnx`` or ``.pt2``.
         num_inference_steps (int, optional): Sampling steps.
-        num_proposals (int, optional): N.
-        eta (float, optional): Of DDIM.
+        num_proposals (int, optional): N, the number of boxes that start from noise.
+        eta (float, optional): DDIM's eta.
         score_thr (float, optional): Only scores above it stay.
 
     Raises:
@@ -98,14 +98,9 @@ def _save_onnx(program: torch.export.ExportedProgram, meta: Dict[str, Any], path
 
 
 class ExportedDetector:
-    """Runs what :func:`export` wrote, by PyTorch alone or by ONNX Runtime.
+    """Runs a ``.pt2`` or ``.onnx`` file that :func:`export` wrote, by PyTorch or ONNX Runtime.
 
-    Args:
-        path (str | Path): ``.onnx`` or ``.pt2``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is of something else, or a package is missing.
+    ValueError if the file is of something else, or a package is missing.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -122,20 +117,11 @@ class ExportedDetector:
         self.processor = ImageProcessor(self.meta['test_pipeline'])
 
     def __call__(self, image: Image, eval_seed: int = 0, image_id: object = 0) -> InstanceData:
-        """Detect in an image.
+        """Detect in an image, given as to the pipeline.
 
-        Args:
-            image (Image): A path, a PIL image or an array, as of the pipeline.
-            eval_seed (int): Seed of the noise.
-            image_id (object): Of the image; seeds the noise, too.
-
-        Returns:
-            InstanceData: ``bboxes``, xyxy in pixels of the image, ``labels``
-            and ``scores``.
-
-        Raises:
-            FileNotFoundError: If there is no such image.
-            ValueError: If it cannot be read or is too small or too large.
+        ``eval_seed`` and ``image_id`` seed the noise. Returns ``bboxes``, xyxy in
+        pixels of the image, ``labels`` and ``scores``. ValueError if the image cannot
+        be read, or is too small or too large.
         """
         data = self.processor(image)
         inputs = data['inputs'][0].float()[None]
@@ -156,20 +142,12 @@ class ExportedDetector:
 def differences(
     found: InstanceData, boxes: Tensor, labels: Tensor, scores: Tensor
 ) -> Optional[Tuple[Tensor, Tensor]]:
-    """How far detections are from others of the same image.
+    """How far K detections are from K others of the same image, in pixels and score.
 
     Each is compared with the nearest one of its class, as rounding may swap
-    neighbours in the order.
-
-    Args:
-        found (InstanceData): K detections.
-        boxes (Tensor): (K, 4), xyxy in pixels.
-        labels (Tensor): (K,).
-        scores (Tensor): (K,).
-
-    Returns:
-        tuple | None: (K,) pixels and (K,) of the score; None if there are
-        other numbers of objects.
+    neighbours in the order. The others are boxes (K, 4), xyxy in pixels, labels and
+    scores (K,). Returns two tensors (K,), or None if there are other numbers of
+    objects.
     """
     if found.labels.sort()[0].tolist() != labels.sort()[0].tolist():
         return None
