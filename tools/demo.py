@@ -8,13 +8,12 @@ teacher), tests them, compares them and leaves a report page, on which boxes can
 be watched on their way. Each command is printed; what is done is skipped.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.paths import TOOLS
 
 if TYPE_CHECKING:
@@ -79,14 +78,10 @@ def test(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('--eval-seeds', nargs='+', default=['0', '1', '2'])
     parser.add_argument('--steps', nargs=2, default=['1', '20'])
-    add_traceback_argument(parser)
     args = parser.parse_args()
-    # late, so that --help is quick
     from mmdiffdet.engine.precision import has_bf16
     from mmdiffdet.engine.recipe import recipe, train
 

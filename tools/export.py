@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 if TYPE_CHECKING:
     from mmdiffdet.pipelines import DiffusionDetPipeline
@@ -25,9 +25,7 @@ PIXELS, SCORE, SURE = 1e-3, 1e-4, 0.3
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path, help='ends in .onnx or .pt2')
     parser.add_argument('--config', help='of a checkpoint that carries none; it is executed')
@@ -37,7 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--eta', type=float, help='of DDIM')
     parser.add_argument('--score-thr', type=float, help='only detections above it come out')
     parser.add_argument('--check', nargs='+', default=[], metavar='IMAGE')
-    add_traceback_argument(parser)
     return parser.parse_args()
 
 
@@ -93,7 +90,6 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
 
 def main() -> None:
     args = parse_args()
-    # after parsing, as importing takes seconds
     from mmdiffdet.pipelines.command import load_pipeline
     from mmdiffdet.pipelines.exported import export
     from mmdiffdet.pipelines.inputs import find_inputs

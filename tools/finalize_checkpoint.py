@@ -13,12 +13,11 @@ average; --ema refuses a checkpoint without one.
 one. --pipeline writes a folder for DiffusionDetPipeline.from_pretrained.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,19 +104,15 @@ def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path, nargs='?', help='ends in .pth or .safetensors')
     parser.add_argument('--ema', action='store_true', help='refuse if there is no average')
     parser.add_argument('--config', help='of a checkpoint that carries none; it is executed')
     parser.add_argument('--pipeline', type=Path, metavar='FOLDER', help='write a pipeline, too')
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst is None and args.pipeline is None:
         parser.error('give DST, --pipeline FOLDER or both')
-    # after parsing, as importing takes seconds
     from mmdiffdet.engine import load_checkpoint_file
     from mmdiffdet.pipelines import DiffusionDetPipeline
 

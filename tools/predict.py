@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 if TYPE_CHECKING:
     from mmdiffdet.pipelines import DiffusionDetPipeline
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         'given', nargs='+', metavar='[CONFIG] CHECKPOINT INPUT', help='CONFIG ends in .py'
     )
@@ -60,7 +58,6 @@ def parse_args() -> argparse.Namespace:
         help='in COCO format: take image ids, which seed the noise, and category '
         'ids from it, so that detections are those of tools/test.py',
     )
-    add_traceback_argument(parser)
     args = parser.parse_args()
     is_config = args.given[0].endswith('.py') or args.given[0].startswith('mmdiffdet::')
     args.config = args.given.pop(0) if is_config else None
@@ -184,7 +181,6 @@ class Predictor:
 
 def main() -> int:
     args = parse_args()
-    # after parsing, as importing takes seconds
     from tqdm import tqdm
 
     from mmdiffdet.pipelines.coco_results import CocoResults

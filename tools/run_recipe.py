@@ -22,16 +22,14 @@ import subprocess
 import sys
 from typing import Any, List, Optional
 
-from mmdiffdet.command import OptionsAction, add_traceback_argument, run_command
+from mmdiffdet.command import OptionsAction, make_parser, run_command
 from mmdiffdet.paths import TOOLS
 
 LEDGER = 'work_dirs/ledger/results.tsv'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('recipe', help='its name, or a folder')
     parser.add_argument('--train-seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--trainings', nargs='+', help='all by default')
@@ -51,7 +49,6 @@ def parse_args() -> argparse.Namespace:
         default={},
         help='parameters of submitit, e.g. slurm_partition=gpu gpus_per_node=4 timeout_min=600',
     )
-    add_traceback_argument(parser)
     parser.add_argument(
         '--train-args', nargs=argparse.REMAINDER, default=[], help='the rest goes to tools/train.py'
     )
@@ -114,7 +111,6 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
 
 def main() -> None:
     args = parse_args()
-    # late, so that --help is quick
     from mmdiffdet.engine.recipe import check_train_arguments, recipe, run_chain
 
     try:

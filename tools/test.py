@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
-from mmdiffdet.command import add_common_arguments, run_command
+from mmdiffdet.command import add_common_arguments, make_parser, run_command
 from mmdiffdet.utils import atomic_path
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='.pth or .safetensors file')
     parser.add_argument('--eval-seeds', nargs='+', type=int, help='seeds of the noise')

@@ -9,7 +9,6 @@ backgrounds that training images do not. The result is in COCO format:
 DST/{train,val}/*.jpg and DST/{train,val}.json.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -17,7 +16,7 @@ from typing import Dict, List, Tuple
 import cv2
 import numpy as np
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_folder
 
 CLASSES = ('coin', 'cup', 'digit')
@@ -47,7 +46,6 @@ CutOut = Tuple[np.ndarray, np.ndarray]
 
 def cut_coins() -> List[CutOut]:
     """The coins of scikit-image's photograph, by watershed."""
-    # late, so that --help is quick
     from scipy import ndimage
     from skimage import data, filters, measure, segmentation
 
@@ -211,12 +209,9 @@ def write_part(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('dst', nargs='?', type=Path, default=Path('data/demo'))
     parser.add_argument('--seed', type=int, default=0)
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst.exists():
         print(f'{args.dst} is there')

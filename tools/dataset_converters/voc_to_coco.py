@@ -8,12 +8,11 @@ ImageSets/Main. Without --classes, those of the files, sorted. Boxes without
 area are left out with a warning. file_name is relative to ROOT.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_path
 
 
@@ -58,16 +57,12 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('root', type=Path)
     parser.add_argument('split')
     parser.add_argument('out', type=Path)
     parser.add_argument('--classes', nargs='+')
-    add_traceback_argument(parser)
     args = parser.parse_args()
-    # late, so that --help is quick
     from mmdiffdet.datasets.from_file import voc_classes
 
     classes = args.classes or voc_classes(
