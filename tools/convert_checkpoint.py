@@ -52,9 +52,7 @@ def main() -> int:
         ('left over', result.left_over),
         ('of another shape', result.reshaped),
     ):
-        print(f'{title}: {len(names)}')
-        for name in names:
-            print(f'  {name}')
+        print(f'{title}: {len(names)}', *names, sep='\n  ')
     if not result.complete:
         print(f'ERROR: {args.src} does not fit; {args.dst} was not written', file=sys.stderr)
         return 1

@@ -39,11 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[Path]) -> str:
-    """Compare the file with the detector; tells how far they are apart.
-
-    Raises:
-        ValueError: If that is too far, or they find other objects.
-    """
+    """Text that tells how far file and detector are apart; ValueError if it is too far."""
     import torch
 
     from mmdiffdet.pipelines.exported import ExportedDetector, differences
@@ -52,13 +48,7 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
     found = []
     for path in images:
         mine = exported(path, pipe.model.detector.test_cfg['eval_seed'])
-        theirs = pipe(
-            path,
-            num_inference_steps=args.steps,
-            num_proposals=args.proposals,
-            eta=args.eta,
-            score_thr=args.score_thr,
-        )
+        theirs = pipe(path, args.steps, args.proposals, eta=args.eta, score_thr=args.score_thr)
         apart = differences(mine, theirs.boxes[0], theirs.labels[0], theirs.scores[0])
         if apart is None:
             raise ValueError(
@@ -73,16 +63,13 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
     if not len(score):
         return f'no detections in {len(images)} images'
     sure = score > SURE
-    lines = [
-        f'{len(score)} detections in {len(images)} images; file and detector differ by at most'
-    ]
+    text = f'{len(score)} detections in {len(images)} images; file and detector differ by at most'
     for name, chosen in ((f'score > {SURE}', sure), ('all', score > -1)):
         if chosen.any():
-            lines.append(
-                f'  {pixels[chosen].max():.1e} pixels, {score_apart[chosen].max():.1e} in score '
+            text += (
+                f'\n  {pixels[chosen].max():.1e} pixels, {score_apart[chosen].max():.1e} in score '
                 f'({name}: {int(chosen.sum())})'
             )
-    text = '\n'.join(lines)
     if (pixels[sure] > PIXELS).any() or (score_apart > SCORE).any():
         raise ValueError(f'{args.out}: {text}\nallowed are {PIXELS} (score > {SURE}) and {SCORE}')
     return text

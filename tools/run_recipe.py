@@ -66,7 +66,7 @@ def test_arguments(args: argparse.Namespace) -> Optional[List[str]]:
 
 
 class Job:
-    """A chain that a Slurm job, when its time is over, goes on with."""
+    """A chain of trainings that is submitted again when the time of its Slurm job is over."""
 
     def __init__(self, *call: Any) -> None:
         self.call = call
@@ -78,7 +78,7 @@ class Job:
         return run_chain(*self.call)
 
     def checkpoint(self, *_: Any) -> Any:
-        """What submitit submits again."""
+        """The job that submitit submits again."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -95,14 +95,8 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
     executor = submitit.AutoExecutor(folder='work_dirs/jobs/%j', cluster=args.executor)
     # without it submitit hides the GPUs from local jobs
     gpus = args.processes if torch.cuda.is_available() else 0
-    executor.update_parameters(
-        **{
-            'timeout_min': 24 * 60,
-            'name': osp.basename(args.recipe),
-            'gpus_per_node': gpus,
-            **args.submitit,
-        }
-    )
+    defaults = dict(timeout_min=24 * 60, name=osp.basename(args.recipe), gpus_per_node=gpus)
+    executor.update_parameters(**{**defaults, **args.submitit})
     jobs = [executor.submit(Job(*call)) for call in calls]
     for seed, job in zip(args.train_seeds, jobs):
         print(f'seed {seed}  job {job.job_id}: {job.paths.stdout}', flush=True)

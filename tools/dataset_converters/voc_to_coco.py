@@ -27,25 +27,17 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
         metainfo=dict(classes=tuple(classes)),
         test_mode=True,
     )
-    coco = dict(
-        images=[],
-        annotations=[],
-        categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
-    )
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    images, annotations = [], []
     for image_id, info in enumerate(dataset, start=1):
-        coco['images'].append(
-            dict(
-                id=image_id,
-                file_name=str(Path(info['img_path']).relative_to(root)),
-                width=info['width'],
-                height=info['height'],
-            )
-        )
+        name = str(Path(info['img_path']).relative_to(root))
+        size = dict(width=info['width'], height=info['height'])
+        images.append(dict(id=image_id, file_name=name, **size))
         for instance in info['instances']:
             x1, y1, x2, y2 = instance['bbox']
-            coco['annotations'].append(
+            annotations.append(
                 dict(
-                    id=len(coco['annotations']) + 1,
+                    id=len(annotations) + 1,
                     image_id=image_id,
                     category_id=instance['bbox_label'] + 1,
                     bbox=[x1, y1, x2 - x1, y2 - y1],
@@ -53,7 +45,7 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
                     iscrowd=instance['ignore_flag'],
                 )
             )
-    return coco
+    return dict(images=images, annotations=annotations, categories=categories)
 
 
 def main() -> None:
