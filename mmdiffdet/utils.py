@@ -45,9 +45,8 @@ def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[Path]:
     """
     path = Path(path)
     beginning = f'.{path.name}-{_HOST}-'
-    for left in path.parent.glob(f'{glob.escape(beginning)}*'):
-        if left.is_dir() and _is_left(left, beginning):
-            shutil.rmtree(left, ignore_errors=True)
+    for left in filter(Path.is_dir, _leftovers(path.parent, beginning, '')):
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'{beginning}{os.getpid()}-'))
     try:
         yield temporary
@@ -65,15 +64,16 @@ def _umask() -> int:
 
 def remove_left(path: Path) -> None:
     """Remove what killed writers of :func:`atomic_path` left behind on this machine."""
-    beginning = f'.{path.stem}-{_HOST}-'
-    for left in path.parent.glob(f'{glob.escape(beginning)}*{glob.escape(path.suffix)}'):
-        if _is_left(left, beginning):
-            left.unlink(missing_ok=True)
+    for left in _leftovers(path.parent, f'.{path.stem}-{_HOST}-', path.suffix):
+        left.unlink(missing_ok=True)
 
 
-def _is_left(path: Path, beginning: str) -> bool:
-    number = path.name.removeprefix(beginning).partition('-')[0]
-    return number.isdigit() and not _runs(int(number))
+def _leftovers(folder: Path, beginning: str, ending: str) -> Iterator[Path]:
+    """Temporary files and folders of processes that do not run any more."""
+    for path in folder.glob(f'{glob.escape(beginning)}*{glob.escape(ending)}'):
+        number = path.name.removeprefix(beginning).partition('-')[0]
+        if number.isdigit() and not _runs(int(number)):
+            yield path
 
 
 def _runs(process: int) -> bool:

@@ -1,6 +1,7 @@
 """Find what is wrong with a data set before a training does."""
 
 import os.path as osp
+import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -90,13 +91,14 @@ def check_dataset(dataset: BaseDataset, num_proposals: Optional[int] = None) -> 
                 report.note(kind, name)
         except FileNotFoundError:
             report.note('image that does not exist', info['img_path'], stops)
-        except WrongSize as error:
-            sizes = str(error).split(': its')[0].split(name)[-1]
-            found = sizes.replace(', its annotation says', ' instead of').replace(' is ', ': ', 1)
-            report.note('image of another size than annotated', f'{name}{found}', stops)
         except BadImage as error:
-            reason = str(error).split(': replace the file')[0].split(name)[-1].strip()
-            report.note('unreadable image', f'{name} {reason}', stops)
+            # the error without the way out, and with the name in place of the path
+            reason = re.split(': replace the file|: its boxes', str(error))[0].split(name)[-1]
+            kind = 'unreadable image'
+            if isinstance(error, WrongSize):
+                kind = 'image of another size than annotated'
+                reason = re.sub(' is (.*), its annotation says', r': \1 instead of', reason)
+            report.note(kind, f'{name}{reason}', stops)
         if min(height, width) < 32:
             report.note('image with a side below 32 pixels', name)
         before = report.objects

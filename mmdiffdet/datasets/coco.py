@@ -1,9 +1,11 @@
-"""Data sets in COCO format whose classes must be those of the config."""
+"""Data sets in COCO format, COCO and Objects365, whose classes must be those of the config."""
 
+import os.path as osp
 import warnings
 from typing import Hashable, List, Sequence
 
 import mmdet.datasets
+from mmdet.datasets.objects365 import objv2_ignore_list
 
 from ..registry import DATASETS
 from .coco_file import api_of, read_coco
@@ -51,6 +53,34 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
         self.cat2label = {c: i for i, c in enumerate(self.cat_ids)}
         warn_of_losses(self.ann_file, content, self.cat_ids, data_list)
         return data_list
+
+
+@DATASETS.register_module()
+class Objects365V1Dataset(CocoDataset):
+    """Version 1, 365 classes; labels by name, whatever a file's order."""
+
+    METAINFO = mmdet.datasets.Objects365V1Dataset.METAINFO
+
+
+@DATASETS.register_module()
+class Objects365V2Dataset(CocoDataset):
+    """Version 2, 365 classes, without the images that it does not ship."""
+
+    METAINFO = mmdet.datasets.Objects365V2Dataset.METAINFO
+
+    def load_data_list(self) -> List[dict]:
+        """Read the annotation file, whose paths begin with folders that users do not have.
+
+        Images lie in ``patch<n>`` below ``data_prefix.img``.
+        """
+        kept = []
+        for info in super().load_data_list():
+            folder, name = osp.split(info['img_path'])
+            patch = osp.join(osp.basename(folder), name)
+            if patch not in objv2_ignore_list:
+                info['img_path'] = osp.join(self.data_prefix.get('img', ''), patch)
+                kept.append(info)
+        return kept
 
 
 def warn_of_losses(

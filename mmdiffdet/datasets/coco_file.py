@@ -106,10 +106,9 @@ class _Reader:
         self._entries(content['images'], 'image', self._image)
         self._entries(content['annotations'], 'annotation', self._annotation)
         self._unique(content['images'], 'id', 'image ids', 'give each image an id of its own')
-        for key, what in (('id', 'category ids'), ('name', 'category names')):
-            self._unique(
-                content['categories'], key, what, 'a class has one category; merge or rename them'
-            )
+        one = 'a class has one category; merge or rename them'
+        self._unique(content['categories'], 'id', 'category ids', one)
+        self._unique(content['categories'], 'name', 'category names', one)
         self._number(content['annotations'])
 
     def _entries(self, entries: List[Any], kind: str, check: Callable[[dict], None]) -> None:
@@ -128,16 +127,12 @@ class _Reader:
 
     def _category(self, entry: dict) -> None:
         entry['id'] = same_id(_of(entry, 'id'))
-        name = _of(entry, 'name')
-        if type(name) is not str or not name.strip():
-            raise ValueError(f'name must be text, got {json.dumps(name)[:60]}')
+        _check_text(entry, 'name')
 
     def _image(self, entry: dict) -> None:
         entry['id'] = same_id(_of(entry, 'id'))
-        if 'file_name' not in entry and type(entry.get('coco_url')) is str:
-            pass  # LVIS
-        elif type(_of(entry, 'file_name')) is not str or not entry['file_name'].strip():
-            raise ValueError(f'file_name must be text, got {json.dumps(entry["file_name"])[:60]}')
+        if 'file_name' in entry or type(entry.get('coco_url')) is not str:  # which LVIS has
+            _check_text(entry, 'file_name')
         for key in ('width', 'height'):
             value = _of(entry, key)
             if not is_number(value) or value < 1 or value != int(value):
@@ -160,12 +155,9 @@ class _Reader:
             raise ValueError(f'area must be a number of square pixels, got {json.dumps(area)[:60]}')
         for key in ('iscrowd', 'ignore'):
             value = entry.get(key)
-            if value is None:
-                entry[key] = 0
-            elif value not in (0, 1) or type(value) not in (int, bool, float):
+            if value not in (None, 0, 1):
                 raise ValueError(f'{key} must be 0 or 1, got {json.dumps(value)[:60]}')
-            else:
-                entry[key] = int(value)
+            entry[key] = int(value or 0)
 
     def _unique(self, entries: List[dict], key: str, what: str, way_out: str) -> None:
         twice = repeated(entry[key] for entry in entries)
@@ -187,6 +179,12 @@ class _Reader:
             )
         for number, annotation in enumerate(annotations, 1):
             annotation['id'] = number
+
+
+def _check_text(entry: Dict[str, Any], key: str) -> None:
+    value = _of(entry, key)
+    if type(value) is not str or not value.strip():
+        raise ValueError(f'{key} must be text, got {json.dumps(value)[:60]}')
 
 
 def _of(entry: Dict[str, Any], key: str) -> Any:

@@ -75,14 +75,10 @@ class _Filtered(mmdet.datasets.BaseDetDataset):
         cfg = self.filter_cfg or {}
         if self.test_mode:
             return self.data_list
-        return [
-            info
-            for info in self.data_list
-            if min(info['width'], info['height']) >= cfg.get('min_size', 0)
-            and not (
-                cfg.get('filter_empty_gt') and all(i['ignore_flag'] for i in info['instances'])
-            )
-        ]
+        kept = self.data_list
+        if cfg.get('filter_empty_gt'):
+            kept = [i for i in kept if not all(box['ignore_flag'] for box in i['instances'])]
+        return [i for i in kept if min(i['width'], i['height']) >= cfg.get('min_size', 0)]
 
 
 @DATASETS.register_module()

@@ -5,15 +5,17 @@ It does not depend on the number of worker processes, nor on where a run was res
 
 import itertools
 import random
-from typing import Iterator
+from typing import Iterator, Tuple
 
+import mmdet.datasets
+import mmengine.dataset
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 
 from ..diffusion.noise import stable_seed
-from ..registry import DATA_SAMPLERS, TRANSFORMS
+from ..registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 
 
 class SeededIndex(int):
@@ -78,3 +80,33 @@ class SeedAugmentation(BaseTransform):
             np.random.seed(seed % 2**32)
             torch.manual_seed(seed)
         return results
+
+
+def _seeded(outer: int, inner: int) -> int:
+    seed = getattr(outer, 'seed', None)
+    return inner if seed is None else SeededIndex(inner, seed)
+
+
+@DATASETS.register_module()
+class ClassBalancedDataset(mmengine.dataset.ClassBalancedDataset):
+    """MMEngine's wrapper that repeats images of rare classes."""
+
+    def _get_ori_dataset_idx(self, idx: int) -> int:
+        return _seeded(idx, super()._get_ori_dataset_idx(idx))
+
+
+@DATASETS.register_module()
+class RepeatDataset(mmengine.dataset.RepeatDataset):
+    """MMEngine's wrapper that goes through a data set several times."""
+
+    def _get_ori_dataset_idx(self, idx: int) -> int:
+        return _seeded(idx, super()._get_ori_dataset_idx(idx))
+
+
+@DATASETS.register_module()
+class ConcatDataset(mmdet.datasets.ConcatDataset):
+    """MMDetection's wrapper of several data sets."""
+
+    def _get_ori_dataset_idx(self, idx: int) -> Tuple[int, int]:
+        number, inner = super()._get_ori_dataset_idx(idx)
+        return number, _seeded(idx, inner)

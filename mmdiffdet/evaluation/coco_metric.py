@@ -59,9 +59,6 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         proposal_nums: Sequence[int] = (1, 10, 100),
         iou_thrs: Any = None,
         metric_items: Optional[Sequence[str]] = None,
-        format_only: bool = False,
-        outfile_prefix: Optional[str] = None,
-        use_mp_eval: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_other_metrics('CocoMetric', metric)
@@ -79,31 +76,20 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 raise ValueError(f'CocoMetric: iou_thrs must be in (0, 1], got {iou_thrs!r}')
             thresholds = thresholds.astype(float)
         nums.sort()
-        self._names = (
-            *STATS,
-            *(f'AR@{n}' for n in nums),
-            *(f'AR_{size}@{nums[-1]}' for size in 'sml'),
-        )
+        recalls = [f'AR@{n}' for n in nums] + [f'AR_{size}@{nums[-1]}' for size in 'sml']
+        self._names = (*STATS, *recalls)
         other = [item for item in metric_items or () if item not in self._names]
         if other or isinstance(metric_items, str):
             raise ValueError(
                 f'CocoMetric: metric_items must be a list of {", ".join(self._names)}, got '
                 f'{metric_items!r}'
             )
-        if use_mp_eval:
+        if kwargs.get('use_mp_eval'):
             raise ValueError('CocoMetric: use_mp_eval has no effect, leave it out')
-        if format_only and not outfile_prefix:
+        if kwargs.get('format_only') and not kwargs.get('outfile_prefix'):
             raise ValueError('CocoMetric: format_only needs outfile_prefix, the file to write')
-        super().__init__(
-            None,
-            'bbox',
-            proposal_nums=nums,
-            iou_thrs=thresholds,
-            metric_items=metric_items,
-            format_only=format_only,
-            outfile_prefix=outfile_prefix,
-            **kwargs,
-        )
+        kwargs.update(proposal_nums=nums, iou_thrs=thresholds, metric_items=metric_items)
+        super().__init__(None, 'bbox', **kwargs)
         self.ann_file = ann_file
         if ann_file is not None:
             require_file(ann_file, 'CocoMetric')

@@ -97,10 +97,10 @@ def _read(path: Path) -> Dict[str, Any]:
         raise FileNotFoundError(f'--ann-file {path} does not exist')
     try:
         content = json.loads(path.read_text())
-        for key, fields in (('images', ('id', 'file_name')), ('categories', ('id', 'name'))):
-            for item in content[key]:
-                for field in fields:
-                    item[field]
+        for item in content['images']:
+            item['id'], item['file_name']
+        for item in content['categories']:
+            item['id'], item['name']
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'--ann-file {path} is not in COCO format: {error!r}') from error
     return content

@@ -7,7 +7,7 @@ and its types must be classes of a detector that are registered.
 
 import inspect
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from mmengine.config import Config
 from mmengine.registry import Registry
@@ -134,18 +134,19 @@ def _is_part(name: Any) -> bool:
     scope, _, key = name.rpartition('.')
     if scope not in ('', 'mmdiffdet', 'mmdet', 'mmcv', 'mmengine'):
         return False
-    found = [
-        r.module_dict[key] for first in _REGISTRIES for r in _chain(first) if key in r.module_dict
-    ]
-    return bool(found) and all(_is_allowed(part) for part in found)
+    found = _named(key, *_REGISTRIES)
+    return bool(found) and all(map(_is_allowed, found))
 
 
-def _chain(registry: Registry) -> Iterator[Registry]:
-    """A registry and its parents, filled."""
-    while registry is not None:
-        registry.import_from_location()
-        yield registry
-        registry = registry.parent
+def _named(key: str, *registries: Registry) -> List[Any]:
+    """What registries and their parents, filled first, have under a name."""
+    found = []
+    for registry in registries:
+        while registry is not None:
+            registry.import_from_location()
+            found += [registry.module_dict[key]] if key in registry.module_dict else []
+            registry = registry.parent
+    return found
 
 
 def _is_allowed(part: Any) -> bool:
@@ -161,7 +162,7 @@ def _classes(
     found = (dataset_meta or {}).get('classes') or (dataset.get('metainfo') or {}).get('classes')
     if not found:
         kind = str(dataset.get('type')).split('.')[-1]
-        known = [r.module_dict[kind] for r in _chain(DATASETS) if kind in r.module_dict]
+        known = _named(kind, DATASETS)
         found = getattr(known[0], 'METAINFO', {}).get('classes', ()) if known else ()
     found = [found] if isinstance(found, str) else [str(name) for name in found]
     if len(found) != num_classes:
