@@ -99,10 +99,9 @@ def _switch_hooks_off(cfg: Config) -> None:
     """Take out default hooks that are None, which MMEngine does with its own alone."""
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _HOOKS]:
-        if nearest(name, _HOOKS, 0.8):
-            raise ValueError(
-                f'default_hooks.{name}=None switches nothing off{nearest(name, _HOOKS)}'
-            )
+        near = nearest(name, _HOOKS, 0.8)
+        if near:
+            raise ValueError(f'default_hooks.{name}=None switches nothing off{near}')
         del hooks[name]
 
 

@@ -5,8 +5,7 @@ import os
 import os.path as osp
 import stat
 import warnings
-from contextlib import contextmanager
-from typing import Dict, Iterator, Optional, Set, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 import cv2
 import numpy as np
@@ -90,7 +89,7 @@ def read_image(
     image, notes = _decode(content, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if size is not None and image.shape[:2] != tuple(size):
         found = image.shape[:2]
-        if image.shape[1::-1] == tuple(size) and _orientation(path, content) in _ROTATED:
+        if image.shape[1::-1] == tuple(size) and _orientation(content) in _ROTATED:
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
             image, notes = _decode(content, path, flags)
             notes += (OF_HEADER,)
@@ -146,35 +145,25 @@ def header_size(path: str) -> Tuple[int, int]:
 
 
 def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[str, ...]]:
-    image = None
-    if content:
-        try:
-            with _quiet_opencv():
-                image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        except cv2.error:
-            pass  # too large for OpenCV, or damaged
+    image, level = None, cv2.getLogLevel()
+    cv2.setLogLevel(0)  # what OpenCV cannot decode is reported by us
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:
+        pass  # too large for OpenCV, or damaged
+    finally:
+        cv2.setLogLevel(level)
     stored = bool(flags & cv2.IMREAD_IGNORE_ORIENTATION)
-    if content[8:12] == b'WEBP' and not stored and (_orientation(path, content) or 1) != 1:
-        return _with_pillow(content, path, stored)  # OpenCV leaves them as they are
-    if image is not None and image.dtype in (np.uint8, np.uint16):
-        return image, ()
-    if image is not None:
+    # OpenCV does not rotate WebP
+    unturned = content[8:12] == b'WEBP' and not stored and (_orientation(content) or 1) != 1
+    if image is None or unturned:
+        return _with_pillow(content, path, stored)
+    if image.dtype not in (np.uint8, np.uint16):
         raise BadImage(
             f'image {printable(path)} has pixels of {image.dtype}: convert it to 8 or 16 bits, as '
             'only you know its range'
         )
-    return _with_pillow(content, path, stored)
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Without OpenCV's own messages, as we report what it cannot decode."""
-    before = cv2.getLogLevel()
-    cv2.setLogLevel(0)
-    try:
-        yield
-    finally:
-        cv2.setLogLevel(before)
+    return image, ()
 
 
 def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, Tuple[str, ...]]:
@@ -212,7 +201,7 @@ def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, T
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _orientation(path: str, content: bytes) -> Optional[int]:
+def _orientation(content: bytes) -> Optional[int]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.getexif().get(_ORIENTATION)

@@ -194,12 +194,8 @@ def _numbered(
 
     images = number([image['id'] for image in content['images']])
     categories = number(cat_ids)
-    size = ('width', 'height')
     truth = dict(
-        images=[
-            dict({k: image[k] for k in size if k in image}, id=images[image['id']])
-            for image in sorted(content['images'], key=lambda image: images[image['id']])
-        ],
+        images=[dict(id=i) for i in images.values()],
         categories=[dict(id=i) for i in categories.values()],
     )
 

@@ -33,16 +33,15 @@ def _sample(info: Dict[str, Any]) -> DetDataSample:
     meta = {key: info[key] for key in ('img_id', 'img_path', 'instances')}
     meta.update(ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
     sample = DetDataSample(metainfo=meta)
-    objects = [i for i in info['instances'] if not i['ignore_flag']]
-    ignored = [i for i in info['instances'] if i['ignore_flag']]
-    sample.gt_instances = _instances(objects)
-    sample.ignored_instances = _instances(ignored)
-    sample.pred_instances = _instances(objects)
-    sample.pred_instances.scores = torch.ones(len(objects))
+    sample.gt_instances = _instances(info, ignored=False)
+    sample.ignored_instances = _instances(info, ignored=True)
+    sample.pred_instances = _instances(info, ignored=False)
+    sample.pred_instances.scores = torch.ones(len(sample.gt_instances))
     return sample
 
 
-def _instances(instances: List[dict]) -> InstanceData:
+def _instances(info: Dict[str, Any], ignored: bool) -> InstanceData:
+    instances = [i for i in info['instances'] if bool(i['ignore_flag']) == ignored]
     boxes = torch.tensor([i['bbox'] for i in instances], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([i['bbox_label'] for i in instances], dtype=torch.long)
     return InstanceData(bboxes=boxes, labels=labels)

@@ -64,11 +64,8 @@ def sampler_of_call(
             raise ValueError(
                 f'renewal: {name} is a multistep solver and cannot be combined with box renewal'
             )
-        print_log(
-            f'{name} is a multistep solver: boxes are not renewed (renewal=False)',
-            'current',
-            logging.WARNING,
-        )
+        told = f'{name} is a multistep solver: boxes are not renewed (renewal=False)'
+        print_log(told, 'current', logging.WARNING)
         sampler.renewal = None
     return sampler
 

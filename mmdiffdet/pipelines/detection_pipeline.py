@@ -197,10 +197,9 @@ class DiffusionDetPipeline(DiffusionPipeline):
                 data = detector.data_preprocessor(self.model.processor(image), False)
                 meta = data['data_samples'][0].metainfo
                 steps: List[SamplingStep] = []
+                table = detector.bbox_head.tabulate(detector.extract_feat(data['inputs']))
                 predictions = sampler(
-                    detector.denoiser(
-                        detector.bbox_head.tabulate(detector.extract_feat(data['inputs']))
-                    ),
+                    detector.denoiser(table),
                     detector.box_codec,
                     sizes_of([meta], self.model.device),
                     num_proposals,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
@@ -50,8 +51,7 @@ def export(
         ValueError: If the ending is another one, a package is missing, or
             something cannot be exported; says what.
     """
-    if path.suffix not in ENDINGS:
-        raise ValueError(f'{path} must end in {" or ".join(ENDINGS)}')
+    _check_ending(path)
     if path.suffix == '.onnx':
         _need('onnx', 'onnxscript')
     detector = pipe.model.detector
@@ -61,13 +61,12 @@ def export(
     if num_proposals < 1:
         raise ValueError(f'num_proposals must be at least 1, got {num_proposals}')
     graph = DetectionGraph(detector, sampler, num_proposals, score_thr)
+    draws = {k: getattr(graph, k) for k in ('noise_shape', 'step_draws', 'renewal_draws')}
     meta = dict(
         classes=pipe.classes,
         test_pipeline=pipe.model.config.test_pipeline,
         num_inference_steps=sampler.sampling_timesteps,
-        noise_shape=graph.noise_shape,
-        step_draws=graph.step_draws,
-        renewal_draws=graph.renewal_draws,
+        **draws,
         min_side=MIN_SIDE,
         max_side=MAX_SIDE,
     )
@@ -107,8 +106,7 @@ class ExportedDetector:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f'{path} does not exist')
-        if path.suffix not in ENDINGS:
-            raise ValueError(f'{path} must end in {" or ".join(ENDINGS)}')
+        _check_ending(path)
         load = _load_onnx if path.suffix == '.onnx' else _load_pt2
         self._run, text = load(path)
         if not text:
@@ -190,9 +188,12 @@ def _load_onnx(path: Path) -> Tuple[Run, str]:
     return run, session.get_modelmeta().custom_metadata_map.get(_META, '')
 
 
-def _need(*packages: str) -> None:
-    from importlib.util import find_spec
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise ValueError(f'{path} must end in {" or ".join(ENDINGS)}')
 
+
+def _need(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ValueError(f"{', '.join(missing)}: not installed; pip install 'mmdiffdet[export]'")

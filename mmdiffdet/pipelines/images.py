@@ -49,9 +49,9 @@ class ImageProcessor:
         """
         if not isinstance(image, (str, Path)):
             data = self._from_array(dict(img=_to_bgr(image)))
-        elif not Path(image).is_file():
-            raise FileNotFoundError(f'image {image} does not exist')
         else:
+            if not Path(image).is_file():
+                raise FileNotFoundError(f'image {image} does not exist')
             try:
                 data = self._from_file(dict(img_path=str(image)))
             except ValueError as error:
