@@ -22,9 +22,9 @@ from mmdiffdet.fast import products
 from mmdiffdet.ledger import Ledger
 
 
-def config(**options):
+def config():
     cfg = Config.fromfile(ROOT / 'configs/demo/demo.py')
-    cfg.model = tiny_config(**options)
+    cfg.model = tiny_config()
     return cfg
 
 

@@ -25,7 +25,7 @@ from mmdiffdet.registry import MODELS
 
 def test_soft_objects_have_soft_targets():
     """Focal loss at target p, and boxes weighted with p, written out in float64."""
-    config = tiny_config(QUALITY_HEAD=True).criterion
+    config = tiny_config(['quality']).criterion
     criterion = MODELS.build(dict(config, num_classes=3)).double()
     torch.manual_seed(3)
     low = torch.rand(1, 1, 12, 2, dtype=torch.float64) * 40

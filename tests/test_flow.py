@@ -29,7 +29,7 @@ def scheduler(**options):
 
 
 def flow_config(**train_cfg):
-    config = tiny_config(SAMPLE_STEP=3)
+    config = tiny_config(sampler=dict(sampling_timesteps=3))
     config.sampler.scheduler = dict(FLOW)
     config.train_cfg.update(train_cfg)
     return config
