@@ -1,7 +1,7 @@
-"""What every command line does: arguments that they share, errors in one line.
+"""What all command lines share: arguments, and errors in one line.
 
-Imports nothing heavy: ``--help`` is quick, and what goes wrong in importing
-MMDetection is told as other errors are.
+Nothing heavy is imported here, nor by a tool before its arguments are parsed:
+``--help`` is quick, and errors in importing MMDetection become one line too.
 """
 
 import argparse
@@ -18,39 +18,37 @@ from .errors import one_line
 class OptionsAction(argparse.Action):
     """``KEY=VALUE`` pairs into a dict, as MMEngine's ``DictAction`` reads them."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: Optional[str] = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         """Add the pairs to those that were given before."""
         from mmengine.config import DictAction
 
         options: Dict[str, Any] = dict(getattr(namespace, self.dest, None) or {})
         for pair in values:
             key, equals, value = pair.partition('=')
-            if not equals or not key.strip('.') or '..' in key or key != key.strip('.'):
-                parser.error(f'{option_string} {pair}: must be KEY=VALUE, e.g. model.sampler.eta=0')
+            if not equals or not key or '' in key.split('.'):
+                parser.error(f'{option} {pair}: must be KEY=VALUE, e.g. model.sampler.eta=0')
             if key in options:
-                parser.error(f'{option_string}: {key} is given twice')
+                parser.error(f'{option}: {key} is given twice')
             try:
                 options[key] = DictAction._parse_iterable(value)
             except AssertionError:
-                parser.error(f'{option_string} {pair}: brackets do not match')
+                parser.error(f'{option} {pair}: brackets do not match')
         setattr(namespace, self.dest, options)
 
 
-def add_traceback_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--traceback``, which :func:`run_command` reads."""
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with ``--traceback``, which :func:`run_command` reads."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         '--traceback', action='store_true', help='show where an error came from, for a report'
     )
+    return parser
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that training and testing have both."""
+    """Add the arguments that training and testing share."""
     parser.add_argument(
         '--train-seed',
         type=int,
@@ -83,18 +81,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='job launcher',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    add_traceback_argument(parser)
 
 
 _PIPE_CLOSED = 141  # what a shell tells of a process that SIGPIPE ended
 
 
 class Failed(SystemExit):
-    """The end of a command that failed: exit code 1, after its line was printed.
-
-    Args:
-        text (str): That line.
-    """
+    """The end of a command that failed: exit code 1, after the line ``text`` was printed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(1)
@@ -105,21 +98,17 @@ class Failed(SystemExit):
 
 
 def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]] = None) -> None:
-    """Run what a command does; any error ends in one line on the error stream.
+    """Run ``main``, which may return an exit code; an error becomes one line.
 
-    With ``--traceback`` among the arguments the traceback is shown before it.
-    A training or test that has a log gets it there in any case. A process of
-    several ends at once: the interpreter's own end can abort in a thread that
-    a process group left behind, and torch's launcher then calls the run a
-    failure. If what reads the output has gone (``| head``), the command ends
-    without a word, as others do.
-
-    Args:
-        main (Callable): The command; may return an exit code.
-        argv (Sequence[str], optional): By default the process's arguments.
+    With ``--traceback`` among the arguments (by default the process's) the traceback
+    is shown before it. A training or test that has a log gets it there in any case.
+    One of several processes ends at once: the interpreter's own end can abort in a
+    thread that a process group left behind, and torch's launcher then calls the run a
+    failure. If what reads the output has gone (``| head``), the command ends without
+    a word, as others do.
     """
     code = None
-    # a log line that cannot be written is no reason for a traceback each
+    # a log line that cannot be written would print a traceback each time
     logging.raiseExceptions = False
     try:
         try:
@@ -133,16 +122,16 @@ def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]]
             _let_go(sys.stdout)
             sys.exit(_PIPE_CLOSED)
         argv = sys.argv[1:] if argv is None else argv
+        hint = ''
         if '--traceback' in argv:
             traceback.print_exc()
-            hint = ''
         else:
             hint = _log(error) or ' (--traceback shows where it came from)'
-        text = one_line(error)
-        # of our own messages, most say all there is to say
-        hint = hint if 'unexpected error' in text else ''
-        print(f'ERROR: {text}{hint}', file=sys.stderr)
-        raise Failed(f'ERROR: {text}{hint}') from error
+        text = f'ERROR: {one_line(error)}'
+        if 'unexpected error' in text:  # our own messages say enough
+            text += hint
+        print(text, file=sys.stderr)
+        raise Failed(text) from error
     if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not code:
         logging.shutdown()
         sys.stdout.flush()
@@ -153,7 +142,7 @@ def run_command(main: Callable[[], Optional[int]], argv: Optional[Sequence[str]]
 
 
 def _nobody_reads(stream: Any) -> bool:
-    """Whether it is a pipe whose reader has gone."""
+    """Whether a stream is a pipe whose reader has gone."""
     try:
         number = stream.fileno()
     except (OSError, ValueError, AttributeError):  # not a file of the system
@@ -166,14 +155,14 @@ def _nobody_reads(stream: Any) -> bool:
 
 
 def _let_go(stream: Any) -> None:
-    """What it still holds is nobody's; the interpreter's end would complain of it."""
+    """Drop what a stream still holds, of which the interpreter's end would complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _log(error: BaseException) -> str:
-    """Put the traceback into the log file of a run; says which it is."""
+    """Put the traceback into the log file of a run, and return a hint at it."""
     module = sys.modules.get('mmengine.logging')
     loggers = module.MMLogger._instance_dict.values() if module else ()
     text = ''.join(traceback.format_exception(error))

@@ -1,7 +1,7 @@
 """Errors in one line that names what was wrong.
 
-Imports nothing but the standard library: a command line has it before anything
-heavy, and can tell of what goes wrong in importing that.
+Imports only the standard library, so that a command line can tell of errors in
+importing anything else.
 """
 
 import ast
@@ -10,13 +10,22 @@ import re
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, List, NamedTuple, Optional
 
 from .paths import PACKAGE, TOOLS
 from .utils import printable
 
 _WORKER = re.compile(r'Caught (\w+) in DataLoader worker process \d+\.\n(Original )?Traceback.*\n')
 _FILE = re.compile(r'^  File "(.+)", line (\d+), in (\S+)\n(?:    (.*)\n)?', re.MULTILINE)
+# base class of a part of a run -> where the config has it
+_OWNERS = {
+    'BaseMetric': 'metric {} (test_evaluator or val_evaluator of the config)',
+    'Hook': '{} (default_hooks or custom_hooks of the config)',
+    **dict.fromkeys(
+        ('Optimizer', 'OptimWrapper', '_ParamScheduler'),
+        '{} (optim_wrapper or param_scheduler of the config)',
+    ),
+}
 # packages that an option of a config asks for -> how to do without
 _OPTIONAL = {
     'tensorboard': 'or take TensorboardVisBackend out of visualizer.vis_backends',
@@ -34,18 +43,12 @@ class _Call(NamedTuple):
 
 
 def one_line(error: BaseException) -> str:
-    """What a user needs to know of an error.
+    """What a user needs to know of an error: mostly one line, without control characters.
 
-    An error that this package raises is its message: it names the file, key
-    or value. Of others the type is told, and what was being done: which part
-    of the config was built, which step of a pipeline ran on which image,
-    which metric, hook or layer it was.
-
-    Args:
-        error (BaseException): As it was caught.
-
-    Returns:
-        str: Mostly one line, without control characters.
+    An error that this package raises is its message, which names the file, key or
+    value. For others the line has the type, and what was being done: which part of the
+    config was built, which step of a pipeline ran on which image, or which metric,
+    hook or layer it was.
     """
     calls = [
         _Call(entry.filename, entry.lineno or 0, entry.line or '', frame)
@@ -75,7 +78,11 @@ def one_line(error: BaseException) -> str:
         return f'{place}: {better}' if place else better
     if not place and isinstance(error, OSError) and error.filename and error.strerror:
         return f'{printable(str(error.filename))}: {error.strerror}'
-    return f'{place or _line(calls)}: {kind}: {message}'
+    if not place:
+        place = 'unexpected error'
+        if calls:
+            place += f' at {Path(calls[-1].file).name}:{calls[-1].line}'
+    return f'{place}: {kind}: {message}'
 
 
 def nearest(name: str, known: Iterable[str], likeness: float = 0.7) -> str:
@@ -116,7 +123,7 @@ def _missing_package(error: BaseException) -> str:
 
 
 def _better(message: str, calls: List[_Call]) -> str:
-    """Mistakes in a config, with the names that there are."""
+    """A message about a mistake in a config, with the nearest name that there is."""
     built = next((c.frame for c in reversed(calls) if _builds(c)), None)
     if built is None:
         return ''
@@ -150,11 +157,13 @@ def _builds(call: _Call) -> bool:
 
 
 def _place(calls: List[_Call]) -> str:
-    """What was being done, as the config calls it; the innermost thing."""
+    """The innermost thing that was being done, as the config calls it."""
     running = ''
     for call in reversed(calls):
-        if call.frame is None:
-            running = running or _running_elsewhere(call)
+        if call.frame is None:  # in a data loader's worker
+            step = _class_at(call.file, call.line)
+            if step and '/transforms/' in Path(call.file).as_posix():
+                running = running or f'step {step} of a data pipeline'
         elif _builds(call):
             part = _part_of_config(call.frame.f_locals.get('cfg'), calls)
             # a layer is known by the part that was to be built
@@ -162,13 +171,6 @@ def _place(calls: List[_Call]) -> str:
         else:
             running = running or _running(call.frame, calls)
     return running
-
-
-def _running_elsewhere(call: _Call) -> str:
-    step = _class_at(call.file, call.line)
-    if step and '/transforms/' in Path(call.file).as_posix():
-        return f'step {step} of a data pipeline'
-    return ''
 
 
 def _running(frame: FrameType, calls: List[_Call]) -> str:
@@ -180,48 +182,31 @@ def _running(frame: FrameType, calls: List[_Call]) -> str:
         results = frame.f_locals.get('results')
         image = results.get('img_path', '') if isinstance(results, dict) else ''
         return f'step {name} of a data pipeline' + (f', image {image}' if image else '')
-    if 'BaseMetric' in bases:
-        return f'metric {name} (test_evaluator or val_evaluator of the config)'
     if 'BaseDataset' in bases:
         return f'{name} of {getattr(owner, "ann_file", "")}'
-    if 'Hook' in bases:
-        return f'{name} (default_hooks or custom_hooks of the config)'
-    if bases & {'Optimizer', 'OptimWrapper', '_ParamScheduler'}:
-        return f'{name} (optim_wrapper or param_scheduler of the config)'
     if 'Module' in bases and not bases & {'DataParallel', 'BaseDetector'}:
         return _layer(owner, calls)
-    return ''
+    return next((text.format(name) for base, text in _OWNERS.items() if base in bases), '')
 
 
 def _part_of_config(built: Any, calls: List[_Call]) -> str:
     kind = built.get('type', '') if isinstance(built, dict) else repr(built)
     kind = kind if isinstance(kind, str) else getattr(kind, '__name__', repr(kind))
-    for root in _configs(calls):
-        path = _find(root, built)
+    configs = [call.frame.f_locals.get('cfg') for call in calls if call.frame]
+    for config in configs:
+        path = _find(config._cfg_dict, built) if type(config).__name__ == 'Config' else ''
         if path:
             return f'{path} ({kind}) of the config'
     return f'{kind} of the config'
 
 
-def _configs(calls: List[_Call]) -> Iterable[Any]:
-    for call in calls:
-        found = call.frame and call.frame.f_locals.get('cfg')
-        if type(found).__name__ == 'Config':
-            yield found._cfg_dict
-
-
 def _find(root: Any, wanted: Any, path: str = '') -> str:
-    """Where an equal part is."""
-    items: Iterable[Tuple[Any, Any]] = ()
-    if isinstance(root, dict):
-        items = root.items()
-    elif isinstance(root, (list, tuple)):
-        items = enumerate(root)
-    for key, value in items:
+    """The path of the first equal part."""
+    items = enumerate(root) if isinstance(root, (list, tuple)) else ()
+    for key, value in root.items() if isinstance(root, dict) else items:
         here = f'{path}.{key}' if path else str(key)
-        if isinstance(value, (dict, list)) and value == wanted:
-            return here
-        found = _find(value, wanted, here)
+        same = isinstance(value, (dict, list)) and value == wanted
+        found = here if same else _find(value, wanted, here)
         if found:
             return found
     return ''
@@ -248,9 +233,3 @@ def _class_at(file: str, line: int) -> str:
         if isinstance(node, ast.ClassDef) and node.lineno <= line <= (node.end_lineno or 0):
             found = node.name
     return found
-
-
-def _line(calls: List[_Call]) -> str:
-    if not calls:
-        return 'unexpected error'
-    return f'unexpected error at {Path(calls[-1].file).name}:{calls[-1].line}'

@@ -1,4 +1,4 @@
-"""Operators of MMCV in plain PyTorch, as far as this package calls them.
+"""The operators of MMCV that this package needs, in plain PyTorch.
 
 It is imported as ``mmcv._ext`` where MMCV was installed without compiled
 operators, see :mod:`mmdiffdet.ops_finder`. Functions have the arguments and
@@ -13,17 +13,10 @@ from torch import Tensor
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Greedy non-maximum suppression.
+    """Greedy non-maximum suppression: indices of the boxes that stay, best first.
 
-    Args:
-        boxes (Tensor): (N, 4), xyxy.
-        scores (Tensor): (N,).
-        iou_threshold (float): A box goes if its IoU with a better one that
-            stays is above this.
-        offset (int): Added to each side, 0 or 1.
-
-    Returns:
-        Tensor: Indices of the boxes that stay, best first.
+    ``boxes`` (N, 4) are xyxy, ``scores`` (N,); a box goes if its IoU with a better one
+    that stays is above the threshold. ``offset``, 0 or 1, is added to each side.
     """
     from mmdiffdet.nms import grouped_nms
 
@@ -43,21 +36,12 @@ def softnms(
     method: int,
     offset: int = 0,
 ) -> Tensor:
-    """Soft NMS (arXiv 1704.04503): overlapping boxes lose score.
+    """Soft NMS (arXiv 1704.04503), in which boxes that overlap better ones lose score.
 
-    Args:
-        boxes (Tensor): (N, 4), xyxy.
-        scores (Tensor): (N,).
-        dets (Tensor): (N, 5) to write the boxes that stay and their new
-            scores to, best first.
-        iou_threshold (float): Above it a box loses score (not ``gaussian``).
-        sigma (float): Of ``gaussian``.
-        min_score (float): Boxes below it go.
-        method (int): 0 ``naive``, 1 ``linear``, 2 ``gaussian``.
-        offset (int): Added to each side, 0 or 1.
-
-    Returns:
-        Tensor: Indices of the boxes that stay, best first.
+    ``boxes`` (N, 4) are xyxy, ``scores`` (N,); the boxes that stay and their new scores
+    are written to ``dets`` (N, 5), best first, and their indices returned. ``method`` is 0
+    ``naive``, 1 ``linear`` (both above ``iou_threshold``) or 2 ``gaussian`` (of
+    ``sigma``); boxes below ``min_score`` go. ``offset``, 0 or 1, is added to each side.
     """
     from mmdiffdet.nms import overlaps
 
@@ -125,7 +109,7 @@ def _message(what: str) -> str:
 
 
 def __getattr__(name: str) -> Callable[..., Tuple]:
-    """Any other operator: there, so that MMCV can be imported."""
+    """Any other operator, which raises when it is called, so that MMCV can be imported."""
     if name.startswith('__'):
         raise AttributeError(name)
 

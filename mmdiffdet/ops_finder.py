@@ -1,4 +1,4 @@
-"""Let MMCV be imported where its operators were not compiled."""
+"""Make MMCV importable where its operators were not compiled."""
 
 import importlib
 import importlib.util
@@ -15,27 +15,27 @@ EXTENSION = 'mmcv._ext'
 class OperatorFinder(MetaPathFinder):
     """Finds :mod:`mmdiffdet.ops` under the name of MMCV's extension.
 
-    It is asked last, so that a compiled extension is what Python finds.
+    It is asked last, so that Python finds a compiled extension where there is one.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
-        """What stands in for ``mmcv._ext``; None for other modules."""
+        """The module that replaces ``mmcv._ext``; None for other modules."""
         if name != EXTENSION:
             return None
         return importlib.util.spec_from_file_location(name, Path(__file__).with_name('ops.py'))
 
 
 def compiled() -> bool:
-    """Whether MMCV's own operators are there."""
+    """Whether MMCV has its own, compiled operators."""
     extension = importlib.import_module(EXTENSION)
     return Path(extension.__file__).name != 'ops.py'
 
 
 def find_operators() -> None:
-    """Have ``import mmcv._ext`` succeed; again does nothing.
+    """Make ``import mmcv._ext`` succeed; a second call does nothing.
 
-    Warns if MMDetection was imported before: it has then put functions that
-    only raise in place of the operators.
+    Warns if MMDetection was imported before, which has then replaced the operators by
+    functions that only raise.
     """
     if any(isinstance(finder, OperatorFinder) for finder in sys.meta_path):
         return

@@ -21,7 +21,7 @@ TOOLS = _folder('tools')
 
 
 def command_of(tool: str) -> str:
-    """How a tool is called, in a clone or installed."""
+    """The command that starts a tool, in a clone or installed."""
     if TOOLS.parent == PACKAGE.parent:
         return f'python tools/{tool}.py'
     return f'mmdiffdet {tool}'

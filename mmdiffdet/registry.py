@@ -13,7 +13,7 @@ _SCOPE = 'mmdiffdet'
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
-    # a search asks ancestors what they have, but not to import their modules
+    # a search looks into the parents, but does not import their modules
     return Registry(
         parent.name,
         parent=parent,
@@ -35,7 +35,7 @@ LOOPS = _child(mmdet_registry.LOOPS, 'engine')
 STRATEGIES = _child(mmengine_registry.STRATEGIES, 'engine')
 METRICS = _child(mmdet_registry.METRICS, 'evaluation')
 
-# Nothing of ours is in these yet; they lead to MMDetection's.
+# these have no classes of ours and lead to MMDetection's
 EVALUATOR = _child(mmdet_registry.EVALUATOR)
 LOG_PROCESSORS = _child(mmdet_registry.LOG_PROCESSORS)
 MODEL_WRAPPERS = _child(mmdet_registry.MODEL_WRAPPERS)

@@ -1,4 +1,4 @@
-"""Small helpers that several rooms use."""
+"""Small helpers: files that are written whole or not at all, and printable text."""
 
 import glob
 import io
@@ -17,12 +17,9 @@ _HOST = re.sub(r'\W', '', platform.node())[:20]
 
 @contextmanager
 def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
-    """A path to write to; it becomes ``path`` only if nothing was raised.
+    """A path to write to; it becomes ``path``, in an existing folder, unless something is raised.
 
     What a writer left behind that was killed on this machine is removed.
-
-    Args:
-        path (str | os.PathLike): The file to be; its folder must exist.
     """
     path = Path(path)
     remove_left(path)
@@ -41,22 +38,15 @@ def atomic_path(path: Union[str, os.PathLike]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[Path]:
-    """A folder to fill; it becomes ``path`` only if nothing was raised.
+    """A folder to fill; it becomes ``path``, which must not exist, unless something is raised.
 
-    What a writer left behind that was killed on this machine is removed.
-
-    Args:
-        path (str | os.PathLike): The folder to be, which must not exist; the one
-            around it must.
-
-    Raises:
-        OSError: If somebody else was quicker.
+    The folder around it must exist. What a writer left behind that was killed on this
+    machine is removed. OSError if another process was quicker.
     """
     path = Path(path)
     beginning = f'.{path.name}-{_HOST}-'
-    for left in path.parent.glob(f'{glob.escape(beginning)}*'):
-        if left.is_dir() and _is_left(left, beginning):
-            shutil.rmtree(left, ignore_errors=True)
+    for left in filter(Path.is_dir, _leftovers(path.parent, beginning, '')):
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'{beginning}{os.getpid()}-'))
     try:
         yield temporary
@@ -73,31 +63,27 @@ def _umask() -> int:
 
 
 def remove_left(path: Path) -> None:
-    """Remove what writers of this file left behind that were killed on this machine.
-
-    Args:
-        path (Path): As it was given to :func:`atomic_path`.
-    """
-    beginning = f'.{path.stem}-{_HOST}-'
-    for left in path.parent.glob(f'{glob.escape(beginning)}*{glob.escape(path.suffix)}'):
-        if _is_left(left, beginning):
-            left.unlink(missing_ok=True)
+    """Remove what killed writers of :func:`atomic_path` left behind on this machine."""
+    for left in _leftovers(path.parent, f'.{path.stem}-{_HOST}-', path.suffix):
+        left.unlink(missing_ok=True)
 
 
-def _is_left(path: Path, beginning: str) -> bool:
-    number = path.name.removeprefix(beginning).partition('-')[0]
-    return number.isdigit() and not _runs(int(number))
+def _leftovers(folder: Path, beginning: str, ending: str) -> Iterator[Path]:
+    """Temporary files and folders of processes that do not run any more."""
+    for path in folder.glob(f'{glob.escape(beginning)}*{glob.escape(ending)}'):
+        number = path.name.removeprefix(beginning).partition('-')[0]
+        if number.isdigit() and not _runs(int(number)):
+            yield path
 
 
 def _runs(process: int) -> bool:
-    if os.name != 'posix':  # there signal 0 ends it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
+    if os.name == 'posix':  # elsewhere signal 0 ends the process
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except (PermissionError, OverflowError):
+            pass
     return True
 
 
@@ -108,8 +94,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """For MMDetection, which tells of optional packages that nobody asked for
-    (OneDL, faster_coco_eval)."""
+    """Hide what MMDetection prints about optional packages when it is imported."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield

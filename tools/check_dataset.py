@@ -14,20 +14,17 @@ from wrong places.
 import argparse
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--splits', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val']
     )
     parser.add_argument('--sheet', type=Path, help='contact sheet to write')
     parser.add_argument('--samples', type=int, default=12)
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.sheet and args.sheet.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
         parser.error(f'--sheet must end in .jpg or .png, got {args.sheet}')
@@ -40,7 +37,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    # late, so that --help is quick
     import mmdiffdet.engine  # noqa: F401 fills the registries
     from mmdiffdet.config.file import read_config
     from mmdiffdet.datasets.check_config import check_config

@@ -6,22 +6,17 @@ Prints a line a file: name, largest error of what was compared, ok / MISMATCH
 / not supported yet. The exit code is 0 only if all are ok.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('directory', type=Path)
     parser.add_argument('--only', default='*', help='pattern of file names, e.g. "head_*"')
-    add_traceback_argument(parser)
     args = parser.parse_args()
-    # late, so that --help is quick
     from mmdiffdet.convert.parity import replay
 
     pattern = args.only.removesuffix('.safetensors') + '.safetensors'

@@ -9,26 +9,21 @@ taken to be of mode qk_pos). Nothing is written if a weight is left over or
 missing.
 """
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
     parser.add_argument('--config', help='the model to convert to')
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst.suffix not in ('.pth', '.safetensors'):
         parser.error(f'{args.dst}: must end in .pth or .safetensors')
-    # late, so that --help is quick
     from mmdiffdet.config.file import read_config
     from mmdiffdet.convert.checkpoint import convert, read_source, save
 
@@ -57,9 +52,7 @@ def main() -> int:
         ('left over', result.left_over),
         ('of another shape', result.reshaped),
     ):
-        print(f'{title}: {len(names)}')
-        for name in names:
-            print(f'  {name}')
+        print(f'{title}: {len(names)}', *names, sep='\n  ')
     if not result.complete:
         print(f'ERROR: {args.src} does not fit; {args.dst} was not written', file=sys.stderr)
         return 1

@@ -6,24 +6,19 @@ _BASE_ files are followed. What has no counterpart is listed here and at the
 top of OUT.py; nothing is dropped silently.
 """
 
-import argparse
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_path, printable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path)
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst.suffix != '.py':
         parser.error(f'{args.dst}: a config file ends in .py')
-    # late, so that --help is quick
     from mmdiffdet.convert.detectron2_config import convert_config, dump
     from mmdiffdet.convert.detectron2_yaml import read_yaml
 

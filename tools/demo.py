@@ -8,13 +8,12 @@ teacher), tests them, compares them and leaves a report page, on which boxes can
 be watched on their way. Each command is printed; what is done is skipped.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.paths import TOOLS
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 
 TRAININGS = ('baseline', 'warmstart', 'no_teacher', '20to1')
 FOLDER = Path('work_dirs/demo_report')
-# of the viewer
+# indices of the images in the page's viewer
 IMAGES = ('3', '7', '12', '20', '33')
 
 
 def tool(name: str, *arguments: str, show: bool = True) -> None:
-    """Run one of the tools and print its output, or keep it in a log."""
+    """Run one of the tools; its output goes to a log, and is shown or not."""
     from mmdiffdet.engine.child_process import run
 
     print(f'$ python tools/{name} {" ".join(arguments)}', flush=True)
@@ -40,13 +39,11 @@ def tool(name: str, *arguments: str, show: bool = True) -> None:
 
 
 class Progress:
-    """Prints a line of the training every half a minute."""
+    """Prints a line of the training's output every half a minute."""
 
-    def __init__(self) -> None:
-        self.last = 0.0
+    last = 0.0
 
     def __call__(self, line: str) -> None:
-        """See the class."""
         if time.time() - self.last > 30:
             self.last = time.time()
             parts = line.split('  ')
@@ -57,36 +54,19 @@ class Progress:
 def test(
     training: 'Training', ledger: Path, seeds: List[str], steps: List[str], precision: str
 ) -> None:
-    tool(
-        'test.py',
-        training.config,
-        training.checkpoint,
-        *training.arguments,
-        '--eval-seeds',
-        *seeds,
-        '--steps',
-        *steps,
-        '--ledger',
-        str(ledger),
-        '--exp-name',
-        training.name,
-        '--work-dir',
-        str(FOLDER / training.name),
-        '--cfg-options',
-        f'test_cfg.precision={precision}',
-        show=False,
-    )
+    """Test what a training left, and add the rows to the ledger."""
+    what = [training.config, training.checkpoint, *training.arguments]
+    how = ['--eval-seeds', *seeds, '--steps', *steps, '--ledger', str(ledger)]
+    names = ['--exp-name', training.name, '--work-dir', str(FOLDER / training.name)]
+    options = ['--cfg-options', f'test_cfg.precision={precision}']
+    tool('test.py', *what, *how, *names, *options, show=False)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('--eval-seeds', nargs='+', default=['0', '1', '2'])
     parser.add_argument('--steps', nargs=2, default=['1', '20'])
-    add_traceback_argument(parser)
     args = parser.parse_args()
-    # late, so that --help is quick
     from mmdiffdet.engine.precision import has_bf16
     from mmdiffdet.engine.recipe import recipe, train
 
@@ -99,22 +79,14 @@ def main() -> None:
     options = [*amp, '--cfg-options', 'train_cfg.val_begin=1000000']
     trainings = [s for s in recipe('demo', 0) if s.name in TRAININGS]
     for training in trainings:
-        print(
-            f'$ python tools/train.py {training.config} --train-seed 0 '
-            f'--resume {" ".join(options)}',
-            flush=True,
-        )
+        command = f'tools/train.py {training.config} --train-seed 0 --resume {" ".join(options)}'
+        print(f'$ python {command}', flush=True)
         train(training, options, progress=Progress())
     ledger = FOLDER / 'ledger.tsv'
     for training in trainings:
-        test(
-            training,
-            ledger,
-            args.eval_seeds,
-            # many steps are expensive, and only the teacher's are compared
-            args.steps if training.name == 'warmstart' else [few],
-            'bf16' if amp else 'fp32',
-        )
+        # many steps are expensive, and only the teacher's are compared
+        steps = args.steps if training.name == 'warmstart' else [few]
+        test(training, ledger, args.eval_seeds, steps, 'bf16' if amp else 'fp32')
     student, teacher = (f'{name}@sample_step=' for name in ('20to1', 'warmstart'))
     pairs = [
         [teacher + few, student + few],
@@ -123,38 +95,15 @@ def main() -> None:
     ]
     tool('summarize.py', str(ledger))
     for a, b, *across in pairs:
-        tool(
-            'summarize.py',
-            str(ledger),
-            '--compare',
-            a,
-            b,
-            *(['--across', *across] if across else []),
-        )
-    trajectories = [FOLDER / f'{name}.json' for name in ('teacher', 'student')]
+        field = ['--across', *across] if across else []
+        tool('summarize.py', str(ledger), '--compare', a, b, *field)
+    trajectories = [str(FOLDER / f'{name}.json') for name in ('teacher', 'student')]
     for training, steps, data in zip((trainings[1], trainings[-1]), (many, few), trajectories):
-        tool(
-            'analysis_tools/plot_trajectory.py',
-            training.config,
-            training.checkpoint,
-            str(data),
-            '--steps',
-            steps,
-            '--image-index',
-            *IMAGES,
-            show=False,
-        )
-    tool(
-        'analysis_tools/result_page.py',
-        str(ledger),
-        '--out',
-        str(FOLDER / 'index.html'),
-        '--title',
-        'mmdiffdet: demo',
-        *(part for pair in pairs for part in ('--compare', *pair)),
-        '--trajectories',
-        *map(str, trajectories),
-    )
+        what = [training.config, training.checkpoint, data, '--steps', steps]
+        tool('analysis_tools/plot_trajectory.py', *what, '--image-index', *IMAGES, show=False)
+    page = [str(ledger), '--out', str(FOLDER / 'index.html'), '--title', 'mmdiffdet: demo']
+    compare = [part for pair in pairs for part in ('--compare', *pair)]
+    tool('analysis_tools/result_page.py', *page, *compare, '--trajectories', *trajectories)
     print(
         f'{(time.time() - started) / 60:.1f} minutes\n\n'
         f'report, boxes on their way to play with:   {FOLDER / "index.html"}\n'

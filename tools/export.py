@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 if TYPE_CHECKING:
     from mmdiffdet.pipelines import DiffusionDetPipeline
@@ -25,9 +25,7 @@ PIXELS, SCORE, SURE = 1e-3, 1e-4, 0.3
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path, help='ends in .onnx or .pt2')
     parser.add_argument('--config', help='of a checkpoint that carries none; it is executed')
@@ -37,16 +35,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--eta', type=float, help='of DDIM')
     parser.add_argument('--score-thr', type=float, help='only detections above it come out')
     parser.add_argument('--check', nargs='+', default=[], metavar='IMAGE')
-    add_traceback_argument(parser)
     return parser.parse_args()
 
 
 def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[Path]) -> str:
-    """Compare the file with the detector; tells how far they are apart.
-
-    Raises:
-        ValueError: If that is too far, or they find other objects.
-    """
+    """Text that tells how far file and detector are apart; ValueError if it is too far."""
     import torch
 
     from mmdiffdet.pipelines.exported import ExportedDetector, differences
@@ -55,13 +48,7 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
     found = []
     for path in images:
         mine = exported(path, pipe.model.detector.test_cfg['eval_seed'])
-        theirs = pipe(
-            path,
-            num_inference_steps=args.steps,
-            num_proposals=args.proposals,
-            eta=args.eta,
-            score_thr=args.score_thr,
-        )
+        theirs = pipe(path, args.steps, args.proposals, eta=args.eta, score_thr=args.score_thr)
         apart = differences(mine, theirs.boxes[0], theirs.labels[0], theirs.scores[0])
         if apart is None:
             raise ValueError(
@@ -76,16 +63,13 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
     if not len(score):
         return f'no detections in {len(images)} images'
     sure = score > SURE
-    lines = [
-        f'{len(score)} detections in {len(images)} images; file and detector differ by at most'
-    ]
+    text = f'{len(score)} detections in {len(images)} images; file and detector differ by at most'
     for name, chosen in ((f'score > {SURE}', sure), ('all', score > -1)):
         if chosen.any():
-            lines.append(
-                f'  {pixels[chosen].max():.1e} pixels, {score_apart[chosen].max():.1e} in score '
+            text += (
+                f'\n  {pixels[chosen].max():.1e} pixels, {score_apart[chosen].max():.1e} in score '
                 f'({name}: {int(chosen.sum())})'
             )
-    text = '\n'.join(lines)
     if (pixels[sure] > PIXELS).any() or (score_apart > SCORE).any():
         raise ValueError(f'{args.out}: {text}\nallowed are {PIXELS} (score > {SURE}) and {SCORE}')
     return text
@@ -93,7 +77,6 @@ def check(pipe: 'DiffusionDetPipeline', args: argparse.Namespace, images: List[P
 
 def main() -> None:
     args = parse_args()
-    # after parsing, as importing takes seconds
     from mmdiffdet.pipelines.command import load_pipeline
     from mmdiffdet.pipelines.exported import export
     from mmdiffdet.pipelines.inputs import find_inputs

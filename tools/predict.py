@@ -16,21 +16,20 @@ Files that cannot be read are named at the end, and the exit status is 1.
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 if TYPE_CHECKING:
     from mmdiffdet.pipelines import DiffusionDetPipeline
     from mmdiffdet.pipelines.coco_results import CocoResults
+    from mmdiffdet.pipelines.images import Image
     from mmdiffdet.pipelines.inputs import Input
     from mmdiffdet.visualization import DetectionPainter
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         'given', nargs='+', metavar='[CONFIG] CHECKPOINT INPUT', help='CONFIG ends in .py'
     )
@@ -60,7 +59,6 @@ def parse_args() -> argparse.Namespace:
         help='in COCO format: take image ids, which seed the noise, and category '
         'ids from it, so that detections are those of tools/test.py',
     )
-    add_traceback_argument(parser)
     args = parser.parse_args()
     is_config = args.given[0].endswith('.py') or args.given[0].startswith('mmdiffdet::')
     args.config = args.given.pop(0) if is_config else None
@@ -71,14 +69,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Predictor:
-    """Detects in files and writes what is found.
-
-    Args:
-        pipe (DiffusionDetPipeline): On its device.
-        args (Namespace): Of the command line.
-        results (CocoResults): Where detections are collected.
-        paint (DetectionPainter): Of pictures.
-    """
+    """Detects in files, paints pictures and collects the results."""
 
     def __init__(
         self,
@@ -101,20 +92,17 @@ class Predictor:
         )
 
     def image(self, item: 'Input') -> None:
-        """Detect in an image."""
+        """Detect in an image file."""
         import mmcv
 
         from mmdiffdet.datasets.image_file import read_image
         from mmdiffdet.utils import atomic_path
 
         image_id = self.results.image_id(item.name)
-        output = self.pipe(
-            item.path,
-            image_ids=None if image_id is None else [image_id],
-            output_trajectory=self.args.trajectory,
-            **self.options,
+        ids = None if image_id is None else [image_id]
+        output, found = self._detect(
+            item.path, image_ids=ids, output_trajectory=self.args.trajectory
         )
-        found = output.boxes[0].cpu(), output.labels[0].cpu(), output.scores[0].cpu()
         image, _ = read_image(str(item.path))
         if not self.args.no_pictures:
             with atomic_path(self._target('pictures', item, '.jpg', '.jpeg', '.png')) as path:
@@ -138,16 +126,11 @@ class Predictor:
         with atomic_path(self._target('pictures', item, '.mp4')) as path:
             writer = None
             if not self.args.no_pictures:
-                writer = cv2.VideoWriter(
-                    str(path),
-                    cv2.VideoWriter_fourcc(*'mp4v'),
-                    reader.fps or 25.0,
-                    frame.shape[1::-1],
-                )
+                code, rate = cv2.VideoWriter_fourcc(*'mp4v'), reader.fps or 25.0
+                writer = cv2.VideoWriter(str(path), code, rate, frame.shape[1::-1])
             number = 0
             while frame is not None:
-                output = self.pipe(frame, **self.options)
-                found = output.boxes[0].cpu(), output.labels[0].cpu(), output.scores[0].cpu()
+                _, found = self._detect(frame)
                 self.results.add(item.name, frame.shape[:2], *found, frame=number)
                 if writer is not None:
                     writer.write(self.paint(frame, *found))
@@ -157,8 +140,12 @@ class Predictor:
             if writer is not None:
                 writer.release()
 
+    def _detect(self, image: 'Image', **options: Any) -> tuple:
+        output = self.pipe(image, **self.options, **options)
+        return output, [part[0].cpu() for part in (output.boxes, output.labels, output.scores)]
+
     def _target(self, folder: str, item: 'Input', *endings: str) -> Path:
-        """Where a file's picture goes: same name, another ending if it must."""
+        """The path of a file's picture: its name, with another ending if needed."""
         path = self.args.out_dir / folder / item.name
         if path.suffix.lower() not in endings:
             path = path.with_name(path.name + endings[-1])
@@ -184,7 +171,6 @@ class Predictor:
 
 def main() -> int:
     args = parse_args()
-    # after parsing, as importing takes seconds
     from tqdm import tqdm
 
     from mmdiffdet.pipelines.coco_results import CocoResults

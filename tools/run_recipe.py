@@ -24,14 +24,12 @@ import subprocess
 import sys
 from typing import Any, List, Optional
 
-from mmdiffdet.command import OptionsAction, add_traceback_argument, run_command
+from mmdiffdet.command import OptionsAction, make_parser, run_command
 from mmdiffdet.paths import TOOLS
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('recipe', help='its name, or a folder')
     parser.add_argument('--train-seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--trainings', nargs='+', help='all by default')
@@ -55,7 +53,6 @@ def parse_args() -> argparse.Namespace:
         default={},
         help='parameters of submitit, e.g. slurm_partition=gpu gpus_per_node=4 timeout_min=600',
     )
-    add_traceback_argument(parser)
     parser.add_argument(
         '--train-args', nargs=argparse.REMAINDER, default=[], help='the rest goes to tools/train.py'
     )
@@ -73,7 +70,7 @@ def test_arguments(args: argparse.Namespace) -> Optional[List[str]]:
 
 
 class Job:
-    """A chain that a Slurm job, when its time is over, goes on with."""
+    """A chain of trainings that is submitted again when the time of its Slurm job is over."""
 
     def __init__(self, *call: Any) -> None:
         self.call = call
@@ -85,7 +82,7 @@ class Job:
         return run_chain(*self.call)
 
     def checkpoint(self, *_: Any) -> Any:
-        """What submitit submits again."""
+        """The job that submitit submits again."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -102,14 +99,8 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
     executor = submitit.AutoExecutor(folder='work_dirs/jobs/%j', cluster=args.executor)
     # without it submitit hides the GPUs from local jobs
     gpus = args.processes if torch.cuda.is_available() else 0
-    executor.update_parameters(
-        **{
-            'timeout_min': 24 * 60,
-            'name': osp.basename(args.recipe),
-            'gpus_per_node': gpus,
-            **args.submitit,
-        }
-    )
+    defaults = dict(timeout_min=24 * 60, name=osp.basename(args.recipe), gpus_per_node=gpus)
+    executor.update_parameters(**{**defaults, **args.submitit})
     jobs = [executor.submit(Job(*call)) for call in calls]
     for seed, job in zip(args.train_seeds, jobs):
         print(f'seed {seed}  job {job.job_id}: {job.paths.stdout}', flush=True)
@@ -118,7 +109,6 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
 
 def main() -> None:
     args = parse_args()
-    # late, so that --help is quick
     from mmdiffdet.engine.recipe import STUDIES, check_train_arguments, recipe, run_chain
 
     study = STUDIES.get(args.recipe)

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Iterable
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
@@ -42,9 +42,7 @@ from mmdiffdet.utils import atomic_path
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('paths', nargs='+', help='files and folders')
     parser.add_argument('--metric', choices=METRICS, default='AP')
     parser.add_argument(
@@ -77,7 +75,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--across', metavar='FIELD', help='protocol field that is studied')
     parser.add_argument('--format', choices=FORMATS, default='table')
     parser.add_argument('--manifest', metavar='OUT.tsv', help='write the index here')
-    add_traceback_argument(parser)
     args = parser.parse_args()
     asked = [f'--{k}' for k in ('compare', 'plan', 'pareto') if getattr(args, k)]
     if len(asked) > 1:

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
-from mmdiffdet.command import add_common_arguments, run_command
+from mmdiffdet.command import add_common_arguments, make_parser, run_command
 from mmdiffdet.utils import atomic_path
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='.pth or .safetensors file')
     parser.add_argument('--eval-seeds', nargs='+', type=int, help='seeds of the noise')
@@ -60,30 +58,26 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# of the model, but columns of a row and no part of its name
-_COLUMNS = (
-    'sampler.sampling_timesteps',
-    'sampler.eta',
-    'sampler.scheduler.type',
-    'test_cfg.eval_seed',
-)
+# options of the model that are columns of a row, and no part of its name
+_COLUMNS = ('sampler.sampling_timesteps', 'sampler.eta', 'sampler.scheduler.type')
+_COLUMNS += ('test_cfg.eval_seed',)
 
 
 def changes_of(options: Optional[dict]) -> List[str]:
-    """What ``--cfg-options`` change of the model, for the name of a row."""
+    """The changes of the model by ``--cfg-options``, for the name of a row."""
     changes = []
     for key, value in sorted((options or {}).items()):
         part, _, name = key.partition('.')
         if part == 'model' and name not in _COLUMNS:
             text = re.sub(r'[^\w.-]+', '-', str(value)).strip('-')
-            keys = name.split('.')  # of a type, whose it is
+            keys = name.split('.')  # a type is named with its owner
             short = '.'.join(keys[-2:] if keys[-1] == 'type' else keys[-1:])
             changes.append(f'{short}={text}')
     return changes
 
 
 def set_up_loop(cfg: 'Config', args: argparse.Namespace) -> None:
-    """Seeds, steps, outputs; the config may be the one of an earlier test."""
+    """Set seeds, steps and outputs; the config may be that of an earlier test."""
     loop = cfg.test_cfg
     loop.update(type='MultiSeedTestLoop', out=args.out)
     if args.eval_seeds:

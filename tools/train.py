@@ -7,11 +7,11 @@ python tools/train.py CONFIG [--finetune CHECKPOINT] [--epochs N] [--amp]
 
 import argparse
 
-from mmdiffdet.command import add_common_arguments, run_command
+from mmdiffdet.command import add_common_arguments, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a detector')
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
@@ -46,7 +46,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    # late, so that --help is quick
     from mmdiffdet.config.command_line import load_config
     from mmdiffdet.engine.finetune import start_from, use_on_bad_image, use_schedule
     from mmdiffdet.engine.processes import leave_processes

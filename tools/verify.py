@@ -11,17 +11,14 @@ folder, so it asks for --trust, once you have read them. --digest is what
 tools/freeze.py printed. Exit status 1 if anything does not agree.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--rerun', type=int, default=0, metavar='N')
     parser.add_argument(
@@ -30,7 +27,6 @@ def main() -> int:
     parser.add_argument('--checkpoints', type=Path, help='folder that holds them now')
     parser.add_argument('--digest', help='that the folder must have')
     parser.add_argument('--tolerance', type=float, default=0.1, help='AP points')
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.rerun < 0 or not 0 <= args.tolerance <= 100:
         parser.error('--rerun must not be negative, --tolerance from 0 to 100 AP points')
@@ -39,7 +35,6 @@ def main() -> int:
             f'--rerun executes the config files in {args.folder}/configs, which are programs; '
             'read them, then add --trust'
         )
-    # late, so that --help is quick
     from mmdiffdet.ledger.verify import verify
     from mmdiffdet.reports.text import one_line
 

@@ -1,9 +1,9 @@
-"""What a config says, before anything is built: names, types, ranges.
+"""Check a config's names, types and ranges before anything is built.
 
 MMEngine builds a part when it is needed and never looks at a key that nothing
-asks for. Here the whole config is held against the constructors that will be
+asks for. Here the whole config is compared with the constructors that will be
 called: an argument that does not exist, a value of another type than the
-constructor's annotation, a number outside its range.
+constructor's annotation, and a number outside its range are errors.
 """
 
 import inspect
@@ -21,17 +21,17 @@ from .numbers import check_number
 from .parts import check_part, parts
 from .value_types import describe, leaves
 
-# dicts that others read, who may have further keys: what is nearly one of these is misspelt
+# dicts that may have further keys: what is nearly one of these names is misspelt
 _OPEN = {
     'metainfo': ('classes', 'palette'),
     'filter_cfg': ('filter_empty_gt', 'min_size'),
     'data_prefix': ('img', 'img_path', 'seg', 'ann', 'anno'),
 }
-# dicts without a type, and whose arguments they are
+# dicts without a type: their keys are arguments of ...
 _LOADER = {'dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch'} | set(
     inspect.signature(DataLoader.__init__).parameters
 ) - {'self'}
-_PLAIN: Dict[str, Optional[set]] = {  # None: whatever they like
+_PLAIN: Dict[str, Optional[set]] = {  # None: any key
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
     'test_dataloader': _LOADER,
@@ -47,15 +47,10 @@ _PLAIN: Dict[str, Optional[set]] = {  # None: whatever they like
 
 
 def check_config(cfg: Config, options: Optional[dict] = None) -> None:
-    """Find what would do nothing, or fail late and unclearly.
+    """Raise ValueError at what would do nothing, or fail late and unclearly.
 
-    Args:
-        cfg (Config): As read, before anything is built.
-        options (dict, optional): Of ``--cfg-options``, already in it: a new
-            name at the top of the config is then an error.
-
-    Raises:
-        ValueError: Names the key, its value and what was expected.
+    It names the key, its value and what was expected. ``options`` are those of
+    ``--cfg-options``, which ``cfg`` has already: they may not add a name at its top.
     """
     content = cfg._cfg_dict.to_dict()
     check_top_level(cfg, content, options or {})
@@ -80,22 +75,19 @@ def check_config(cfg: Config, options: Optional[dict] = None) -> None:
             _check_plain(content, path, known)
         for part in parts(content):
             check_part(part)
-    hooks = content.get('default_hooks') or {}
-    kinds: Dict[Any, str] = {}
+    hooks = {k: v for k, v in (content.get('default_hooks') or {}).items() if v is not None}
+    kinds: Dict[str, str] = {}
     for key, hook in hooks.items():
-        if hook is not None and not (isinstance(hook, dict) and 'type' in hook):
+        if not (isinstance(hook, dict) and 'type' in hook):
             others = [k for k, v in hooks.items() if isinstance(v, dict) and 'type' in v]
             raise ValueError(
                 f'default_hooks.{key} has no type{nearest(key, others)}: a hook is '
                 f"dict(type='...', ...), or None to leave it out; got {describe(hook)}"
             )
-        if hook is not None and kinds.setdefault(str(hook['type']), key) != key:
-            print_log(
-                f'default_hooks.{key} is a second {hook["type"]}, after '
-                f'default_hooks.{kinds[str(hook["type"])]}: both act',
-                'current',
-                logging.WARNING,
-            )
+        kind = str(hook['type'])
+        if kinds.setdefault(kind, key) != key:
+            told = f'default_hooks.{key} is a second {kind}, after default_hooks.{kinds[kind]}'
+            print_log(f'{told}: both act', 'current', logging.WARNING)
 
 
 def _check_open(path: str, key: str, value: Any) -> None:
@@ -109,16 +101,10 @@ def _check_open(path: str, key: str, value: Any) -> None:
             raise ValueError(f'{path}.{name} must be text, got {describe(item)}')
 
 
-def _at(content: dict, path: str) -> Any:
-    for key in path.split('.'):
-        if not isinstance(content, dict):
-            return None
-        content = content.get(key)
-    return content
-
-
 def _check_plain(content: dict, path: str, known: Optional[set]) -> None:
-    found = _at(content, path)
+    found: Any = content
+    for key in path.split('.'):
+        found = found.get(key) if isinstance(found, dict) else None
     if found is None:
         return
     if not isinstance(found, dict):

@@ -15,11 +15,7 @@ from .file import read_config
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read ``args.config`` and apply the common arguments.
-
-    Raises:
-        FileNotFoundError, ValueError: See :func:`read_config`.
-    """
+    """Read ``args.config`` (see :func:`read_config`) and apply the common arguments."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.train_seed, args.cfg_options, args.part)
     cfg.launcher = args.launcher

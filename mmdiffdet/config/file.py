@@ -1,12 +1,13 @@
-"""Reading config files, with the train seed that they ask for."""
+"""Reading config files, with train seed, parts and changes of the command line."""
 
 import difflib
 import os
 import os.path as osp
+import re
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -19,42 +20,28 @@ from .check import check_config
 
 # MMEngine's list of packages whose configs ``_base_ = 'mmdiffdet::...'`` may name
 MODULE2PACKAGE.setdefault('mmdiffdet', 'mmdiffdet')
-# that MMEngine has without a config
+# the default hooks that MMEngine has without a config
 _HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 def find_config(path: str) -> str:
-    """The file that a command line means.
+    """The config file that a command line names.
 
-    Args:
-        path (str): A file, ``mmdiffdet::coco/coco.py``, or
-            ``configs/coco/coco.py``, which is this package's where the
-            working directory has no such file.
-
-    Raises:
-        FileNotFoundError: If there is none; names configs with a name like
-            it.
-        ValueError: If it is a folder, a device or a pipe.
+    ``path`` is a file, ``mmdiffdet::coco/coco.py``, or ``configs/coco/coco.py``, which
+    is this package's where the working directory has no such file. FileNotFoundError
+    tells of configs with a similar name.
     """
     if osp.isfile(path):
         return path
     if osp.exists(path):
         kind = 'a folder' if osp.isdir(path) else 'a device or pipe'
         raise ValueError(f'config {path} is {kind}, not a file')
-    name = Path(path).as_posix()
-    for prefix in ('mmdiffdet::', 'configs/', './configs/'):
-        if name.startswith(prefix):
-            name = name.removeprefix(prefix)
-            break
-    else:
-        name = ''
+    found = re.match(r'(mmdiffdet::|configs/)(.+)', Path(path).as_posix())
+    name = found[2] if found else ''
     if name and (CONFIGS / name).is_file():
         return str(CONFIGS / name)
-    known = {
-        file.relative_to(CONFIGS).as_posix(): file
-        for file in CONFIGS.rglob('*.py')
-        if '_base_' not in file.parts
-    }
+    files = [file for file in CONFIGS.rglob('*.py') if '_base_' not in file.parts]
+    known = [file.relative_to(CONFIGS).as_posix() for file in files]
     like = difflib.get_close_matches(name or path, known, 3, 0.7)
     hint = f'; did you mean configs/{" or configs/".join(like)}?' if like else ''
     raise FileNotFoundError(f'config {path} does not exist{hint}')
@@ -73,28 +60,25 @@ def read_config(
 
     Args:
         path (str): See :func:`find_config`.
-        train_seed (int, optional): Of a training; config files read it as
+        train_seed (int, optional): The training's seed, which config files read as
             ``TRAIN_SEED``. Outputs go to ``work_dirs/<name>_seed<train_seed>``
             (``work_dirs/<name>`` without a seed, or where the file says).
-        options (dict, optional): Changes, as of ``--cfg-options``.
+        options (dict, optional): Changes by ``--cfg-options``.
         parts (Sequence[str]): See :func:`add_parts`; outputs go to
             ``work_dirs/<name>+<part>``.
 
     Raises:
-        FileNotFoundError: If there is no such config, or no annotation file
-            whose classes it asks for.
-        ValueError: If it cannot be read, sets another train seed, or there is
-            something wrong with what it says (:func:`check_config`) or with
-            data that it leaves to be filled in.
+        ValueError: If it cannot be read, sets another train seed, or see
+            :func:`check_config`.
     """
     file = find_config(path)
     with _train_seed(train_seed):
         cfg = _from_file(file)
     if cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+        cfg.work_dir = osp.join('work_dirs', Path(path).stem)
     if parts:
         add_parts(cfg, parts)
-        cfg.work_dir = '+'.join([cfg.work_dir, *map(_stem, parts)])
+        cfg.work_dir = '+'.join([cfg.work_dir, *(Path(part).stem for part in parts)])
     if train_seed is not None:
         check_train_seed(cfg, train_seed)
         if not cfg.work_dir.endswith(f'_seed{train_seed}'):
@@ -112,18 +96,17 @@ def read_config(
 
 
 def _switch_hooks_off(cfg: Config) -> None:
-    """None for a hook switches it off: MMEngine knows that of its own ones alone."""
+    """Take out default hooks that are None, which MMEngine does with its own alone."""
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _HOOKS]:
-        if nearest(name, _HOOKS, 0.8):
-            raise ValueError(
-                f'default_hooks.{name}=None switches nothing off{nearest(name, _HOOKS)}'
-            )
+        near = nearest(name, _HOOKS, 0.8)
+        if near:
+            raise ValueError(f'default_hooks.{name}=None switches nothing off{near}')
         del hooks[name]
 
 
 def _from_file(file: str) -> Config:
-    """A config file is a program: whatever it raises is told with its name."""
+    """Read a config file, a program: ValueError tells what it raised, and where."""
     try:
         _check_bases(osp.abspath(file), ())
         cfg = Config.fromfile(file)
@@ -145,7 +128,7 @@ def _from_file(file: str) -> Config:
 
 
 def _check_bases(file: str, above: Tuple[str, ...]) -> None:
-    """MMEngine would go round in circles, with a copy of the file each time."""
+    """Raise ValueError if a file is its own base, which MMEngine would follow for ever."""
     if file in above:
         raise ValueError(f'{file} is its own _base_')
     if not file.endswith('.py') or not osp.isfile(file):
@@ -159,55 +142,41 @@ def _check_bases(file: str, above: Tuple[str, ...]) -> None:
 
 
 def _apply(cfg: Config, options: dict) -> None:
-    """``--cfg-options``, one by one so that an error names its own."""
+    """Apply ``--cfg-options`` one by one, so that an error names the option."""
     for key, value in options.items():
         try:
             cfg.merge_from_dict({key: value})
         except Exception as error:
-            raise ValueError(
-                f'--cfg-options {key}={value}: {_why_not(cfg, key) or str(error)}'
-            ) from error
+            why = _why_not(cfg, key) or error
+            raise ValueError(f'--cfg-options {key}={value}: {why}') from error
 
 
 def _why_not(cfg: Config, key: str) -> str:
-    """Which step of a dotted key leads nowhere."""
+    """Tell which step of a dotted key leads nowhere."""
     there: Any = cfg._cfg_dict
-    done: List[str] = []
-    for step in key.split('.'):
+    steps = key.split('.')
+    for i, step in enumerate(steps):
+        place = f'{".".join(steps[:i])} of the config is'
         if isinstance(there, (list, tuple)):
             if not step.isdigit() or int(step) >= len(there):
-                return (
-                    f'{".".join(done)} of the config is a list, of which 0 to {len(there) - 1} '
-                    f'can be named, not {step}'
-                )
+                return f'{place} a list, of which 0 to {len(there) - 1} can be named, not {step}'
             there = there[int(step)]
-        elif isinstance(there, dict):
-            if step not in there:
-                return ''
-            there = there[step]
+        elif not isinstance(there, dict):
+            return f'{place} {there!r}, which has no {step}'
+        elif step not in there:
+            return ''
         else:
-            return f'{".".join(done)} of the config is {there!r}, which has no {step}'
-        done.append(step)
+            there = there[step]
     return ''
 
 
-def _stem(path: str) -> str:
-    return osp.splitext(osp.basename(path))[0]
-
-
 def add_parts(cfg: Config, names: Sequence[str]) -> None:
-    """Put fragments on a recipe, one after the other.
+    """Put fragments, named by files of ``configs/_base_/parts`` or by paths, on a recipe.
 
     A fragment is a config file whose ``part`` holds what it changes. Parts of
     a stage (lists named ``..._parts``) and ``custom_hooks`` are added to
-    those that are there, equal ones once; all else replaces.
-
-    Args:
-        cfg (Config): Changed in place.
-        names (Sequence[str]): Of files in ``configs/_base_/parts``, or paths.
-
-    Raises:
-        ValueError: If there is no such fragment; names those that there are.
+    those that are there, equal ones once; all else replaces. ValueError if there is
+    no such fragment.
     """
     folder = CONFIGS / '_base_/parts'
     for i, name in enumerate(names):
@@ -247,7 +216,7 @@ def check_train_seed(cfg: Config, train_seed: int) -> None:
 
 @contextmanager
 def _train_seed(seed: Optional[int]) -> Iterator[None]:
-    """Tell config files, and nobody else."""
+    """Set ``TRAIN_SEED`` while a config file is read, and at no other time."""
     before = os.environ.pop('TRAIN_SEED', None)
     if seed is not None:
         os.environ['TRAIN_SEED'] = str(seed)

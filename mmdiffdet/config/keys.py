@@ -1,4 +1,4 @@
-"""Keys at the top of a config: which there are, and which nothing reads."""
+"""Check the keys at the top of a config: which there are, and which nothing reads."""
 
 import inspect
 import logging
@@ -44,51 +44,42 @@ _OLD = {
 # variables of nearly every config
 _VARIABLES = {
     *('train_pipeline', 'val_pipeline', 'test_pipeline', 'backend_args', 'metainfo', 'classes'),
-    *(
-        'dataset_type',
-        'data',
-        'data_root',
-        'max_iters',
-        'max_epochs',
-        'num_classes',
-        'num_proposals',
-    ),
+    *('dataset_type', 'data', 'data_root', 'max_iters', 'max_epochs', 'num_classes'),
+    'num_proposals',
 }
 _DICTS = {
     *('train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'default_hooks', 'env_cfg', 'strategy'),
     *('randomness', 'auto_scale_lr', 'train_dataloader', 'val_dataloader', 'test_dataloader'),
     *('visualizer', 'log_processor', 'model', 'custom_imports', 'tta_model', 'model_wrapper_cfg'),
 }
-_LISTS = {'custom_hooks', 'tta_pipeline'}
-_EITHER = {'param_scheduler', 'val_evaluator', 'test_evaluator'}
+_KINDS = (
+    (dict, _DICTS, 'dict(...)'),
+    ((list, tuple), {'custom_hooks', 'tta_pipeline'}, 'a list'),
+    (
+        (dict, list, tuple),
+        {'param_scheduler', 'val_evaluator', 'test_evaluator'},
+        'dict(...) or a list of them',
+    ),
+    (str, {'load_from', 'work_dir', 'launcher', 'experiment_name'}, 'text'),
+    ((str, int), {'log_level'}, 'text'),
+    (bool, {'resume', 'find_unused_parameters'}, 'True or False'),
+)
 
 
 def check_top_level(cfg: Config, content: dict, options: dict) -> None:
-    """Raise ValueError at keys that do nothing; others that nothing reads are told.
+    """Raise ValueError at keys that do nothing; warn of others that nothing reads.
 
-    Args:
-        cfg (Config): As read.
-        content (dict): The same as plain data.
-        options (dict): Of ``--cfg-options``.
+    ``content`` is the config as plain data, ``options`` are those of ``--cfg-options``.
     """
     for key, value in content.items():
-        if value is None:
-            continue
-        if (key in _DICTS and not isinstance(value, dict)) or (
-            key in _LISTS and not isinstance(value, (list, tuple))
-        ):
-            kind = 'dict(...)' if key in _DICTS else 'a list'
-            raise ValueError(f'{key} of the config must be {kind}, got {describe(value)}')
-        if key in _EITHER and not isinstance(value, (dict, list, tuple)):
-            raise ValueError(
-                f'{key} of the config must be dict(...) or a list of them, got {describe(value)}'
-            )
+        for kinds, keys, expected in _KINDS:
+            if key in keys and value is not None and not isinstance(value, kinds):
+                raise ValueError(f'{key} of the config must be {expected}, got {describe(value)}')
     if not isinstance(content.get('model'), dict):
         raise ValueError(
             f'{cfg.filename} has no model{nearest("model", content)}; a config of a model and its '
             'data starts with _base_, see configs/'
         )
-    _check_simple(content)
     code = _code(cfg.text or '')
     unread: List[str] = []
     for key in content:
@@ -101,19 +92,20 @@ def check_top_level(cfg: Config, content: dict, options: dict) -> None:
             raise ValueError(
                 f'{key} is a name of MMDetection 2 and would do nothing; it is {_OLD[key]} now'
             )
+        if given and used:
+            same = [path for path, _, v in leaves(content, key, True) if v == content[key]]
+            raise ValueError(
+                f'--cfg-options {key}: the config file has used this variable already, so that it '
+                'would change nothing; give the key where the value is needed, e.g. '
+                f'{[*same, "model.test_cfg.eval_seed=1"][0]}'
+            )
         if given:
             raise ValueError(
-                f'--cfg-options {key}: '
-                + (
-                    'the config file has used this variable already, so that it would change '
-                    'nothing; give the key where the value is needed, e.g. '
-                    f'{_where(content, key)}'
-                    if used
-                    else f'the config has no such key, nothing reads it{nearest(key, TOP_LEVEL)}'
-                )
+                f'--cfg-options {key}: the config has no such key, nothing reads it'
+                f'{nearest(key, TOP_LEVEL)}'
             )
         # a config that was written out has its variables once more
-        elif key not in _VARIABLES and (
+        if key not in _VARIABLES and (
             nearest(key, TOP_LEVEL, 0.85)  # misspelt, even if the same stands there, too
             or not any(value == content[key] for _, _, value in leaves(content, key, True))
         ):
@@ -124,13 +116,10 @@ def check_top_level(cfg: Config, content: dict, options: dict) -> None:
 
 def _looks_old(key: str, value: Any) -> bool:
     """Whether a key is MMDetection 2's, and no variable of a config that was written out."""
-    if key != 'data':
-        return True
-    old = {'samples_per_gpu', 'workers_per_gpu', 'train_dataloader'}
-    parts = value.values() if isinstance(value, dict) else ()
-    return isinstance(value, dict) and (
-        bool(old & set(value)) or any(isinstance(v, dict) and 'pipeline' in v for v in parts)
-    )
+    if key != 'data' or not isinstance(value, dict):
+        return key != 'data'
+    old = {'samples_per_gpu', 'workers_per_gpu', 'train_dataloader'} & set(value)
+    return bool(old) or any(isinstance(v, dict) and 'pipeline' in v for v in value.values())
 
 
 def _code(text: str) -> str:
@@ -140,21 +129,3 @@ def _code(text: str) -> str:
     return re.sub(
         strings, lambda m: m[0] if '{{' in m[0] else '""', '\n'.join(lines), flags=re.DOTALL
     )
-
-
-def _check_simple(content: dict) -> None:
-    for key, kinds in dict(
-        load_from=str, work_dir=str, resume=bool, launcher=str, log_level=(str, int),
-        experiment_name=str, find_unused_parameters=bool,
-    ).items():  # fmt: skip
-        value = content.get(key)
-        if value is not None and not isinstance(value, kinds):
-            expected = 'True or False' if kinds is bool else 'text'
-            raise ValueError(f'{key} of the config must be {expected}, got {describe(value)}')
-
-
-def _where(content: dict, key: str) -> str:
-    for path, _, value in leaves(content, key, True):
-        if value == content[key]:
-            return path
-    return 'model.test_cfg.eval_seed=1'

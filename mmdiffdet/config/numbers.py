@@ -1,4 +1,4 @@
-"""Kinds and ranges of values that a config has, by the names of its options."""
+"""Check types and ranges of a config's values by the names of its options."""
 
 import math
 import re
@@ -39,12 +39,10 @@ def _must_be_finite(path: str, key: str) -> bool:
 
 
 def check_number(path: str, key: str, value: Any) -> None:
-    """Raise ValueError if a value is not a number, or out of its option's range.
+    """Raise ValueError if the value of an option is not a number, or out of its range.
 
-    Args:
-        path (str): Where it stands, to be named.
-        key (str): The option.
-        value (Any): A number, or a list of them; other values pass.
+    ``path`` is its place in the config, and ``key`` the option's name. Lists of
+    numbers are checked too.
     """
     if key in _WHOLE and value is not None and type(value) is not int:
         raise ValueError(f'{path} must be a whole number, got {describe(value)}')
@@ -58,9 +56,7 @@ def check_number(path: str, key: str, value: Any) -> None:
         wrong = ''
         if math.isnan(number) or (math.isinf(number) and _must_be_finite(path, key)):
             wrong = 'a finite number'
-        elif _FRACTION.match(key) and not 0 <= number <= 1:
-            wrong = 'from 0 to 1'
-        elif key == 'prob' and not 0 <= number <= 1:
+        elif (key == 'prob' or _FRACTION.match(key)) and not 0 <= number <= 1:
             wrong = 'from 0 to 1'
         elif key in _POSITIVE and number <= 0:
             wrong = 'greater than 0'

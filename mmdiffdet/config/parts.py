@@ -1,4 +1,4 @@
-"""Parts of a config against the constructors that they will be given to."""
+"""Check parts of a config against the constructors that they will be given to."""
 
 import inspect
 import re
@@ -13,7 +13,7 @@ from ..errors import nearest
 from .keys import TOP_LEVEL
 from .value_types import describe, fits
 
-# taken out by whoever builds the part
+# keys that are taken out before the constructor is called
 _TAKEN = {
     'default_hooks': {'priority'},
     'custom_hooks': {'priority'},
@@ -22,9 +22,9 @@ _TAKEN = {
     'train_cfg': {'by_epoch'},
     'visualizer': {'name', 'save_dir'},
 }
-# whose inner dicts are of other packages, or for arguments of many classes
+# dicts that are for other packages, or hold arguments of many classes
 _FOREIGN = re.compile(r'_cfg$|_kwargs$|^(dcn|plugins|backend_args|init_kwargs|loss_scale|meta)$')
-# what has no annotation, and a number or a sequence as default
+# of an argument without annotation whose default is a number or a sequence
 _NO_TEXT = Union[bool, int, float, list, tuple, dict, None]
 
 
@@ -37,13 +37,7 @@ class Part(NamedTuple):
 
 
 def parts(value: Any, path: str = '', key: str = '') -> Iterator[Part]:
-    """All parts of a config, from the outside in.
-
-    Args:
-        value (Any): The config as plain data.
-        path (str): Where it stands.
-        key (str): Its name.
-    """
+    """All parts of a config as plain data, from the outside in."""
     if isinstance(value, dict):
         if 'type' in value:
             yield Part(path, key, value)
@@ -66,19 +60,15 @@ def _registries() -> List[Registry]:
 
 
 def _classes(kind: Any) -> List[Any]:
-    """What the name may mean; the dict's place alone would tell which."""
+    """The classes of all registries that a ``type`` may mean."""
     if not isinstance(kind, str):
         return [kind] if callable(kind) else []
-    found = []
-    for registry in _registries():
-        cls = registry.get(kind)
-        if cls is not None and cls not in found:
-            found.append(cls)
-    return found
+    found = [registry.get(kind) for registry in _registries()]
+    return [cls for cls in dict.fromkeys(found) if cls is not None]
 
 
 def _arguments(cls: Any) -> Tuple[Dict[str, Any], bool]:
-    """Names and annotations of arguments, and whether these are all."""
+    """Names and annotations of a class's arguments, and whether these are all."""
     owners = [
         vars(c)['__init__']
         for c in (cls.__mro__ if inspect.isclass(cls) else ())
@@ -111,9 +101,6 @@ def check_part(part: Part) -> None:
     """Raise ValueError at an unknown class or option, or a value of another type.
 
     A name may be in several registries: then one of the classes must fit.
-
-    Args:
-        part (Part): With its place in the config.
     """
     kind = part.cfg['type']
     top = part.path.split('.')[0]
@@ -121,7 +108,7 @@ def check_part(part: Part) -> None:
         raise ValueError(f'{part.path}.type must be the name of a class, got {describe(kind)}')
     classes = _classes(kind)
     if not classes:
-        names = [n for r in _registries() for n in _names(r)]
+        names = [n for first in _registries() for r in _chain(first) for n in r.module_dict]
         near = nearest(str(kind).rpartition('.')[2], names)
         if near and top != 'model':  # a part of the model is built whatever is done
             raise ValueError(f'{part.path}.type: there is no {kind!r}{near}')
@@ -130,36 +117,29 @@ def check_part(part: Part) -> None:
     problems = []
     for cls in classes:
         arguments, closed = _arguments(cls)
-        problem = ''
+        ours = getattr(cls, '__module__', '').startswith('mmdiffdet.')
         for key, value in part.cfg.items():
             if key in taken:
                 continue
             if key not in arguments:
-                # of a model, its constructor tells by itself, and owners take keys out
-                near = nearest(key, arguments, 0.85)
-                if (closed or near) and top != 'model':
-                    problem = (
-                        f'{part.path}.{key}: {kind} has no such option{nearest(key, arguments)}'
-                    )
-            elif key != 'loss_scale' and not fits(value, arguments[key], strict=_is_ours(cls)):
-                problem = (
-                    f'{part.path}.{key} of {kind} must be {_describe_hint(arguments[key])}, '
-                    f'got {describe(value)}'
+                # a model's constructor tells by itself, and owners take keys out
+                if (closed or nearest(key, arguments, 0.85)) and top != 'model':
+                    near = nearest(key, arguments)
+                    problems.append(f'{part.path}.{key}: {kind} has no such option{near}')
+                    break
+            elif key != 'loss_scale' and not fits(value, arguments[key], strict=ours):
+                expected = _describe_hint(arguments[key])
+                problems.append(
+                    f'{part.path}.{key} of {kind} must be {expected}, got {describe(value)}'
                 )
-            if problem:
                 break
-        problems.append(problem)
-    if all(problems):
+    if len(problems) == len(classes):
         raise ValueError(problems[0])
 
 
-def _is_ours(cls: Any) -> bool:
-    return getattr(cls, '__module__', '').startswith('mmdiffdet.')
-
-
-def _names(registry: Optional[Registry]) -> Iterator[str]:
+def _chain(registry: Optional[Registry]) -> Iterator[Registry]:
     while registry is not None:
-        yield from registry.module_dict
+        yield registry
         registry = registry.parent
 
 

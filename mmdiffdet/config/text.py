@@ -1,21 +1,14 @@
-"""The text of a dumped config as data, without executing it."""
+"""Read the text of a dumped config without executing it."""
 
 import ast
 from typing import Any, Dict, Optional
 
 
 def parse_config_text(text: str) -> Optional[Dict[str, Any]]:
-    """Read what ``Config.pretty_text`` wrote.
+    """Read what ``Config.pretty_text`` wrote, such as ``meta['cfg']`` of a checkpoint.
 
-    MMEngine would execute the text. Here it is parsed: assignments of plain
-    values, of lists and of ``dict(...)`` are read, anything else is refused.
-
-    Args:
-        text (str): As in ``meta['cfg']`` of a checkpoint.
-
-    Returns:
-        dict | None: Plain values, tuples as lists. None if the text is empty
-        or is not a dumped config.
+    MMEngine would execute the text. Here assignments of plain values, of lists and of
+    ``dict(...)`` are read; tuples become lists. None if the text is anything else.
     """
     try:
         return {node.targets[0].id: _value(node.value) for node in ast.parse(text).body} or None

@@ -1,4 +1,4 @@
-"""Whether a value of a config is what an annotation says."""
+"""Compare values of a config with type annotations."""
 
 import collections.abc
 import inspect
@@ -72,7 +72,7 @@ def fits(value: Any, hint: Any, strict: bool = True) -> bool:
 
 
 def describe(value: Any) -> str:
-    """A value with the name of its type, short."""
+    """The text of a value, at most 80 characters, with the name of its type."""
     text = repr(value)
     return f'{text if len(text) <= 80 else text[:77] + "..."} ({type(value).__name__})'
 
@@ -82,11 +82,7 @@ def leaves(
 ) -> Iterator[Tuple[str, str, Any]]:
     """Paths, keys and values of nested dicts and lists.
 
-    Args:
-        value (Any): Plain data.
-        skip (str): A key at the top that is left out.
-        inner (bool): Whether dicts are given, too. Defaults to False.
-        path (str): Where ``value`` stands.
+    The key ``skip`` at the top is left out; dicts are given too if ``inner``.
     """
     if isinstance(value, dict):
         for key, item in value.items():

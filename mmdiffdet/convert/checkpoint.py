@@ -24,58 +24,30 @@ from .detectron2_weights import options_of, rename_all
 DETECTRON2 = 'Detectron2 DiffusionDet'
 PROJECT = "MMDetection's DiffusionDet project"
 
-_SCHEDULE = re.compile(
-    r'(bbox_head\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus\w+|'
-    r'posterior_\w+)$'
+# what is not converted, and why
+_IGNORED = {
+    r'(bbox_head\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus\w+|posterior_\w+)$': (
+        'schedule buffer, the scheduler computes it'
+    ),
+    r'criterion\.': 'buffer of the loss',
+    r'pixel_(mean|std)$': 'data_preprocessor of the config',
+}
+# Detectron2's names of backbone and pyramid
+_BACKBONE = re.compile(
+    r'backbone\.bottom_up\.(?:stem|res(\d)\.(\d+))\.(conv(\d)|shortcut)(\.norm)?\.(\w+)$'
 )
-_CRITERION = re.compile(r'criterion\.')
-_PIXELS = re.compile(r'pixel_(mean|std)$')
-
-# Detectron2's backbone and pyramid -> MMDetection's
-_NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)$'
-_BACKBONE = (
-    (r'backbone\.bottom_up\.stem\.conv1\.norm\.' + _NORM, r'backbone.bn1.\1'),
-    (r'backbone\.bottom_up\.stem\.conv1\.weight$', 'backbone.conv1.weight'),
-    (
-        r'backbone\.bottom_up\.res(\d)\.(\d+)\.conv(\d)\.norm\.' + _NORM,
-        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.bn{m[3]}.{m[4]}',
-    ),
-    (
-        r'backbone\.bottom_up\.res(\d)\.(\d+)\.conv(\d)\.weight$',
-        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.conv{m[3]}.weight',
-    ),
-    (
-        r'backbone\.bottom_up\.res(\d)\.(\d+)\.shortcut\.norm\.' + _NORM,
-        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.1.{m[3]}',
-    ),
-    (
-        r'backbone\.bottom_up\.res(\d)\.(\d+)\.shortcut\.weight$',
-        lambda m: f'backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.0.weight',
-    ),
-    (
-        r'backbone\.fpn_lateral(\d)\.(weight|bias)$',
-        lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.{m[2]}',
-    ),
-    (
-        r'backbone\.fpn_output(\d)\.(weight|bias)$',
-        lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.{m[2]}',
-    ),
-)
+_PYRAMID = re.compile(r'backbone\.fpn_(lateral|output)(\d)\.(weight|bias)$')
 _RESNET_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 
 @dataclass
 class Conversion:
-    """What became of a checkpoint.
+    """A converted checkpoint.
 
-    Args:
-        kind (str): Where it is from.
-        weights (dict[str, Tensor]): Under our names, of our model only.
-        ignored (dict[str, str]): Source names that have no counterpart by
-            design, with why.
-        left_over (list[str]): Our or source names that the model lacks.
-        missing (list[str]): The model's names that the source lacks.
-        reshaped (list[str]): Names whose shapes differ.
+    ``kind`` is the system that it is from. ``weights`` have our names; ``ignored``
+    holds names of the source that have no counterpart by design, with the reason.
+    ``left_over`` weights are not in our model, ``missing`` ones not in the source,
+    and ``reshaped`` ones have another shape.
     """
 
     kind: str
@@ -92,7 +64,7 @@ class Conversion:
 
 
 class _AllowListUnpickler(pickle.Unpickler):
-    """Numpy arrays and plain containers, nothing else."""
+    """Reads NumPy arrays and plain containers, and refuses anything else."""
 
     _ALLOWED = {
         ('collections', 'OrderedDict'): OrderedDict,
@@ -116,13 +88,8 @@ class _AllowListUnpickler(pickle.Unpickler):
 def read_source(path: Path) -> Dict[str, Tensor]:
     """Weights of a ``.pth``, ``.safetensors`` or Detectron2 ``.pkl`` file.
 
-    Args:
-        path (Path): The file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, holds anything but weights and plain
-            values, or has no weights.
+    ValueError if it cannot be read, holds anything but weights and plain values, or
+    has no weights.
     """
     if path.suffix == '.pkl':
         check_is_file(path, f'checkpoint {path}')
@@ -140,27 +107,21 @@ def read_source(path: Path) -> Dict[str, Tensor]:
             weights = content.get(key, weights)
     if not isinstance(weights, dict):
         raise ValueError(f'{path} has no "model" or "state_dict" with weights')
-    weights = {
-        re.sub(r'^module\.', '', k): torch.from_numpy(np.array(v))
-        if isinstance(v, np.ndarray)
-        else v
+    found = {
+        k.removeprefix('module.'): torch.as_tensor(np.array(v) if isinstance(v, np.ndarray) else v)
         for k, v in weights.items()
-        if isinstance(k, str)
+        if isinstance(k, str) and isinstance(v, (np.ndarray, Tensor))
     }
-    check_finite({k: v for k, v in weights.items() if isinstance(v, Tensor)}, path)
-    return {k: v for k, v in weights.items() if isinstance(v, Tensor)}
+    check_finite(found, path)
+    return found
 
 
 def convert(source: Dict[str, Tensor], model_cfg: Optional[dict] = None) -> Conversion:
-    """Rename weights and compare with the model they make.
+    """Rename weights from :func:`read_source` and compare them with our model's.
 
-    Args:
-        source (dict[str, Tensor]): From :func:`read_source`.
-        model_cfg (dict, optional): Our model; by default a ResNet-FPN model
-            whose depth, sizes and parts are read from the weights.
-
-    Raises:
-        ValueError: If the source is of neither kind.
+    ``model_cfg`` is the config of our model; by default that of a ResNet-FPN model
+    whose depth, sizes and parts are read from the weights. ValueError if the source
+    is of neither system.
     """
     if any(k.startswith('head.head_series.') for k in source):
         kind, prefix = DETECTRON2, 'head.'
@@ -197,11 +158,7 @@ def convert(source: Dict[str, Tensor], model_cfg: Optional[dict] = None) -> Conv
 
 
 def save(conversion: Conversion, path: Path) -> None:
-    """Write ``.pth`` or ``.safetensors``; all of it or nothing.
-
-    Raises:
-        ValueError: If the name ends in neither.
-    """
+    """Write a ``.pth`` or ``.safetensors`` file; ValueError at another ending."""
     if path.suffix not in ('.pth', '.safetensors'):
         raise ValueError(f'{path}: must end in .pth or .safetensors')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,24 +176,31 @@ def save(conversion: Conversion, path: Path) -> None:
 def _sort(
     source: Dict[str, Tensor], prefix: str
 ) -> Tuple[Dict[str, str], Dict[str, Tensor], Dict[str, Tensor]]:
-    """Ignored names, weights of the head without prefix, all others."""
+    """Ignored names with the reason, weights of the head without prefix, and all others."""
     ignored, head, body = {}, {}, {}
     for name, value in source.items():
-        if _SCHEDULE.match(name):
-            ignored[name] = 'schedule buffer, the scheduler computes it'
-        elif _CRITERION.match(name):
-            ignored[name] = 'buffer of the loss'
-        elif _PIXELS.match(name):
-            ignored[name] = 'data_preprocessor of the config'
+        why = next((why for pattern, why in _IGNORED.items() if re.match(pattern, name)), None)
+        if why:
+            ignored[name] = why
         elif name.startswith(prefix):
-            head[name[len(prefix) :]] = value
+            head[name.removeprefix(prefix)] = value
         else:
-            for pattern, replacement in _BACKBONE:
-                name, found = re.subn(pattern, replacement, name)
-                if found:
-                    break
-            body[name] = value
+            body[_PYRAMID.sub(_of_pyramid, _BACKBONE.sub(_of_backbone, name))] = value
     return ignored, head, body
+
+
+def _of_backbone(found: re.Match) -> str:
+    """MMDetection's name of a weight of Detectron2's ResNet."""
+    level, block, _, conv, norm, weight = found.groups()
+    stage = f'layer{int(level) - 1}.{block}.' if level else ''
+    layer = f'{"bn" if norm else "conv"}{conv}' if conv else f'downsample.{1 if norm else 0}'
+    return f'backbone.{stage}{layer}.{weight}'
+
+
+def _of_pyramid(found: re.Match) -> str:
+    """MMDetection's name of a weight of Detectron2's feature pyramid."""
+    convs = 'lateral_convs' if found[1] == 'lateral' else 'fpn_convs'
+    return f'neck.{convs}.{int(found[2]) - 2}.conv.{found[3]}'
 
 
 def _expected(

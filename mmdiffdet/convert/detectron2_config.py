@@ -32,13 +32,10 @@ _IMAGENET = {
 
 @dataclass
 class ConvertedConfig:
-    """A config of ours and what has no place in it.
+    """The contents of a config file of ours, and what has no place in it.
 
-    Args:
-        config (dict): Contents of the config file.
-        unknown (dict[str, str]): Keys of the YAML that were not converted,
-            with why.
-        notes (list[str]): What is left to do by hand.
+    ``unknown`` holds keys of the YAML that were not converted, with the reason,
+    ``notes`` what is left to do by hand.
     """
 
     config: Dict[str, Any]
@@ -47,53 +44,37 @@ class ConvertedConfig:
 
 
 def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
-    """Turn Detectron2's options into a config of ours.
+    """Turn Detectron2's options (from :func:`read_yaml`) into a config of ours.
 
-    Args:
-        values (dict[str, Any]): From :func:`read_yaml`.
-        out (Path): Where the config will be; bases are named relative to it.
-
-    Raises:
-        ValueError: If a known option has a value of another type, out of its
-            range, or unknown.
+    The config will be the file ``out``; bases are named relative to it. ValueError if
+    a known option has a value of another type or out of its range.
     """
     known, unknown = {}, {}
     for name, value in values.items():
         short = name.removeprefix(_PREFIX)
-        if short not in OPTIONS:
+        option = OPTIONS.get(short)
+        if option is None:
             names = [k if '.' in k else f'{_PREFIX}{k}' for k in OPTIONS]
             unknown[name] = f'unknown{nearest(name, names)}'
-        elif OPTIONS[short].section == 'fixed' and not same(value, OPTIONS[short].default):
-            unknown[name] = f'only {OPTIONS[short].default!r} is supported'
+        elif option.section == 'fixed' and not same(value, option.default):
+            unknown[name] = f'only {option.default!r} is supported'
         else:
-            if OPTIONS[short].section not in ('fixed', 'unused'):
-                check_value(name, value, OPTIONS[short].default)
             known[short] = value
-            if OPTIONS[short].section == 'unused' and not same(value, OPTIONS[short].default):
+            if option.section not in ('fixed', 'unused'):
+                check_value(name, value, option.default)
+            elif not same(value, option.default):
                 unknown[name] = f'{value!r} has no counterpart'
     s = sections(known)
     result = ConvertedConfig({}, unknown)
-    model = model_config(
-        {
-            k: v
-            for k, v in known.items()
-            if '.' not in k
-            and k.isupper()
-            and OPTIONS[k].section not in ('schedule', 'fixed', 'unused', 'distill')
-        }
-    )
-    bases = ['default_runtime.py']
     dataset = _dataset(s['data'], result)
-    if dataset:
-        bases.append(f'datasets/{dataset}.py')
+    bases = ['default_runtime.py', *([f'datasets/{dataset}.py'] if dataset else [])]
     base_dir = osp.relpath(CONFIGS / '_base_', out.parent.resolve())
+    pixels = dict(type='DetDataPreprocessor', pad_size_divisor=32, **s['preprocessor'])
     result.config = dict(
         _base_=[f'{base_dir}/{base}' for base in bases],
         model=dict(
-            model,
-            data_preprocessor=dict(
-                type='DetDataPreprocessor', pad_size_divisor=32, **s['preprocessor']
-            ),
+            model_config(known),
+            data_preprocessor=pixels,
             backbone=_backbone(s['backbone'], result),
             neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], num_outs=4, **s['neck']),
         ),
@@ -104,15 +85,9 @@ def convert_config(values: Dict[str, Any], out: Path) -> ConvertedConfig:
 
 
 def dump(result: ConvertedConfig, source: Path) -> str:
-    """Text of the config file, with what was not converted on top.
+    """Text of the config file, with what was not converted of the YAML ``source`` on top.
 
-    Args:
-        result (ConvertedConfig): From :func:`convert_config`.
-        source (Path): The YAML, to be named.
-
-    Raises:
-        ValueError: If a value has ``{{``, in place of which MMEngine would
-            put other text when it reads the file.
+    ValueError if a value has ``{{``, which MMEngine replaces when it reads the file.
     """
     lines = [f'From {source.name}']
     lines += [f'Not converted: {k} ({why})' for k, why in sorted(result.unknown.items())]
@@ -148,13 +123,12 @@ def _dataset(data: Dict[str, Any], result: ConvertedConfig) -> str:
 
 
 def _backbone(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
-    freeze = s['MODEL.BACKBONE.FREEZE_AT']
     backbone = dict(
         type='ResNet',
         depth=s['MODEL.RESNETS.DEPTH'],
         num_stages=4,
         out_indices=(0, 1, 2, 3),
-        frozen_stages=freeze - 1,
+        frozen_stages=s['MODEL.BACKBONE.FREEZE_AT'] - 1,
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='caffe' if s['MODEL.RESNETS.STRIDE_IN_1X1'] else 'pytorch',
@@ -162,9 +136,8 @@ def _backbone(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
     weights = s['MODEL.WEIGHTS']
     torchvision = _IMAGENET.get(osp.basename(weights))
     if torchvision and 'torchvision' in weights:
-        backbone['init_cfg'] = dict(
-            type='Pretrained', checkpoint=f'https://download.pytorch.org/models/{torchvision}'
-        )
+        address = f'https://download.pytorch.org/models/{torchvision}'
+        backbone['init_cfg'] = dict(type='Pretrained', checkpoint=address)
     elif weights:
         result.unknown['MODEL.WEIGHTS'] = weights
         result.notes.append(
@@ -176,48 +149,21 @@ def _backbone(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
 def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
     t = s['schedule']
     iters = t['SOLVER.MAX_ITER']
+    amp = t['SOLVER.AMP.ENABLED']
     wrapper = dict(
-        type='PartAmpOptimWrapper' if t['SOLVER.AMP.ENABLED'] else 'PartOptimWrapper',
+        type='PartAmpOptimWrapper' if amp else 'PartOptimWrapper',
         constructor='PartOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', lr=t['SOLVER.BASE_LR'], weight_decay=t['SOLVER.WEIGHT_DECAY']),
-        paramwise_cfg=dict(
-            backbone_lr_mult=t['SOLVER.BACKBONE_MULTIPLIER'],
-            **{f'{k}_lr_mult': v for k, v in s['lr_mult'].items()},
-        ),
+        optimizer=dict(type='AdamW', **s['optimizer']),
+        paramwise_cfg={f'{k}_lr_mult': v for k, v in s['lr_mult'].items()},
+        **(dict(loss_scale='dynamic') if amp else {}),
+        **(dict(clip_grad=s['clip_grad']) if t['SOLVER.CLIP_GRADIENTS.ENABLED'] else {}),
     )
-    if t['SOLVER.AMP.ENABLED']:
-        wrapper['loss_scale'] = 'dynamic'
-    if t['SOLVER.CLIP_GRADIENTS.ENABLED']:
-        wrapper['clip_grad'] = dict(
-            max_norm=t['SOLVER.CLIP_GRADIENTS.CLIP_VALUE'],
-            norm_type=t['SOLVER.CLIP_GRADIENTS.NORM_TYPE'],
-        )
-    warmup = t['SOLVER.WARMUP_ITERS']
-    schedulers = [
-        dict(
-            type='MultiStepLR',
-            by_epoch=False,
-            begin=0,
-            end=iters,
-            milestones=list(t['SOLVER.STEPS']),
-            gamma=t['SOLVER.GAMMA'],
-        )
-    ]
-    if warmup > 0:
-        schedulers.insert(
-            0,
-            dict(
-                type='LinearLR',
-                start_factor=t['SOLVER.WARMUP_FACTOR'],
-                by_epoch=False,
-                begin=0,
-                end=warmup,
-            ),
-        )
+    warmup = dict(type='LinearLR', by_epoch=False, begin=0, **s['warmup'])
+    steps = dict(type='MultiStepLR', by_epoch=False, begin=0, end=iters, **s['steps'])
+    schedulers = [warmup, steps] if warmup['end'] > 0 else [steps]
+    interval = t['TEST.EVAL_PERIOD'] or iters
     config = dict(
-        train_cfg=dict(
-            type='IterBasedTrainLoop', max_iters=iters, val_interval=t['TEST.EVAL_PERIOD'] or iters
-        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters, val_interval=interval),
         val_cfg=dict(type='ValLoop'),
         test_cfg=dict(type='MultiSeedTestLoop'),
         param_scheduler=schedulers,
@@ -230,9 +176,8 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
         config['randomness'] = dict(seed=t['SEED'])
     hooks = []
     if t['MODEL_EMA.ENABLED']:
-        hooks.append(
-            dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=1 - t['MODEL_EMA.DECAY'])
-        )
+        momentum = 1 - t['MODEL_EMA.DECAY']
+        hooks.append(dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=momentum))
     if any(s['geometry_warmup'].values()) and s['switch']['GEO_FEAT']:
         hooks.append(dict(type='GeometryWarmupHook', **s['geometry_warmup']))
     if s['switch']['USE_FED_LOSS']:
@@ -241,26 +186,17 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
     weights = distill.pop('teacher')
     if weights:
         checkpoint = weights if '://' in weights else str(Path(weights).with_suffix('.safetensors'))
-        hooks.append(
-            dict(type='SamplerDistillHook', teacher=dict(checkpoint=checkpoint), **distill)
-        )
-        result.notes.append(
-            f'convert the teacher: python tools/convert_checkpoint.py {weights} {checkpoint}'
-        )
-        result.notes.append(
+        teacher = dict(checkpoint=checkpoint)
+        hooks.append(dict(type='SamplerDistillHook', teacher=teacher, **distill))
+        result.notes += [
+            f'convert the teacher: python tools/convert_checkpoint.py {weights} {checkpoint}',
             f'compare {distill} of SamplerDistillHook with the original: what the '
-            'YAML does not set has the values of the "stable" recipe'
-        )
+            'YAML does not set has the values of the "stable" recipe',
+        ]
     else:
-        result.unknown.update(
-            {
-                f'{_PREFIX}{name}': 'there is no SAMPLER_DISTILL_TEACHER_WEIGHTS'
-                for name, option in OPTIONS.items()
-                if option.section == 'distill'
-                and not same(distill.get(option.key, ''), option.default)
-                and option.key != 'teacher'
-            }
-        )
+        for name, option in OPTIONS.items():
+            if option.section == 'distill' and not same(s['distill'][option.key], option.default):
+                result.unknown[f'{_PREFIX}{name}'] = 'there is no SAMPLER_DISTILL_TEACHER_WEIGHTS'
     if hooks:
         config['custom_hooks'] = hooks
     return config

@@ -8,37 +8,27 @@ from ..paths import CONFIGS
 
 
 def data_config(data: Dict[str, Any], dataset: str) -> Dict[str, Any]:
-    """Data loaders and evaluators.
+    """Data loaders and evaluators of the options' section ``data``.
 
-    Args:
-        data (dict): The section ``data`` of the options.
-        dataset (str): A file of ``configs/_base_/datasets``, or '' for none:
-            then there is nothing to say.
+    ``dataset`` names a file of ``configs/_base_/datasets``; without one ('') there is
+    nothing to configure.
     """
     if not dataset:
         return {}
-    workers = data['DATALOADER.NUM_WORKERS']
+    count = data['DATALOADER.NUM_WORKERS']
+    workers = dict(num_workers=count, persistent_workers=count > 0)
     test_scale = (data['INPUT.MAX_SIZE_TEST'], data['INPUT.MIN_SIZE_TEST'])
     test = Config.fromfile(CONFIGS / f'_base_/datasets/{dataset}.py').test_pipeline
     for transform in test:
         if transform['type'] == 'Resize':
             transform['scale'] = (max(test_scale), min(test_scale))
-    loader = dict(
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        dataset=dict(pipeline=[dict(t) for t in test]),
-    )
+    loader = dict(**workers, dataset=dict(pipeline=[dict(t) for t in test]))
+    keep = dict(filter_empty_gt=data['DATALOADER.FILTER_EMPTY_ANNOTATIONS'], min_size=1)
     config = dict(
         train_dataloader=dict(
             batch_size=data['SOLVER.IMS_PER_BATCH'],
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            dataset=dict(
-                filter_cfg=dict(
-                    filter_empty_gt=data['DATALOADER.FILTER_EMPTY_ANNOTATIONS'], min_size=1
-                ),
-                pipeline=_train_pipeline(data),
-            ),
+            **workers,
+            dataset=dict(filter_cfg=keep, pipeline=_train_pipeline(data)),
         ),
         val_dataloader=loader,
         test_dataloader=loader,
@@ -56,14 +46,11 @@ def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:
     longest = data['INPUT.MAX_SIZE_TRAIN']
 
     def resize(*sides: int) -> Dict[str, Any]:
-        return dict(
-            type='RandomChoiceResize',
-            scales=[(max(longest, side), min(longest, side)) for side in sides],
-            keep_ratio=True,
-        )
+        scales = [(max(longest, side), min(longest, side)) for side in sides]
+        return dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
 
     sides = data['INPUT.MIN_SIZE_TRAIN']
-    final = resize(*([sides] if isinstance(sides, int) else sides))
+    scaling = final = resize(*([sides] if isinstance(sides, int) else sides))
     if data['INPUT.CROP.ENABLED']:
         crop = dict(
             type='RandomCrop',
@@ -71,11 +58,8 @@ def _train_pipeline(data: Dict[str, Any]) -> List[Dict[str, Any]]:
             crop_size=tuple(data['INPUT.CROP.SIZE']),
             allow_negative_crop=True,
         )
-        scaling = dict(
-            type='RandomChoice', transforms=[[final], [resize(400, 500, 600), crop, final]]
-        )
-    else:
-        scaling = final
+        cropped = [resize(400, 500, 600), crop, final]
+        scaling = dict(type='RandomChoice', transforms=[[final], cropped])
     return [
         dict(type='SeedAugmentation'),
         dict(type='LoadImageFromFile'),

@@ -21,12 +21,8 @@ def _one_of(options: Mapping[str, Any], name: str, *valid: str) -> str:
 def model_config(options: Mapping[str, Any]) -> Dict[str, Any]:
     """The model config of a set of Detectron2 options, less backbone and neck.
 
-    Args:
-        options (Mapping[str, Any]): Names without ``MODEL.DiffusionDet.``;
-            what is not given has Detectron2's default.
-
-    Raises:
-        ValueError: If a name or a value is unknown.
+    ``options`` have names without ``MODEL.DiffusionDet.``; what is not given has
+    Detectron2's default. ValueError if a name or a value is unknown.
     """
     s = sections(options)
     switch = s['switch']
@@ -54,13 +50,8 @@ def model_config(options: Mapping[str, Any]) -> Dict[str, Any]:
         test_cfg=dict(s['proposals'], **s['test']),
     )
     if switch['ANISO_NOISE']:
-        xy = switch['ANISO_NOISE_SIGMA_XY']
-        config['box_codec']['noise_sigma'] = (
-            xy,
-            xy,
-            switch['ANISO_NOISE_SIGMA_W'],
-            switch['ANISO_NOISE_SIGMA_H'],
-        )
+        sigmas = (switch[f'ANISO_NOISE_SIGMA_{side}'] for side in ('XY', 'XY', 'W', 'H'))
+        config['box_codec']['noise_sigma'] = tuple(sigmas)
     if switch['LABEL_STATE'] or switch['LABEL_D3PM']:
         stage.setdefault('feature_parts', []).append(
             dict(type='LabelEmbedding', **s['label_embedding'])
@@ -77,13 +68,8 @@ def model_config(options: Mapping[str, Any]) -> Dict[str, Any]:
             _one_of(switch, 'GEO_FEAT_TARGET', 'proposal', 'reg'),
             _one_of(switch, 'GEO_FEAT_PROPOSAL_MODE', 'qk_pos', 'add'),
         ]
-        stage.setdefault(where, []).append(
-            dict(
-                type='GeometryFeature',
-                **s['geometry_feature'],
-                schedule=s['geometry_feature_schedule'],
-            )
-        )
+        part = dict(type='GeometryFeature', **s['geometry_feature'])
+        stage.setdefault(where, []).append(dict(part, schedule=s['geometry_feature_schedule']))
     if switch['GEO_BIAS']:
         learnable = switch['GEO_BIAS_LEARNABLE_SCALE']
         stage['attention_parts'] = [

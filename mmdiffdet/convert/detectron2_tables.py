@@ -1,7 +1,7 @@
 """Tables of results of the Detectron2 system, as records of runs.
 
-They have no version; a table is known by its columns alone, so one that is not
-known is refused rather than taken for a setting.
+They have no version: a table is recognised by its columns alone, and a column that
+is not known makes it another table.
 """
 
 import math
@@ -31,19 +31,13 @@ _Row = Dict[str, str]
 
 
 def read_detectron2_table(path: Path, lines: List[str]) -> Optional[Tuple[Records, Records]]:
-    """Records of runs and of stated means; None if the columns are others.
+    """Records of runs and of stated means of a file; None if its columns are others.
 
     An experiment is a table, split by its variant columns. It is split by
     exp_name too, unless each train seed has one name only: a table merged
     by its owner from one checkpoint a train seed. Steps and train seed are
-    taken from the file's name where no column has them.
-
-    Args:
-        path (Path): The file.
-        lines (List[str]): Its lines.
-
-    Raises:
-        ValueError: If a line does not parse; names the file and the line.
+    taken from the file's name where no column has them. ValueError names the file
+    and the line that does not parse.
     """
     header = lines[0].split('\t')
     is_stated = set(STATED) <= set(header) <= {*STATED, *STATED_VARIANTS}

@@ -1,9 +1,9 @@
-"""Whether values of Detectron2's options are of the kind of their defaults."""
+"""Check values of Detectron2's options against the type of their defaults."""
 
 import math
 from typing import Any
 
-# which may be negative: none given, and factors
+# options that may be negative: SEED without a value, and factors
 _ANY_SIGN = ('SEED', 'SNR_SCALE', 'MODEL.PIXEL_MEAN', 'GEO_BIAS_SCALE', 'QUALITY_GUIDANCE_SCALE')
 _ONE_OR_MORE = (
     *('NUM_CLASSES', 'NUM_PROPOSALS', 'HIDDEN_DIM', 'NUM_HEADS', 'NHEADS', 'SAMPLE_STEP', 'OTA_K'),
@@ -12,21 +12,25 @@ _ONE_OR_MORE = (
 )
 
 
+_KINDS = (
+    (bool, (bool,), 'true or false'),
+    (int, (int,), 'a whole number'),
+    (float, (int, float), 'a number'),
+    (str, (str,), 'text'),
+)
+
+
 def same(value: Any, default: Any) -> bool:
-    """Whether a value is a default, whichever sequence it is in."""
+    """Whether a value is the default; lists and tuples are alike."""
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return list(value) == list(default)
     return value == default and isinstance(value, bool) == isinstance(default, bool)
 
 
 def check_value(name: str, value: Any, default: Any) -> None:
-    """Raise ValueError if a value is not of its default's kind and range.
+    """Raise ValueError if the option's value is not of its default's type and range.
 
-    Args:
-        name (str): Of the option.
-        value (Any): Of the YAML.
-        default (Any): Detectron2's; of a sequence, a single item may stand for
-            one of sizes.
+    For a sequence of sizes a single one may stand.
     """
     expected = _expected(value, default)
     if expected:
@@ -50,15 +54,10 @@ def check_value(name: str, value: Any, default: Any) -> None:
 
 
 def _expected(value: Any, default: Any) -> str:
-    """What a value should be; empty if it is."""
-    if isinstance(default, bool):
-        return '' if isinstance(value, bool) else 'true or false'
-    if isinstance(default, int):
-        return '' if isinstance(value, int) and not isinstance(value, bool) else 'a whole number'
-    if isinstance(default, float):
-        return '' if _is_number(value) else 'a number'
-    if isinstance(default, str):
-        return '' if isinstance(value, str) else 'text'
+    """What a value should be, as text; empty if it is."""
+    for kind, fitting, text in _KINDS:
+        if type(default) is kind:
+            return '' if type(value) in fitting else text
     if isinstance(value, int) and default and isinstance(default[0], int):
         return '' if not isinstance(value, bool) else 'a list of whole numbers'
     if not isinstance(value, (list, tuple)):
@@ -70,7 +69,3 @@ def _expected(value: Any, default: Any) -> str:
     if isinstance(item, float) and len(value) != len(default):
         return f'a list of {len(default)} numbers'
     return ''
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -22,12 +22,9 @@ _STAGE = re.compile(r'(head_series\.\d+\.)(.*)')
 
 
 def rename(name: str, ours: Iterable[str]) -> str:
-    """Our name of a weight of Detectron2's head.
+    """Our name of a weight of Detectron2's head, e.g. ``head_series.0.geo_feat_abs.0.weight``.
 
-    Args:
-        name (str): E.g. ``head_series.0.geo_feat_abs.0.weight``.
-        ours (Iterable[str]): Names in our head; they tell which list of a
-            stage a part stands in.
+    The names in our head, ``ours``, tell which list of a stage has the part.
     """
     stage, rest = _STAGE.match(name).groups() if _STAGE.match(name) else ('', name)
     for pattern, replacement in _PARTS:
@@ -42,11 +39,9 @@ def rename(name: str, ours: Iterable[str]) -> str:
 def rename_all(
     weights: Dict[str, Tensor], ours: Iterable[str]
 ) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
-    """Weights under our names, and those that nothing reads, with why.
+    """Weights of Detectron2's head under our names, and those that nothing reads.
 
-    Args:
-        weights (dict[str, Tensor]): Of Detectron2's head, under its names.
-        ours (Iterable[str]): Names in our head.
+    The latter come with the reason. ``ours`` are the names in our head.
     """
     ours = list(ours)
     interacts = any('.self_attn.' in key for key in ours)
@@ -60,16 +55,11 @@ def rename_all(
 
 
 def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
-    """The Detectron2 options that the weights of a head tell.
+    """The options of Detectron2 that the weights of its head show.
 
-    Which parts there are, and all sizes but the number of attention heads
-    (told by ``geo_bias_scale_param`` alone).
-
-    Args:
-        weights (Mapping[str, Tensor]): Of Detectron2's head, under its names.
-
-    Raises:
-        ValueError: If they are not of a DiffusionDet head.
+    These are the parts that there are, and all sizes but the number of attention
+    heads, which only ``geo_bias_scale_param`` shows. ValueError if the weights are
+    not those of a DiffusionDet head.
     """
     stages = {int(k.split('.')[1]) for k in weights if _STAGE.match(k)}
     shapes = {
@@ -93,7 +83,7 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
 
     options['DISABLE_SELF_ATTN'] = 'self_attn.in_proj_weight' not in shapes
     options['LABEL_STATE'] = 'label_state_embed.weight' in shapes
-    hidden = _first_shape(shapes, 'quality_head')
+    hidden = shapes.get('quality_head.0.weight')
     if hidden:
         # inputs: features, 4 of the box, and t if it is included
         options.update(
@@ -101,7 +91,7 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
             QUALITY_HEAD_HIDDEN_DIM=hidden[0],
             QUALITY_HEAD_INCLUDE_T=hidden[1] == channels + 5,
         )
-    hidden = _first_shape(shapes, 'geo_bias_mlp')
+    hidden = shapes.get('geo_bias_mlp.0.weight')
     if hidden:
         options.update(
             GEO_BIAS=True,
@@ -113,12 +103,12 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
         options.update(
             GEO_BIAS=True, GEO_BIAS_LEARNABLE_SCALE=True, NHEADS=shapes['geo_bias_scale_param'][0]
         )
-    hidden = _first_shape(shapes, 'geo_feat_abs')
+    hidden = shapes.get('geo_feat_abs.0.weight')
     if hidden:
         options.update(GEO_FEAT=True, GEO_FEAT_HIDDEN_DIM=hidden[0])
     elif 'geo_feat_abs.weight' in shapes:
         options.update(GEO_FEAT=True, GEO_FEAT_ENCODER='linear')
-    hidden = _first_shape(shapes, 'geo_feat_rel_mlp')
+    hidden = shapes.get('geo_feat_rel_mlp.0.weight')
     if hidden:
         options.update(
             GEO_FEAT_REL=True,
@@ -126,7 +116,3 @@ def options_of(weights: Mapping[str, Tensor]) -> Dict[str, Any]:
             GEO_FEAT_REL_INCLUDE_IOU=hidden[1] == 5,
         )
     return options
-
-
-def _first_shape(shapes: Dict[str, Tuple[int, ...]], name: str) -> Tuple[int, ...]:
-    return shapes.get(f'{name}.0.weight', ())

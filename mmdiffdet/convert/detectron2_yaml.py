@@ -10,10 +10,10 @@ from ..engine.download import check_is_file
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values; a key that stands twice is an error, not the last one."""
+    """Reads plain values; a key that stands twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Dict[Any, Any]:
-        """Of one mapping."""
+        """Construct a mapping, whose keys are compared first."""
         seen = set()
         for key_node, _ in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
@@ -25,24 +25,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> Dict[str, Any]:
-    """Read a Detectron2 YAML with its ``_BASE_`` files.
+def read_yaml(path: Path, above: Tuple[Path, ...] = ()) -> Dict[str, Any]:
+    """Values of a Detectron2 YAML and its ``_BASE_`` files, by dotted name.
 
-    Args:
-        path (Path): The file.
-
-    Returns:
-        dict[str, Any]: Values by dotted name; the later file wins.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is not a YAML mapping, has a key twice, is its own
-            base, or a folder, device or pipe.
+    ``above`` are the files that it is a base of, whose values replace its own.
+    ValueError if a file is not a YAML mapping, has a key twice, or is its own base.
     """
-    return _read_yaml(path, ())
-
-
-def _read_yaml(path: Path, above: Tuple[Path, ...]) -> Dict[str, Any]:
     path = path.expanduser()
     if path in above:
         raise ValueError(f'{path} is its own _BASE_')
@@ -66,7 +54,7 @@ def _read_yaml(path: Path, above: Tuple[Path, ...]) -> Dict[str, Any]:
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ValueError(f'{path}: _BASE_ must be a file or a list of them, got {bases!r}')
     for base in bases:
-        values.update(_read_yaml(path.parent / base, (*above, path)))
+        values.update(read_yaml(path.parent / base, (*above, path)))
     try:
         values.update(_flatten(content))
     except RecursionError as error:
@@ -85,7 +73,7 @@ def _flatten(content: Dict[str, Any], prefix: str = '') -> Dict[str, Any]:
 
 
 def _literal(value: Any) -> Any:
-    """Detectron2 reads Python literals in strings, e.g. "(7, 9)"."""
+    """A value in which a string may be a Python literal, e.g. "(7, 9)"."""
     try:
         return ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError):

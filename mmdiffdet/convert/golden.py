@@ -1,4 +1,4 @@
-"""A recorded file, and what came of replaying it."""
+"""A file recorded by the reference system, and the result of replaying it."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,13 +17,7 @@ from .detectron2_weights import options_of, rename_all
 
 @dataclass
 class Golden:
-    """A recorded file.
-
-    Args:
-        name (str): File name without its ending.
-        tensors (dict[str, Tensor]): Contents.
-        metadata (dict[str, str]): Of the file.
-    """
+    """A recorded file: its name without ending, its tensors and its metadata."""
 
     name: str
     tensors: Dict[str, Tensor]
@@ -38,11 +32,11 @@ class Golden:
 
     @property
     def kind(self) -> str:
-        """First word of the name."""
+        """What was recorded: the first word of the name."""
         return self.name.split('_')[0]
 
     def options(self) -> Dict[str, Any]:
-        """Detectron2 options: the file's, and sizes read from its tensors."""
+        """Detectron2's options in the file, and sizes read from its tensors."""
         options: Dict[str, Any] = dict(NHEADS=4)
         head = self.head_weights()
         if head:
@@ -59,14 +53,14 @@ class Golden:
         return {k[5:]: v for k, v in self.tensors.items() if k.startswith('head.')}
 
     def image_sizes(self, batch: int) -> Tensor:
-        """(B, 2) height and width."""
+        """(B, 2) height and width of each image, in pixels."""
         sizes = [
             [float(n) for n in size.split(',')] for size in self.metadata['image_hw'].split(';')
         ]
         return torch.tensor(sizes if len(sizes) == batch else sizes * batch)
 
     def model(self) -> DiffusionDet:
-        """The model with its weights, in evaluation mode."""
+        """The model with the recorded weights of its head, in evaluation mode."""
         config = model_config(self.options())
         if 'guidance' in config['sampler']:
             config['sampler']['guidance']['batch_mean'] = True
@@ -79,20 +73,16 @@ class Golden:
         return model.eval()
 
     def features(self) -> List[Tensor]:
-        """(B, d, H, W) maps, finest first."""
+        """(B, d, H, W) feature maps, finest first."""
         count = sum(key.startswith('in.feat') for key in self.tensors)
         return [self.tensors[f'in.feat{i}'] for i in range(count)]
 
 
 @dataclass
 class Report:
-    """Result of one replay.
+    """Largest errors of one replay and the tolerated ones, by what was compared.
 
-    Args:
-        name (str): Of the file.
-        errors (dict[str, float]): Largest error by what was compared.
-        tolerances (dict[str, float]): Largest error that is ok.
-        problem (str): Why the replay was not possible.
+    ``problem`` says why a replay was not possible.
     """
 
     name: str
@@ -103,17 +93,11 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether something was compared and all of it is within tolerance."""
-        return (
-            bool(self.errors)
-            and not self.problem
-            and all(error <= self.tolerances[key] for key, error in self.errors.items())
-        )
+        within = all(error <= self.tolerances[key] for key, error in self.errors.items())
+        return bool(self.errors) and not self.problem and within
 
     def compare(self, what: str, found: Tensor, expected: Tensor, relative_to: float = 1.0) -> None:
-        """Add the largest absolute error / ``relative_to``.
-
-        That of NaN and of another shape is infinite.
-        """
+        """Add the largest absolute error / ``relative_to``, infinite at NaN or another shape."""
         if found.shape != expected.shape:
             self.errors[what] = torch.inf
             return

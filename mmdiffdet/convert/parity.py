@@ -1,4 +1,4 @@
-"""Replay recorded inputs and compare with recorded outputs.
+"""Replay recorded inputs and compare the outputs with the recorded ones.
 
 A file is named ``<kind>_*.safetensors``; its kind says which function of this
 module replays it. Metadata ``knobs`` are options of the Detectron2 system, read
@@ -6,7 +6,7 @@ through :mod:`~mmdiffdet.convert.detectron2_options`.
 """
 
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import List, Tuple
 
 import diffusers
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..diffusion import D3PMScheduler, sample
 from ..diffusion.box_schedulers import training_scheduler
 from ..diffusion.noise import PerImageNoise
+from ..diffusion.sampling import SamplingStep
 from ..losses.assigner import assign
 from ..losses.objects import PaddedObjects
 from ..models.detector import DiffusionDet
@@ -38,11 +39,7 @@ _LOSS_NAMES = dict(loss_ce='loss_cls', loss_graph='loss_topology')  # others are
 
 
 def replay(path: Path) -> Report:
-    """Replay one file.
-
-    Args:
-        path (Path): A safetensors file.
-    """
+    """Replay one safetensors file; nothing is raised, the report tells of problems."""
     report = Report(path.stem)
     try:
         golden = Golden.load(path)
@@ -60,46 +57,36 @@ def replay(path: Path) -> Report:
 
 
 def _run_head(golden: Golden, model: DiffusionDet, feats: List[Tensor]) -> HeadOutput:
-    attention = 'out.attn' in golden.tensors
+    tensors = golden.tensors
     return model.bbox_head(
         model.bbox_head.tabulate(feats),
-        golden.tensors['in.boxes'],
-        golden.tensors['in.t'],
-        golden.tensors.get('in.label_state'),
-        need_attention=attention,
+        tensors['in.boxes'],
+        tensors['in.t'],
+        tensors.get('in.label_state'),
+        need_attention='out.attn' in tensors,
     )
 
 
 @torch.no_grad()
 def _replay_head(golden: Golden, report: Report) -> None:
     output = _run_head(golden, golden.model(), golden.features())
-    found = dict(
-        logits=output.logits,
-        boxes=output.boxes,
-        quality=output.extras.get('quality'),
-        attention=output.attention,
-    )
-    for what, key in (
-        ('boxes', 'boxes'),
-        ('logits', 'logits'),
-        ('quality', 'quality'),
-        ('attention', 'attn'),
+    for what, key, found in (
+        ('boxes', 'boxes', output.boxes),
+        ('logits', 'logits', output.logits),
+        ('quality', 'quality', output.extras.get('quality')),
+        ('attention', 'attn', output.attention),
     ):
         if f'out.{key}' in golden.tensors:
-            report.compare(what, found[what], golden.tensors[f'out.{key}'])
+            report.compare(what, found, golden.tensors[f'out.{key}'])
 
 
 def _replay_grad(golden: Golden, report: Report) -> None:
     model = golden.model().train()
     feats = [f.clone().requires_grad_() for f in golden.features()]
     output = _run_head(golden, model, feats)
+    outputs = dict(logits=output.logits, boxes=output.boxes, **output.extras)
     scalar = sum(
-        (value * golden.tensors[f'in.weight_{name}']).sum()
-        for name, value in (
-            ('logits', output.logits),
-            ('boxes', output.boxes),
-            *output.extras.items(),
-        )
+        (value * golden.tensors[f'in.weight_{name}']).sum() for name, value in outputs.items()
     )
     expected = golden.tensors['out.scalar']
     report.compare('scalar', scalar.detach(), expected, expected.abs().item())
@@ -107,8 +94,7 @@ def _replay_grad(golden: Golden, report: Report) -> None:
     found = {f'feat{i}': f.grad for i, f in enumerate(feats)}
     parameters = dict(model.bbox_head.named_parameters())
     recorded = {k[5:]: v for k, v in golden.tensors.items() if k.startswith('grad.')}
-    # what cancels (a shift of all logits of a softmax) is nothing but
-    # rounding, 1e-7 of what it is made of
+    # a gradient that cancels (a shift of all logits of a softmax) is rounding alone
     rounding = 1e-7 * max(g.abs().max().item() for g in recorded.values())
     for name, gradient in recorded.items():
         mine = found.get(name)
@@ -128,12 +114,7 @@ def _replay_sample(golden: Golden, report: Report) -> None:
     model = golden.model()
     x = golden.tensors['in.noise']
     model.sampler.scheduler.set_timesteps(int(golden.metadata['steps']))
-    prediction = None
-
-    def keep(step: Any) -> None:
-        nonlocal prediction
-        prediction = step.prediction
-
+    steps: List[SamplingStep] = []
     sample(
         model.denoiser(model.bbox_head.tabulate(golden.features())),
         model.sampler.scheduler,
@@ -144,8 +125,9 @@ def _replay_sample(golden: Golden, report: Report) -> None:
         eta=float(golden.metadata['eta']),
         label_scheduler=model.label_scheduler,
         guidance=model.sampler.guidance,
-        callback=keep,
+        callback=steps.append,
     )
+    prediction = steps[-1].prediction
     for what in ('boxes', 'logits', 'quality'):
         if f'out.{what}' in golden.tensors:
             report.compare(what, getattr(prediction, what), golden.tensors[f'out.{what}'])

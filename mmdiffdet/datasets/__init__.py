@@ -1,13 +1,18 @@
 """MMDetection's data sets and loading with errors that name the file."""
 
-from .coco import CocoDataset
+from .coco import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
 from .crowdhuman import CrowdHumanDataset
 from .lvis import LVISV1Dataset
-from .objects365 import Objects365V1Dataset, Objects365V2Dataset
-from .seeding import SeedAugmentation, SeededDefaultSampler, SeededInfiniteSampler
+from .seeding import (
+    ClassBalancedDataset,
+    ConcatDataset,
+    RepeatDataset,
+    SeedAugmentation,
+    SeededDefaultSampler,
+    SeededInfiniteSampler,
+)
 from .transforms import LoadImageFromFile, PackDetInputs
 from .voc import VOCDataset
-from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from .yolo import YOLODataset
 
 __all__ = [

@@ -12,14 +12,11 @@ Numbers = Tuple[float, ...]
 
 
 def use_box_prior(cfg: Config) -> None:
-    """Fill in ``model.box_codec.noise_mean='from_file'``, and ``noise_sigma``.
+    """Replace ``model.box_codec.noise_mean='from_file'`` of a config by numbers.
 
-    Args:
-        cfg (Config): Changed in place; ``train_dataloader.dataset`` is read.
-
-    Raises:
-        ValueError: If ``noise_sigma`` is given too, or the training set has
-            fewer than two boxes, or all of them have the same place or size.
+    Mean and standard deviation of the training set's boxes become ``noise_mean``
+    and ``noise_sigma``. ValueError if ``noise_sigma`` is given too, or the boxes
+    are fewer than two or do not differ in place and size.
     """
     codec = cfg.get('model', {}).get('box_codec') or {}
     if codec.get('noise_mean') != FROM_FILE:
@@ -34,20 +31,14 @@ def use_box_prior(cfg: Config) -> None:
 
 
 def box_prior(dataset: dict, scale: float) -> Tuple[Numbers, Numbers]:
-    """Mean and deviation of a data set's boxes as a signal.
+    """Mean and standard deviation of a data set's boxes as ``BoxCodec``'s signal.
 
-    Args:
-        dataset (dict): Config of a data set.
-        scale (float): Of ``BoxCodec``.
-
-    Returns:
-        tuple: Mean and standard deviation of (2 b - 1) * scale for cx, cy, w
-        and h in units of the image.
+    The signal is (2 b - 1) * scale for cx, cy, w and h in units of the image.
+    ``dataset`` is the config of a data set, ``scale`` that of ``BoxCodec``.
     """
     data = DATASETS.build(dict(dataset, pipeline=[]))
     boxes = []
-    for index in range(len(data)):
-        info = data.get_data_info(index)
+    for info in map(data.get_data_info, range(len(data))):
         size = np.array([info['width'], info['height']] * 2, float)
         for one in info['instances']:
             if not one.get('ignore_flag'):

@@ -20,41 +20,36 @@ from .checks import DatasetReport, check_dataset, leaf_datasets
 from .image_file import BadImage, read_image
 
 TILE = (320, 240)
-# of Matplotlib, in which trajectories are drawn too
+# Matplotlib's default colours, in which trajectories are drawn too
 _COLOURS = [tuple(round(255 * c) for c in colour) for colour in colormaps['tab10'].colors]
 
 
 def check_config(
     cfg: Config, splits: Sequence[str], sheet: Optional[Path] = None, samples: int = 12
 ) -> bool:
-    """Check the data sets of a config and print what is found.
+    """Check the data sets of a config (from ``read_config``) and print what is found.
 
-    Args:
-        cfg (Config): As of ``read_config``.
-        splits (Sequence[str]): Of train, val and test.
-        sheet (Path, optional): Contact sheet to write.
-        samples (int): Images of each data set on it. Defaults to 12.
-
-    Returns:
-        bool: Whether training or testing would stop, or learn from wrong places.
+    ``splits`` names some of train, val and test. ``sheet`` is a contact sheet to
+    write, with ``samples`` images of each data set. Returns whether training or
+    testing would stop, or learn from wrong places.
     """
     init_default_scope('mmdiffdet')
     failed, tiles = False, []
     paths: Dict[str, Set[str]] = {}
     for split in splits:
-        split_failed, paths[split] = check_split(cfg, split, samples if sheet else 0, tiles)
+        split_failed, paths[split] = _check_split(cfg, split, samples if sheet else 0, tiles)
         failed |= split_failed
     shared = paths.get('train', set()) & (paths.get('val', set()) | paths.get('test', set()))
     if shared:
         print(f'\nwarning: image to train on and to test with: {len(shared)} ({min(shared)})')
     if sheet and tiles:
-        write_sheet(tiles, sheet)
+        _write_sheet(tiles, sheet)
         print(f'\nwrote {sheet}')
     return failed
 
 
-def draw(dataset: BaseDataset, index: int) -> np.ndarray:
-    """A tile with the image and its boxes."""
+def _draw(dataset: BaseDataset, index: int) -> np.ndarray:
+    """A tile of the contact sheet with an image and its boxes."""
     info = dataset.get_data_info(index)
     try:
         image, _ = read_image(info['img_path'], (info['height'], info['width']))
@@ -75,29 +70,16 @@ def draw(dataset: BaseDataset, index: int) -> np.ndarray:
     return mmcv.impad(image, shape=TILE[::-1], pad_val=(255, 255, 255))
 
 
-def write_sheet(tiles: List[np.ndarray], path: Path) -> None:
-    """Tiles in rows of four."""
-    empty = np.full_like(tiles[0], 255)
-    tiles = tiles + [empty] * (-len(tiles) % 4)
+def _write_sheet(tiles: List[np.ndarray], path: Path) -> None:
+    """Write the tiles in rows of four."""
+    tiles = tiles + [np.full_like(tiles[0], 255)] * (-len(tiles) % 4)
     rows = [np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)]
     with atomic_path(path) as temporary:
         mmcv.imwrite(np.vstack(rows), str(temporary))
 
 
-def build(part: dict, report_to: List[str]) -> BaseDataset:
-    """A data set; what it warns of is added to ``report_to``."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter('always')
-        dataset = DATASETS.build(part)
-    report_to += [str(w.message) for w in told if issubclass(w.category, UserWarning)]
-    return dataset
-
-
-def check_evaluation(cfg: Config, split: str, dataset: BaseDataset, report: DatasetReport) -> None:
-    """Let the metrics of a split evaluate its own objects."""
-    evaluator = cfg.get(f'{split}_evaluator')
-    if not evaluator:
-        return
+def _check_evaluation(evaluator: dict, dataset: BaseDataset, report: DatasetReport) -> None:
+    """Let the metrics of a split evaluate its own objects, as if they were detections."""
     try:
         values = rehearse(evaluator, dataset)
     except Exception as error:  # depends on the metric
@@ -112,55 +94,53 @@ def check_evaluation(cfg: Config, split: str, dataset: BaseDataset, report: Data
             )
 
 
-def check_model(cfg: Config, dataset: BaseDataset, report: DatasetReport) -> None:
-    """Compare the number of classes with the model's."""
-    expected = (cfg.get('model', {}).get('bbox_head') or {}).get('num_classes')
-    found = len(dataset.metainfo['classes'])
-    if expected is not None and expected != found:
-        report.note(
-            'model.bbox_head.num_classes is not the number of classes',
-            f'{expected}, the data set has {found}',
-            error=True,
-        )
-
-
-def check_split(
+def _check_split(
     cfg: Config, split: str, samples: int, tiles: List[np.ndarray]
 ) -> Tuple[bool, Set[str]]:
-    """All data sets of a split; tiles of some images are added to ``tiles``.
+    """Whether a data set of the split failed, and the paths of all images.
 
-    Returns:
-        tuple: Whether one failed, and the images' paths.
+    ``samples`` images of each data set are drawn and added to ``tiles``.
     """
     failed, paths = False, set()
     loader = cfg.get(f'{split}_dataloader')
     if not loader:
         print(f'\n{split}: the config has no {split}_dataloader')
         return False, paths
-    part_of_model = 'train_cfg' if split == 'train' else 'test_cfg'
-    num_proposals = (cfg.get('model', {}).get(part_of_model) or {}).get('num_proposals')
+    model = cfg.get('model', {})
+    proposals = (model.get(f'{"train" if split == "train" else "test"}_cfg') or {}).get(
+        'num_proposals'
+    )
+    num_classes = (model.get('bbox_head') or {}).get('num_classes')
+    evaluator = cfg.get(f'{split}_evaluator')
     parts = leaf_datasets(loader.dataset)
     for part in parts:
         print(f'\n{split}: {osp.join(part.get("data_root") or "", part.ann_file)}')
-        told: List[str] = []
         try:
-            dataset = build(part, told)
-            report = check_dataset(dataset, num_proposals)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter('always')
+                dataset = DATASETS.build(part)
+            report = check_dataset(dataset, proposals)
         except Exception as error:  # whatever training would stop with
             kind = '' if isinstance(error, (OSError, ValueError)) else f'{type(error).__name__}: '
             print(f'ERROR: {kind}{error}')
             failed = True
             continue
-        check_model(cfg, dataset, report)
-        if split != 'train' and len(parts) == 1:
-            check_evaluation(cfg, split, dataset, report)
+        found = len(dataset.metainfo['classes'])
+        if num_classes not in (None, found):
+            report.note(
+                'model.bbox_head.num_classes is not the number of classes',
+                f'{num_classes}, the data set has {found}',
+                error=True,
+            )
+        if evaluator and split != 'train' and len(parts) == 1:
+            _check_evaluation(evaluator, dataset, report)
+        told = [str(w.message) for w in told if issubclass(w.category, UserWarning)]
         for text in dict.fromkeys(told):
             print(f'warning: {text}')
         print(report.text())
         failed |= report.failed
-        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-        paths |= {osp.realpath(info['img_path']) for info in infos}
-        count = min(samples, len(dataset))
-        places = np.linspace(0, len(dataset) - 1, count, dtype=int)
-        tiles += [draw(dataset, int(i)) for i in places]
+        size = len(dataset)
+        paths |= {osp.realpath(dataset.get_data_info(i)['img_path']) for i in range(size)}
+        places = np.linspace(0, size - 1, min(samples, size), dtype=int)
+        tiles += [_draw(dataset, int(i)) for i in places]
     return failed, paths

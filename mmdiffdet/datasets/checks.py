@@ -1,6 +1,7 @@
-"""What is wrong with a data set, before a training finds out."""
+"""Find what is wrong with a data set before a training does."""
 
 import os.path as osp
+import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,14 +19,10 @@ MAX_EXAMPLES = 3
 class DatasetReport:
     """Counts and findings of one data set.
 
-    Args:
-        images (int): After filtering.
-        objects (int): Boxes that are trained on or looked for.
-        ignored (int): Boxes that are neither.
-        by_class (dict[str, int]): Objects of each class.
-        found (dict[str, list[str]]): Where, by kind of finding.
-        errors (set[str]): Kinds of findings with which training or testing would
-            stop, or learn from wrong places.
+    ``images`` are counted after filtering; ``objects`` are boxes to train on or to
+    find, ``ignored`` the others. ``found`` holds the places of each kind of
+    finding; ``errors`` are the kinds with which training or testing would stop, or
+    learn from wrong places.
     """
 
     images: int = 0
@@ -36,18 +33,18 @@ class DatasetReport:
     errors: Set[str] = field(default_factory=set)
 
     def note(self, kind: str, where: str, error: bool = False) -> None:
-        """Add a finding."""
+        """Add a finding of a kind at a place."""
         self.found.setdefault(kind, []).append(where)
         if error:
             self.errors.add(kind)
 
     @property
     def failed(self) -> bool:
-        """Whether a training or test would stop or learn from wrong places."""
+        """Whether training or testing would stop or learn from wrong places."""
         return bool(self.errors)
 
     def text(self) -> str:
-        """All of it, a line a fact."""
+        """The report for printing, one fact a line."""
         lines = [f'{self.images} images, {self.objects} objects, {self.ignored} ignored']
         width = max(map(len, self.by_class), default=0)
         shown = self.by_class.items()
@@ -57,31 +54,30 @@ class DatasetReport:
         lines += [f'  {name:{width}} {count}' for name, count in shown]
         absent = [name for name, n in self.by_class.items() if n == 0]
         if absent:
-            names = ', '.join(absent[:MAX_EXAMPLES])
-            more = ', ...' if len(absent) > MAX_EXAMPLES else ''
-            lines.append(f'{len(absent)} classes without objects (their AP is n/a): {names}{more}')
+            lines.append(
+                f'{len(absent)} classes without objects (their AP is n/a): {_first(absent)}'
+            )
         for kind, places in self.found.items():
             label = 'ERROR' if kind in self.errors else 'warning'
-            shown = ', '.join(places[:MAX_EXAMPLES])
-            more = ', ...' if len(places) > MAX_EXAMPLES else ''
-            lines.append(f'{label}: {kind}: {len(places)} ({shown}{more})')
+            lines.append(f'{label}: {kind}: {len(places)} ({_first(places)})')
         return '\n'.join(lines)
+
+
+def _first(names: List[str]) -> str:
+    return ', '.join([*names[:MAX_EXAMPLES], *(['...'] if len(names) > MAX_EXAMPLES else [])])
 
 
 def check_dataset(dataset: BaseDataset, num_proposals: Optional[int] = None) -> DatasetReport:
     """Read all annotations and images of a data set, some through its pipeline.
 
-    Args:
-        dataset (BaseDataset): Of MMDetection, without a wrapper.
-        num_proposals (int, optional): Of the model; images with more objects
-            are told.
+    ``dataset`` has no wrapper; images with more objects than the model's
+    ``num_proposals`` are reported.
     """
     classes = dataset.metainfo['classes']
     report = DatasetReport(by_class=dict.fromkeys(classes, 0))
     paths: Counter = Counter()
     crowded, readable = [], {}
     stops = getattr(dataset, 'on_bad_image', 'stop') == 'stop'
-    ends_inside = getattr(dataset, 'BOXES_END_INSIDE', True)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         name = osp.basename(info['img_path'])
@@ -95,17 +91,18 @@ def check_dataset(dataset: BaseDataset, num_proposals: Optional[int] = None) -> 
                 report.note(kind, name)
         except FileNotFoundError:
             report.note('image that does not exist', info['img_path'], stops)
-        except WrongSize as error:
-            sizes = str(error).split(': its')[0].split(name)[-1]
-            found = sizes.replace(', its annotation says', ' instead of').replace(' is ', ': ', 1)
-            report.note('image of another size than annotated', f'{name}{found}', stops)
         except BadImage as error:
-            reason = str(error).split(': replace the file')[0].split(name)[-1].strip()
-            report.note('unreadable image', f'{name} {reason}', stops)
+            # the error without the way out, and with the name in place of the path
+            reason = re.split(': replace the file|: its boxes', str(error))[0].split(name)[-1]
+            kind = 'unreadable image'
+            if isinstance(error, WrongSize):
+                kind = 'image of another size than annotated'
+                reason = re.sub(' is (.*), its annotation says', r': \1 instead of', reason)
+            report.note(kind, f'{name}{reason}', stops)
         if min(height, width) < 32:
             report.note('image with a side below 32 pixels', name)
         before = report.objects
-        _check_boxes(report, info['instances'], classes, name, (height, width), ends_inside)
+        _check_boxes(report, info, classes, name, getattr(dataset, 'BOXES_END_INSIDE', True))
         if num_proposals and report.objects - before > num_proposals:
             crowded.append((report.objects - before, name))
     for count, name in sorted(crowded, reverse=True):
@@ -122,16 +119,11 @@ def check_dataset(dataset: BaseDataset, num_proposals: Optional[int] = None) -> 
 
 
 def _check_boxes(
-    report: DatasetReport,
-    instances: Sequence[dict],
-    classes: Sequence[str],
-    name: str,
-    size: Sequence[int],
-    ends_inside: bool,
+    report: DatasetReport, info: dict, classes: Sequence[str], name: str, ends_inside: bool
 ) -> None:
     seen = set()
-    height, width = size
-    for instance in instances:
+    height, width = info['height'], info['width']
+    for instance in info['instances']:
         if instance.get('ignore_flag'):
             report.ignored += 1
             continue
@@ -150,43 +142,31 @@ def _check_boxes(
         if key in seen:
             report.note('box that stands twice', place)
         seen.add(key)
-    if not instances:
+    if not info['instances']:
         report.note('image without objects', name)
 
 
 def _check_pipeline(report: DatasetReport, dataset: BaseDataset, readable: dict) -> None:
     """Put extreme images through the transforms: narrow, small, large, crowded."""
-    if not readable:
-        return
+    measures = (lambda w, h, n: w / h, lambda w, h, n: w * h, lambda w, h, n: n)
     extremes = {
         pick(readable, key=lambda i: measure(*readable[i]))
-        for measure in (
-            lambda w, h, n: w / h,
-            lambda w, h, n: w * h,
-            lambda w, h, n: n,
-        )
+        for measure in (measures if readable else ())
         for pick in (min, max)
     }
     for index in sorted(extremes):
-        info = dataset.get_data_info(index)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # of what has been noted
                 dataset.prepare_data(index)
         except Exception as error:  # depends on the transforms
-            report.note(
-                'image that the pipeline fails on',
-                f'{osp.basename(info["img_path"])}: {type(error).__name__} {error}',
-                error=True,
-            )
+            name = osp.basename(dataset.get_data_info(index)['img_path'])
+            where = f'{name}: {type(error).__name__} {error}'
+            report.note('image that the pipeline fails on', where, error=True)
 
 
 def leaf_datasets(cfg: dict) -> List[dict]:
-    """Configs of the data sets within wrappers.
-
-    Args:
-        cfg (dict): Of a data set or of a wrapper.
-    """
+    """Configs of the data sets within the config of wrappers such as ``ConcatDataset``."""
     if 'datasets' in cfg:
         return [leaf for part in cfg['datasets'] for leaf in leaf_datasets(part)]
     return leaf_datasets(cfg['dataset']) if 'dataset' in cfg else [cfg]

@@ -1,9 +1,11 @@
-"""COCO format with strict classes."""
+"""Data sets in COCO format, COCO and Objects365, whose classes must be those of the config."""
 
+import os.path as osp
 import warnings
-from typing import Any, Hashable, List, Sequence
+from typing import Hashable, List, Sequence
 
 import mmdet.datasets
+from mmdet.datasets.objects365 import objv2_ignore_list
 
 from ..registry import DATASETS
 from .coco_file import api_of, read_coco
@@ -12,20 +14,15 @@ from .loading import StrictClasses, require_file
 
 @DATASETS.register_module()
 class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
-    """MMDetection's, with labels in the order of ``metainfo.classes``."""
+    """MMDetection's data set, with labels in the order of ``metainfo.classes``."""
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotation file; see :func:`read_coco`.
+        """Read the annotation file, see :func:`read_coco`.
 
-        Annotations of images or categories that are not listed and boxes that
-        the parent leaves out (without area, below a pixel, outside of the
-        image) are counted in a warning. In testing there may be no annotations
-        at all.
-
-        Raises:
-            FileNotFoundError: If it does not exist.
-            ValueError: If it is not in COCO format, or its categories are not
-                those of ``metainfo.classes``.
+        Annotations that are left out (of images or categories that are not listed,
+        without area, below a pixel, outside of the image) are counted in a warning.
+        In testing there may be no annotations at all. ValueError if the file's
+        categories are not those of ``metainfo.classes``.
         """
         require_file(self.ann_file, type(self).__name__)
         content = read_coco(self.ann_file, not self.test_mode, self.backend_args)
@@ -34,24 +31,6 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
                 raise ValueError(f'{self.ann_file}: image id {image["id"]}: file_name is missing')
         found = [category['name'] for category in content['categories']]
         classes = list(self.metainfo['classes'])
-        self._check_classes(found, classes)
-        api = api_of(content)
-        self.COCOAPI = lambda path: api  # large files are read once
-        data_list = super().load_data_list()
-        del self.COCOAPI
-        # the parent counts classes in the file's order
-        in_file = [name for name in found if name in classes]
-        to_class = [classes.index(name) for name in in_file]
-        for data_info in data_list:
-            for instance in data_info['instances']:
-                instance['bbox_label'] = to_class[instance['bbox_label']]
-        order = sorted(range(len(to_class)), key=to_class.__getitem__)
-        self.cat_ids = [self.cat_ids[i] for i in order]
-        self.cat2label = {c: i for i, c in enumerate(self.cat_ids)}
-        warn_of_losses(self.ann_file, content, self.cat_ids, data_list)
-        return data_list
-
-    def _check_classes(self, found: List[str], classes: List[str]) -> None:
         absent = [name for name in classes if name not in found]
         if absent:
             raise ValueError(
@@ -61,18 +40,57 @@ class CocoDataset(StrictClasses, mmdet.datasets.CocoDataset):
                 "'from_file' they are those of the training annotations)"
             )
         self.refuse_other_classes(found, self.ann_file)
+        api = api_of(content)
+        self.COCOAPI = lambda path: api  # large files are read once
+        data_list = super().load_data_list()
+        del self.COCOAPI
+        # the parent numbers classes in the file's order
+        to_class = [classes.index(name) for name in found if name in classes]
+        for data_info in data_list:
+            for instance in data_info['instances']:
+                instance['bbox_label'] = to_class[instance['bbox_label']]
+        self.cat_ids = [cat_id for _, cat_id in sorted(zip(to_class, self.cat_ids))]
+        self.cat2label = {c: i for i, c in enumerate(self.cat_ids)}
+        warn_of_losses(self.ann_file, content, self.cat_ids, data_list)
+        return data_list
+
+
+@DATASETS.register_module()
+class Objects365V1Dataset(CocoDataset):
+    """Version 1, 365 classes; labels by name, whatever a file's order."""
+
+    METAINFO = mmdet.datasets.Objects365V1Dataset.METAINFO
+
+
+@DATASETS.register_module()
+class Objects365V2Dataset(CocoDataset):
+    """Version 2, 365 classes, without the images that it does not ship."""
+
+    METAINFO = mmdet.datasets.Objects365V2Dataset.METAINFO
+
+    def load_data_list(self) -> List[dict]:
+        """Read the annotation file, whose paths begin with folders that users do not have.
+
+        Images lie in ``patch<n>`` below ``data_prefix.img``.
+        """
+        kept = []
+        for info in super().load_data_list():
+            folder, name = osp.split(info['img_path'])
+            patch = osp.join(osp.basename(folder), name)
+            if patch not in objv2_ignore_list:
+                info['img_path'] = osp.join(self.data_prefix.get('img', ''), patch)
+                kept.append(info)
+        return kept
 
 
 def warn_of_losses(
     path: str, content: dict, cat_ids: Sequence[Hashable], data_list: List[dict]
 ) -> None:
-    """Count in a warning each kind of annotation that was left out.
+    """Count each kind of annotation that was left out, in a warning of its own.
 
-    Args:
-        path (str): The annotation file.
-        content (dict): Of it, see :func:`read_coco`.
-        cat_ids (Sequence): Of the classes that are wanted.
-        data_list (list[dict]): What was made of it.
+    ``content`` is that of the annotation file ``path`` (see :func:`read_coco`),
+    ``cat_ids`` are the categories of ``metainfo.classes``, and ``data_list`` is what
+    the data set made of them.
     """
     images = {image['id'] for image in content['images']}
     listed = {category['id'] for category in content['categories']}
@@ -84,19 +102,15 @@ def warn_of_losses(
     absent = [a for a in annotations if a['image_id'] not in images and not a['ignore']]
     kept = sum(len(info['instances']) for info in data_list)
     lost = len(annotations) - len(marked) - len(absent) - kept
-    unknown = list(dict.fromkeys(a['category_id'] for a in orphans))
-    for count, what in (
-        (
-            len(orphans),
-            f'annotation(s) of categories {unknown[:3]} that are not listed, ids {_ids(orphans)}',
-        ),
-        (len(absent), f'annotation(s) of images that are not listed, ids {_ids(absent)}'),
-        (len(marked), f'annotation(s) marked "ignore", ids {_ids(marked)}'),
-        (lost, 'box(es) without area, below a pixel or outside of their image'),
+    unknown = list(dict.fromkeys(a['category_id'] for a in orphans))[:3]
+    for left_out, what in (
+        (orphans, f'annotation(s) of categories {unknown} that are not listed'),
+        (absent, 'annotation(s) of images that are not listed'),
+        (marked, 'annotation(s) marked "ignore"'),
     ):
-        if count > 0:
-            warnings.warn(f'{path}: left out {count} {what}', stacklevel=2)
-
-
-def _ids(annotations: List[Any]) -> List[Hashable]:
-    return [annotation['id'] for annotation in annotations[:3]]
+        if left_out:
+            ids = [annotation['id'] for annotation in left_out[:3]]
+            warnings.warn(f'{path}: left out {len(left_out)} {what}, ids {ids}', stacklevel=2)
+    if lost > 0:
+        what = 'box(es) without area, below a pixel or outside of their image'
+        warnings.warn(f'{path}: left out {lost} {what}', stacklevel=2)

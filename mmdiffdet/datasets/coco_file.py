@@ -12,34 +12,28 @@ import warnings
 from typing import Any, Callable, Dict, Hashable, List, Optional
 
 from mmdet.datasets.api_wrappers import COCO
-from mmengine.fileio import get
 
 from .image_file import require_regular
+from .loading import read_text, repeated
 
 _LIMIT = 1e9  # pixels; beyond that a number is no coordinate
 _LARGEST = 1e10  # square pixels; beyond that COCO's evaluation leaves an object out
 
 
 def read_json(path: str, backend_args: Optional[dict] = None) -> Any:
-    """Content of a JSON file, with or without a byte order mark.
-
-    Raises:
-        ValueError: If it is not JSON in UTF-8; names the file and the line.
-    """
+    """Content of a JSON file; ValueError with file and line if it is not JSON in UTF-8."""
     require_regular(path, 'annotation file')
-    content = get(path, backend_args=backend_args)
+    text = read_text(path, backend_args)
     try:
-        return json.loads(content.decode('utf-8-sig'))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f'{path}:{error.lineno}: not JSON ({error.msg})') from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not text in UTF-8 ({error.reason})') from error
     except (ValueError, RecursionError) as error:  # a number or a nesting without end
         raise ValueError(f'{path}: not JSON that can be read ({error})') from error
 
 
 def read_coco(path: str, annotated: bool = True, backend_args: Optional[dict] = None) -> dict:
-    """Read an annotation file in COCO format.
+    """Read an annotation file in COCO format: images, annotations and categories.
 
     Ids that are the same number in another way of writing (``"7"``, ``7.0``) become
     that number; ids of annotations, which nothing refers to, are counted anew if
@@ -50,10 +44,7 @@ def read_coco(path: str, annotated: bool = True, backend_args: Optional[dict] = 
         path (str): The file, or an address for ``backend_args``.
         annotated (bool): Whether it must have annotations; images that are only
             predicted on need none. Defaults to True.
-        backend_args (dict, optional): As of ``mmengine.fileio.get``.
-
-    Returns:
-        dict: With images, annotations and categories.
+        backend_args (dict, optional): See ``mmengine.fileio.get``.
 
     Raises:
         ValueError: If it is not in COCO format; names file, entry and key.
@@ -79,7 +70,7 @@ def read_coco(path: str, annotated: bool = True, backend_args: Optional[dict] = 
 
 
 def api_of(content: dict) -> COCO:
-    """COCO's interface to content that has been read."""
+    """Pycocotools' interface to content that :func:`read_coco` returned."""
     api = COCO()
     api.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):
@@ -91,8 +82,7 @@ def api_of(content: dict) -> COCO:
 def same_id(value: Any) -> Hashable:
     """An id, one for all ways of writing it: ``7``, ``7.0`` and ``"7"`` are 7.
 
-    Raises:
-        ValueError: If it is neither a number nor text.
+    ValueError if it is neither a number nor text.
     """
     if type(value) is int:
         return value
@@ -110,17 +100,15 @@ class _Reader:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.where = path
 
     def check(self, content: dict) -> None:
         self._entries(content['categories'], 'category', self._category)
         self._entries(content['images'], 'image', self._image)
         self._entries(content['annotations'], 'annotation', self._annotation)
         self._unique(content['images'], 'id', 'image ids', 'give each image an id of its own')
-        for key, what in (('id', 'category ids'), ('name', 'category names')):
-            self._unique(
-                content['categories'], key, what, 'a class has one category; merge or rename them'
-            )
+        one = 'a class has one category; merge or rename them'
+        self._unique(content['categories'], 'id', 'category ids', one)
+        self._unique(content['categories'], 'name', 'category names', one)
         self._number(content['annotations'])
 
     def _entries(self, entries: List[Any], kind: str, check: Callable[[dict], None]) -> None:
@@ -139,16 +127,12 @@ class _Reader:
 
     def _category(self, entry: dict) -> None:
         entry['id'] = same_id(_of(entry, 'id'))
-        name = _of(entry, 'name')
-        if type(name) is not str or not name.strip():
-            raise ValueError(f'name must be text, got {json.dumps(name)[:60]}')
+        _check_text(entry, 'name')
 
     def _image(self, entry: dict) -> None:
         entry['id'] = same_id(_of(entry, 'id'))
-        if 'file_name' not in entry and type(entry.get('coco_url')) is str:
-            pass  # LVIS
-        elif type(_of(entry, 'file_name')) is not str or not entry['file_name'].strip():
-            raise ValueError(f'file_name must be text, got {json.dumps(entry["file_name"])[:60]}')
+        if 'file_name' in entry or type(entry.get('coco_url')) is not str:  # which LVIS has
+            _check_text(entry, 'file_name')
         for key in ('width', 'height'):
             value = _of(entry, key)
             if not is_number(value) or value < 1 or value != int(value):
@@ -171,27 +155,20 @@ class _Reader:
             raise ValueError(f'area must be a number of square pixels, got {json.dumps(area)[:60]}')
         for key in ('iscrowd', 'ignore'):
             value = entry.get(key)
-            if value is None:
-                entry[key] = 0
-            elif value not in (0, 1) or type(value) not in (int, bool, float):
+            if value not in (None, 0, 1):
                 raise ValueError(f'{key} must be 0 or 1, got {json.dumps(value)[:60]}')
-            else:
-                entry[key] = int(value)
+            entry[key] = int(value or 0)
 
     def _unique(self, entries: List[dict], key: str, what: str, way_out: str) -> None:
-        found = [entry[key] for entry in entries]
-        if len(set(found)) < len(found):
-            seen: set = set()
-            twice = [x for x in found if x in seen or seen.add(x)]
-            raise ValueError(
-                f'{self.path}: {what} {list(dict.fromkeys(twice))[:3]} stand twice; {way_out}'
-            )
+        twice = repeated(entry[key] for entry in entries)
+        if twice:
+            raise ValueError(f'{self.path}: {what} {twice[:3]} stand twice; {way_out}')
 
     def _number(self, annotations: List[dict]) -> None:
-        """Give ids where pycocotools could not do with those that are there."""
+        """Number the annotations unless pycocotools can use the ids that are there."""
         ids = [annotation.get('id') for annotation in annotations]
         fine = all(type(i) is int and i > 0 for i in ids)
-        distinct = len(set(map(json.dumps, ids))) if not fine else len(set(ids))
+        distinct = len(set(ids if fine else map(json.dumps, ids)))
         if fine and distinct == len(ids):
             return
         if distinct < len(ids) - ids.count(None) + (None in ids):
@@ -204,6 +181,12 @@ class _Reader:
             annotation['id'] = number
 
 
+def _check_text(entry: Dict[str, Any], key: str) -> None:
+    value = _of(entry, key)
+    if type(value) is not str or not value.strip():
+        raise ValueError(f'{key} must be text, got {json.dumps(value)[:60]}')
+
+
 def _of(entry: Dict[str, Any], key: str) -> Any:
     if key not in entry:
         raise ValueError(f'{key} is missing')
@@ -211,5 +194,5 @@ def _of(entry: Dict[str, Any], key: str) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number that could be of pixels."""
+    """Whether a value is a finite number that could be a coordinate in pixels."""
     return type(value) in (int, float) and -_LIMIT < value < _LIMIT

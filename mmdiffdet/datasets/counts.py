@@ -1,4 +1,4 @@
-"""What data sets hold, counted through MMEngine's wrappers."""
+"""Count objects and classes of a data set, also within MMEngine's wrappers."""
 
 from typing import Any, Iterator, List
 
@@ -6,11 +6,7 @@ from mmengine.dataset import BaseDataset
 
 
 def base_datasets(dataset: Any) -> Iterator[BaseDataset]:
-    """Data sets within wrappers such as ``ConcatDataset``, each once.
-
-    Args:
-        dataset (Any): A data set or a wrapper of data sets.
-    """
+    """Data sets within wrappers such as ``ConcatDataset``, each once."""
     if hasattr(dataset, 'datasets'):
         for part in dataset.datasets:
             yield from base_datasets(part)
@@ -21,7 +17,7 @@ def base_datasets(dataset: Any) -> Iterator[BaseDataset]:
 
 
 def objects_per_image(dataset: Any) -> List[int]:
-    """Number of objects of each image that are not to be ignored."""
+    """Number of objects of each image, without those to be ignored."""
     return [
         sum(not instance.get('ignore_flag') for instance in part.get_data_info(index)['instances'])
         for part in base_datasets(dataset)
@@ -30,11 +26,7 @@ def objects_per_image(dataset: Any) -> List[int]:
 
 
 def images_per_class(dataset: Any, num_classes: int) -> List[int]:
-    """Number of images with each class.
-
-    Raises:
-        ValueError: If a data set cannot tell an image's classes.
-    """
+    """Number of images with each class; ValueError if a data set has no ``get_cat_ids``."""
     counts = [0] * num_classes
     for part in base_datasets(dataset):
         for index in range(len(part)):

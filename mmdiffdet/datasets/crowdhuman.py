@@ -6,34 +6,22 @@ import warnings
 from typing import Any, Dict, List, Optional
 
 import mmdet.datasets
-from mmengine.fileio import get
 
 from ..registry import DATASETS
 from .coco_file import is_number
 from .image_file import BadImage, count_image, header_size
-from .loading import CheckedDataset, require_file
+from .loading import CheckedDataset, read_text, require_file
 
 
 def read_odgt(path: str, backend_args: Optional[dict] = None) -> List[dict]:
-    """Records of an ``.odgt`` file, one JSON object a line.
+    """Records of an ``.odgt`` file, which has one JSON object a line.
 
-    Args:
-        path (str): The file.
-        backend_args (dict, optional): As of ``mmengine.fileio.get``.
-
-    Returns:
-        list[dict]: With ID and gtboxes, each of which has tag, fbox and extra; and
-        ``line``, where it stands.
-
-    Raises:
-        ValueError: If a line is not JSON, lacks a key or repeats an ID; names it.
+    A record has ID, gtboxes (with tag, fbox and extra) and ``line``, its place in
+    the file. ValueError, which names the line, if one is not JSON, lacks a key or
+    repeats an ID.
     """
-    try:
-        text = get(path, backend_args=backend_args).decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not text in UTF-8 ({error.reason})') from error
     records, seen = [], {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path, backend_args).splitlines(), 1):
         if not line.strip():
             continue
         where = f'{path}:{number}'
@@ -80,29 +68,25 @@ def _check(record: Any) -> None:
 
 
 class _Filtered(mmdet.datasets.BaseDetDataset):
-    """With ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
+    """``filter_cfg`` as of MMDetection's COCO data set: ``filter_empty_gt``, ``min_size``."""
 
     def filter_data(self) -> List[dict]:
-        """What is left of the data for training."""
+        """The images to train on, or all to test with."""
         cfg = self.filter_cfg or {}
         if self.test_mode:
             return self.data_list
-        return [
-            info
-            for info in self.data_list
-            if min(info['width'], info['height']) >= cfg.get('min_size', 0)
-            and not (
-                cfg.get('filter_empty_gt') and all(i['ignore_flag'] for i in info['instances'])
-            )
-        ]
+        kept = self.data_list
+        if cfg.get('filter_empty_gt'):
+            kept = [i for i in kept if not all(box['ignore_flag'] for box in i['instances'])]
+        return [i for i in kept if min(i['width'], i['height']) >= cfg.get('min_size', 0)]
 
 
 @DATASETS.register_module()
 class CrowdHumanDataset(CheckedDataset, _Filtered):
-    """CrowdHuman (arXiv 1805.00123) from its ``.odgt`` file: full bodies.
+    """CrowdHuman (arXiv 1805.00123) from its ``.odgt`` file: boxes of full bodies.
 
-    Persons marked to be ignored and masks are ``ignored_instances``. Sizes
-    come from the images' headers; no file is written beside the data.
+    Persons marked to be ignored and masks are ``ignored_instances``. Sizes come
+    from the images' headers.
     """
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
@@ -113,10 +97,6 @@ class CrowdHumanDataset(CheckedDataset, _Filtered):
 
         Boxes without width or height are left out and counted in a warning. With
         ``on_bad_image='skip'`` images without a header are left out of training.
-
-        Raises:
-            FileNotFoundError: If it or an image does not exist.
-            ValueError: If a line is not an annotation or an image has no header.
         """
         require_file(self.ann_file, type(self).__name__)
         data_list, dropped, example = [], 0, ''
@@ -142,21 +122,15 @@ class CrowdHumanDataset(CheckedDataset, _Filtered):
         size = header_or_skip(path, where, self.on_bad_image == 'skip' and not self.test_mode)
         if size is None:
             return None
-        instances = []
+        instances, classes = [], self.metainfo['classes']
         for box in record['gtboxes']:
             x, y, w, h = box['fbox']
-            ignored = (
-                box['tag'] not in self.metainfo['classes']
-                or box.get('extra', {}).get('ignore', 0) != 0
-            )
             if w <= 0 or h <= 0:
                 continue
+            ignored = box['tag'] not in classes or box.get('extra', {}).get('ignore', 0) != 0
+            label = -1 if ignored else classes.index(box['tag'])
             instances.append(
-                dict(
-                    bbox=[x, y, x + w, y + h],
-                    bbox_label=-1 if ignored else self.metainfo['classes'].index(box['tag']),
-                    ignore_flag=int(ignored),
-                )
+                dict(bbox=[x, y, x + w, y + h], bbox_label=label, ignore_flag=int(ignored))
             )
         return dict(
             img_path=path, img_id=record['ID'], height=size[1], width=size[0], instances=instances
@@ -164,24 +138,14 @@ class CrowdHumanDataset(CheckedDataset, _Filtered):
 
     def get_cat_ids(self, idx: int) -> List[int]:
         """Labels of an image's objects, without ignored ones."""
-        return [
-            instance['bbox_label']
-            for instance in self.get_data_info(idx)['instances']
-            if not instance['ignore_flag']
-        ]
+        instances = self.get_data_info(idx)['instances']
+        return [i['bbox_label'] for i in instances if not i['ignore_flag']]
 
 
 def header_or_skip(path: str, where: str, skip: bool) -> Optional[tuple]:
-    """(width, height) of an image, None if it is to be left out.
+    """(width, height) of an image; with ``skip``, None if it cannot be read.
 
-    Args:
-        path (str): The image.
-        where (str): Who names it, for the error.
-        skip (bool): Whether to leave it out if it cannot be read.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        BadImage: If it has no header of an image.
+    Otherwise FileNotFoundError or BadImage tell of it, and ``where`` it is named.
     """
     try:
         return header_size(path)
@@ -189,6 +153,4 @@ def header_or_skip(path: str, where: str, skip: bool) -> Optional[tuple]:
         if skip:
             count_image('bad image, left out', path, str(error))
             return None
-        if isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(f'{where}: {error}') from error
-        raise BadImage(f'{where}: {error}') from error
+        raise type(error)(f'{where}: {error}') from error

@@ -1,4 +1,4 @@
-"""What a config leaves to the annotation files and to the environment."""
+"""Fill in what a config leaves to annotation files and to ``EXTRA_COCO_DATASETS``."""
 
 import os
 import os.path as osp
@@ -18,22 +18,16 @@ _SPLITS = ('train', 'val', 'test')
 
 
 class CocoFiles(NamedTuple):
-    """Where a named data set is.
-
-    Args:
-        ann_file (str): In COCO format.
-        images (str): Folder that its ``file_name`` s are relative to.
-    """
+    """An annotation file in COCO format, and the folder of its images."""
 
     ann_file: str
     images: str
 
 
 def extra_coco_datasets() -> Dict[str, CocoFiles]:
-    """Data sets of ``EXTRA_COCO_DATASETS="name,json,images;..."``.
+    """Data sets of ``EXTRA_COCO_DATASETS="name,json,images;..."``, by name.
 
-    Raises:
-        ValueError: If an entry has another form or a name stands twice.
+    ValueError if an entry has another form or a name stands twice.
     """
     found: Dict[str, CocoFiles] = {}
     entries = os.environ.get('EXTRA_COCO_DATASETS', '').split(';')
@@ -54,17 +48,10 @@ def extra_coco_datasets() -> Dict[str, CocoFiles]:
 
 
 def use_extra_coco(cfg: Config) -> None:
-    """Put files in the place of names of ``EXTRA_COCO_DATASETS``.
+    """Put files in the place of names of ``EXTRA_COCO_DATASETS`` in a config.
 
-    Where a data set's or an evaluator's ``ann_file`` is a name, or ends in
-    one after a slash, it becomes the name's file; the data set has its images
-    then.
-
-    Args:
-        cfg (Config): Changed in place.
-
-    Raises:
-        ValueError: See :func:`extra_coco_datasets`.
+    Where a data set's or an evaluator's ``ann_file`` is such a name, or ends in one
+    after a slash, it becomes that name's file, and the data set gets its images.
     """
     extra = extra_coco_datasets()
     for split in _SPLITS:
@@ -82,18 +69,12 @@ def use_extra_coco(cfg: Config) -> None:
 
 
 def use_classes_of_file(cfg: Config) -> None:
-    """Read the classes where ``metainfo.classes`` is ``'from_file'``.
+    """Read the classes of a config whose ``metainfo.classes`` is ``'from_file'``.
 
     They are those of the training files: COCO's categories in their order, the
-    names in VOC's XML files, sorted, or YOLO's ``data.yaml``. The model and the data sets of the
-    other splits that ask for them have them too.
-
-    Args:
-        cfg (Config): Changed in place.
-
-    Raises:
-        FileNotFoundError: If an annotation file does not exist.
-        ValueError: If one cannot be read, or no training data ask for it.
+    sorted names of VOC's XML files, or YOLO's ``data.yaml``. The model and the data
+    sets of other splits that ask for them get them too. ValueError if a file cannot
+    be read, or the training data set does not ask for its classes.
     """
     asking = {split: [d for d in _leaves(cfg, split) if _asks(d)] for split in _SPLITS}
     if not any(asking.values()):
@@ -126,16 +107,7 @@ def use_classes_of_file(cfg: Config) -> None:
 
 
 def voc_classes(ann_file: str, folder: str) -> List[str]:
-    """Names of all objects of a list of images, sorted.
-
-    Args:
-        ann_file (str): The list, a name a line.
-        folder (str): With an XML file for each.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        ValueError: If one is not XML.
-    """
+    """Sorted class names in the XML files of ``folder`` that the list ``ann_file`` names."""
     require_file(ann_file, 'VOCDataset')
     names = set()
     for image in read_names(ann_file):
@@ -158,14 +130,8 @@ def _classes_of(dataset: ConfigDict) -> List[str]:
     root = dataset.get('data_root', '')
     path = osp.join(root, dataset.ann_file)
     if kind == 'VOCDataset':
-        return voc_classes(
-            path,
-            osp.join(
-                root,
-                dataset.get('data_prefix', {}).get('sub_data_root', ''),
-                dataset.get('ann_subdir', 'Annotations'),
-            ),
-        )
+        below = dataset.get('data_prefix', {}).get('sub_data_root', '')
+        return voc_classes(path, osp.join(root, below, dataset.get('ann_subdir', 'Annotations')))
     if kind == 'YOLODataset':
         return yolo_classes(class_file(root))
     if kind != 'CocoDataset':

@@ -1,12 +1,11 @@
-"""Image files as people have them: cut, of 16 bits, rotated by their header."""
+"""Reading image files that are cut, of 16 bits, or rotated by their header."""
 
 import io
 import os
 import os.path as osp
 import stat
 import warnings
-from contextlib import contextmanager
-from typing import Dict, Iterator, Optional, Set, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 import cv2
 import numpy as np
@@ -32,15 +31,18 @@ class WrongSize(BadImage):
     """An image that has another size than its annotation says."""
 
 
+def _wrong_size(path: str, found: Tuple[int, int], expected: Tuple[int, int]) -> WrongSize:
+    return WrongSize(
+        f'image {printable(path)} is {found[1]}x{found[0]}, its annotation says '
+        f'{expected[1]}x{expected[0]}: its boxes would be in wrong places. Correct one of the two'
+    )
+
+
 def require_regular(path: str, what: str) -> None:
-    """Refuse what reading would wait for, or never end with.
+    """Raise ValueError if a local path is a folder, FIFO, device or socket.
 
-    Args:
-        path (str): Local, or an address, which is not looked up.
-        what (str): What it is to be, for the error.
-
-    Raises:
-        ValueError: If it is a FIFO, a device, a socket or a folder.
+    Reading those would fail, wait or never end. ``what`` the path should be is for
+    the error.
     """
     if '://' in path or not osp.exists(path):
         return
@@ -66,15 +68,11 @@ def read_image(
     Args:
         path (str): A local path, or an address for ``backend_args``.
         size (tuple, optional): (height, width) as annotated.
-        backend_args (dict, optional): As of ``mmengine.fileio.get``.
+        backend_args (dict, optional): See ``mmengine.fileio.get``.
 
     Returns:
         tuple: (H, W, 3) uint8, and which of :data:`CUT`, :data:`DEEP` and
-        :data:`OF_HEADER` it is.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        BadImage: If nothing can decode it, or it has another size.
+        :data:`OF_HEADER` it is. BadImage if nothing can decode it.
     """
     if '://' not in path and not osp.exists(path):
         hint = ' (its name has backslashes)' if '\\' in path else ''
@@ -90,23 +88,20 @@ def read_image(
     _refuse_giants(content, path, size)
     image, notes = _decode(content, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if size is not None and image.shape[:2] != tuple(size):
-        found = f'{image.shape[1]}x{image.shape[0]}'
-        if image.shape[1::-1] == tuple(size) and _orientation(path, content) in _ROTATED:
+        found = image.shape[:2]
+        if image.shape[1::-1] == tuple(size) and _orientation(content) in _ROTATED:
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
             image, notes = _decode(content, path, flags)
             notes += (OF_HEADER,)
         if image.shape[:2] != tuple(size):
-            raise WrongSize(
-                f'image {printable(path)} is {found}, its annotation says {size[1]}x{size[0]}: its '
-                'boxes would be in wrong places. Correct one of the two'
-            )
+            raise _wrong_size(path, found, size)
     if image.dtype == np.uint16:
         image, notes = to_8_bits(image), notes + (DEEP,)
     return image, notes
 
 
 def _refuse_giants(content: bytes, path: str, size: Optional[Tuple[int, int]]) -> None:
-    """Do not fill the memory because a damaged header says so."""
+    """Raise BadImage rather than fill the memory because a damaged header says so."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
             warnings.simplefilter('ignore')
@@ -118,28 +113,19 @@ def _refuse_giants(content: bytes, path: str, size: Optional[Tuple[int, int]]) -
     except Exception:  # no header that Pillow knows
         return
     if size and width * height > max(4 * size[0] * size[1], _GIANT):
-        raise WrongSize(
-            f'image {printable(path)} is {width}x{height}, its annotation says '
-            f'{size[1]}x{size[0]}: its boxes would be in wrong places. Correct one of the two'
-        )
+        raise _wrong_size(path, (height, width), size)
 
 
 def to_8_bits(image: np.ndarray) -> np.ndarray:
-    """The eight highest of the bits in use: 8, 10, 12, 14 or 16.
-
-    Args:
-        image (ndarray): Of uint16.
-    """
+    """The eight highest of the 8, 10, 12, 14 or 16 bits that a uint16 image uses."""
     bits = max(8, int(image.max(initial=0)).bit_length())
     return (image >> (bits + bits % 2 - 8)).astype(np.uint8)
 
 
 def header_size(path: str) -> Tuple[int, int]:
-    """(width, height) by the file's header, as it is shown (EXIF applied).
+    """(width, height) by the file's header, with the EXIF orientation applied.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        BadImage: If it has no header of an image.
+    BadImage if it has no header of an image.
     """
     if not osp.exists(path):
         raise FileNotFoundError(f'image {printable(path)} does not exist')
@@ -147,7 +133,9 @@ def header_size(path: str) -> Tuple[int, int]:
         require_regular(path, 'image')
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter('ignore')
-            width, height = _stored_size(image)
+            # the size before any rotation, which some versions of Pillow have applied to TIFF
+            tags = getattr(image, 'tag_v2', {})
+            width, height = tags.get(256) or image.size[0], tags.get(257) or image.size[1]
             rotated = image.getexif().get(_ORIENTATION) in _ROTATED
     except Exception as error:  # depends on the format
         raise BadImage(
@@ -156,42 +144,26 @@ def header_size(path: str) -> Tuple[int, int]:
     return (height, width) if rotated else (width, height)
 
 
-def _stored_size(image: Image.Image) -> Tuple[int, int]:
-    """(width, height) before any rotation, which some Pillows have applied to TIFF."""
-    tags = getattr(image, 'tag_v2', {})
-    return tags.get(256) or image.size[0], tags.get(257) or image.size[1]
-
-
 def _decode(content: bytes, path: str, flags: int) -> Tuple[np.ndarray, Tuple[str, ...]]:
-    image = None
-    if content:
-        try:
-            with _quiet_opencv():
-                image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        except cv2.error:
-            pass  # too large for OpenCV, or damaged
+    image, level = None, cv2.getLogLevel()
+    cv2.setLogLevel(0)  # what OpenCV cannot decode is reported by us
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:
+        pass  # too large for OpenCV, or damaged
+    finally:
+        cv2.setLogLevel(level)
     stored = bool(flags & cv2.IMREAD_IGNORE_ORIENTATION)
-    if content[8:12] == b'WEBP' and not stored and (_orientation(path, content) or 1) != 1:
-        return _with_pillow(content, path, stored)  # OpenCV leaves them as they are
-    if image is not None and image.dtype in (np.uint8, np.uint16):
-        return image, ()
-    if image is not None:
+    # OpenCV does not rotate WebP
+    unturned = content[8:12] == b'WEBP' and not stored and (_orientation(content) or 1) != 1
+    if image is None or unturned:
+        return _with_pillow(content, path, stored)
+    if image.dtype not in (np.uint8, np.uint16):
         raise BadImage(
             f'image {printable(path)} has pixels of {image.dtype}: convert it to 8 or 16 bits, as '
             'only you know its range'
         )
-    return _with_pillow(content, path, stored)
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Without its own messages; what it cannot decode is told by us."""
-    before = cv2.getLogLevel()
-    cv2.setLogLevel(0)
-    try:
-        yield
-    finally:
-        cv2.setLogLevel(before)
+    return image, ()
 
 
 def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, Tuple[str, ...]]:
@@ -229,7 +201,7 @@ def _with_pillow(content: bytes, path: str, stored: bool) -> Tuple[np.ndarray, T
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _orientation(path: str, content: bytes) -> Optional[int]:
+def _orientation(content: bytes) -> Optional[int]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.getexif().get(_ORIENTATION)
@@ -243,7 +215,7 @@ def _first_line(error: BaseException) -> str:
 
 
 class ImageCounter:
-    """Tells of images of a kind, each once, the first ones by name.
+    """Warns of images of a kind, each once.
 
     Counts are of this process: a data loader's workers count each their own.
     """
@@ -252,7 +224,7 @@ class ImageCounter:
         self.seen: Dict[str, Set[str]] = {}
 
     def __call__(self, kind: str, path: str, detail: str = '') -> None:
-        """Count an image; a warning tells of the first three and of every tenth power."""
+        """Count an image; warn of the first three and of every tenth power."""
         seen = self.seen.setdefault(kind, set())
         if path in seen:
             return

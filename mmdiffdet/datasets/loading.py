@@ -3,9 +3,11 @@
 import os
 import os.path as osp
 import warnings
-from typing import Any, Iterable, List, Optional
+from collections import Counter
+from typing import Any, Hashable, Iterable, List, Optional
 
 import numpy as np
+from mmengine.fileio import get
 
 from ..utils import printable
 from .few_labels import FewLabels
@@ -16,15 +18,10 @@ FROM_FILE = 'from_file'
 
 
 def require_file(path: str, owner: str) -> None:
-    """Refuse a path that is not a file, with the way out.
+    """Raise FileNotFoundError or ValueError unless a local path is a file.
 
-    Args:
-        path (str): Local, or an address, which is not looked up.
-        owner (str): Who asks, for the error.
-
-    Raises:
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is a folder, or something that reading would wait for.
+    Addresses such as ``s3://...`` are not looked up. ``owner`` is the data set or
+    metric that asks, for the error.
     """
     require_regular(path, f'{owner}: annotation file')
     if '://' not in path and not osp.isfile(path):
@@ -37,8 +34,21 @@ def require_file(path: str, owner: str) -> None:
         )
 
 
+def read_text(path: str, backend_args: Optional[dict] = None) -> str:
+    """A text file in UTF-8, without its byte order mark; ValueError if it is none."""
+    try:
+        return get(path, backend_args=backend_args).decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not text in UTF-8 ({error.reason})') from error
+
+
+def repeated(values: Iterable[Hashable]) -> List[Hashable]:
+    """The values that stand more than once, in the order in which they first do."""
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
 class CheckedDataset(FewLabels):
-    """For data sets of MMDetection: nothing is left out without a word.
+    """A mixin for MMDetection's data sets that leaves nothing out without a warning.
 
     No image at all is an error; boxes that reach out of their image are counted.
 
@@ -47,10 +57,7 @@ class CheckedDataset(FewLabels):
             can decode, or that has another size than annotated: ``'stop'`` raises,
             ``'skip'`` takes another image in its place in training and a grey one
             of the annotated size in testing, whose objects then count as missed;
-            both are told. Defaults to ``'stop'``.
-
-    Raises:
-        ValueError: If it is neither.
+            both warn. Defaults to ``'stop'``.
     """
 
     BOXES_END_INSIDE = True
@@ -63,32 +70,22 @@ class CheckedDataset(FewLabels):
         super().__init__(*args, **kwargs)
 
     def filter_data(self) -> List[dict]:
-        """What is left after ``filter_cfg``.
+        """The images that ``filter_cfg`` leaves; ValueError if it leaves none.
 
-        Raises:
-            ValueError: If that is nothing; sampling would wait for ever.
+        Sampling from none would wait for ever.
         """
         kept = super().filter_data()
         if not kept:
-            raise ValueError(
-                f'{self.ann_file}: no image is left'
-                + (
-                    ''
-                    if self.test_mode
-                    else ' after filter_cfg='
-                    f'{self.filter_cfg}: are there objects of the classes '
-                    f'{self.metainfo["classes"][:5]}?'
-                )
+            why = (
+                f' after filter_cfg={self.filter_cfg}: are there objects of the classes '
+                f'{self.metainfo["classes"][:5]}?'
             )
+            raise ValueError(f'{self.ann_file}: no image is left{"" if self.test_mode else why}')
         self._tell_of_boxes(kept)
         return kept
 
     def prepare_data(self, idx: int) -> Optional[dict]:
-        """An image through the pipeline; see ``on_bad_image``.
-
-        Raises:
-            BadImage, FileNotFoundError: If it cannot be read, with ``'stop'``.
-        """
+        """Put an image through the pipeline; see ``on_bad_image``."""
         try:
             return super().prepare_data(idx)
         except (BadImage, FileNotFoundError) as error:
@@ -103,11 +100,7 @@ class CheckedDataset(FewLabels):
             return self.pipeline(info)
 
     def __getitem__(self, idx: int) -> dict:
-        """An image through the pipeline.
-
-        Raises:
-            ValueError: If none of many could be read.
-        """
+        """Put an image through the pipeline; ValueError if none of many can be read."""
         try:
             return super().__getitem__(idx)
         except Exception as error:
@@ -142,16 +135,12 @@ class CheckedDataset(FewLabels):
 
 
 class StrictClasses(CheckedDataset):
-    """For data sets of MMDetection: no class is dropped without a word.
+    """A mixin for MMDetection's data sets that drops no class without a word.
 
     Args:
         ignore_other_categories (bool): Whether the annotations may have
             classes that are not in ``metainfo.classes``; their objects are
             left out. Defaults to False: then that is an error.
-
-    Raises:
-        ValueError: If classes are to be read from the file and were not, or a name
-            stands twice.
     """
 
     def __init__(self, *args: Any, ignore_other_categories: bool = False, **kwargs: Any) -> None:
@@ -168,7 +157,7 @@ class StrictClasses(CheckedDataset):
         super().__init__(*args, **kwargs)
 
     def refuse_other_classes(self, found: Iterable[str], path: str) -> None:
-        """Raise ValueError if ``path`` has classes that are not expected."""
+        """Raise ValueError if the classes ``found`` in ``path`` are not those of the config."""
         classes = tuple(self.metainfo['classes'])
         other = [name for name in found if name not in classes]
         if other and not self.ignore_other_categories:

@@ -1,4 +1,4 @@
-"""LVIS v1."""
+"""LVIS v1 (arXiv 1908.03195)."""
 
 from collections import defaultdict
 from typing import Any, List
@@ -14,14 +14,9 @@ _SERVER = 'http://images.cocodataset.org/'
 
 
 def read_lvis(path: str, backend_args: dict = None) -> dict:
-    """Read an annotation file of LVIS; COCO's checks, and those of its own keys.
+    """Read an annotation file of LVIS; ValueError at an entry that is not in its format.
 
-    Args:
-        path (str): The file.
-        backend_args (dict, optional): As of ``mmengine.fileio.get``.
-
-    Raises:
-        ValueError: If it is not in LVIS's format; names entry and key.
+    The checks are those of :func:`read_coco`, and those of LVIS's own keys.
     """
     content = read_coco(path, backend_args=backend_args)
     ids = {category['id'] for category in content['categories']}
@@ -38,9 +33,7 @@ def read_lvis(path: str, backend_args: dict = None) -> dict:
     for image in content['images']:
         for key in ('neg_category_ids', 'not_exhaustive_category_ids'):
             value = image.get(key)
-            if not isinstance(value, list) or not all(
-                isinstance(i, int) and i in ids for i in value
-            ):
+            if type(value) is not list or not all(isinstance(i, int) and i in ids for i in value):
                 raise ValueError(
                     f'{path}: image id {image["id"]}: {key} must be a list of ids of categories'
                 )
@@ -53,11 +46,7 @@ def read_lvis(path: str, backend_args: dict = None) -> dict:
 
 
 def lvis_api(content: dict) -> Any:
-    """The package's interface to what was read.
-
-    Raises:
-        ImportError: If the package ``lvis`` is missing.
-    """
+    """The interface of the package ``lvis`` to content that :func:`read_lvis` returned."""
     try:
         import lvis
     except ImportError as error:
@@ -71,16 +60,10 @@ def lvis_api(content: dict) -> Any:
 
 @DATASETS.register_module()
 class LVISV1Dataset(CheckedDataset, mmdet.datasets.LVISV1Dataset):
-    """MMDetection's; labels follow the ids of the categories."""
+    """MMDetection's data set, with labels in the order of the categories' ids."""
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotation file.
-
-        Raises:
-            FileNotFoundError: If it does not exist.
-            ValueError: If it is not in LVIS's format, or has other categories than
-                ``metainfo.classes``.
-        """
+        """Read the annotation file; ValueError unless its classes are ``metainfo.classes``."""
         require_file(self.ann_file, type(self).__name__)
         content = read_lvis(self.ann_file, self.backend_args)
         categories = sorted(content['categories'], key=lambda category: category['id'])
@@ -106,14 +89,10 @@ class LVISV1Dataset(CheckedDataset, mmdet.datasets.LVISV1Dataset):
         for annotation in content['annotations']:
             self.cat_img_map[annotation['category_id']].append(annotation['image_id'])
             by_image[annotation['image_id']].append(annotation)
+        raw = [(by_image[i['id']], dict(i, img_id=i['id'])) for i in content['images']]
         data_list = [
-            self.parse_data_info(
-                dict(
-                    raw_ann_info=by_image[image['id']],
-                    raw_img_info=dict(image, img_id=image['id']),
-                )
-            )
-            for image in content['images']
+            self.parse_data_info(dict(raw_ann_info=objects, raw_img_info=image))
+            for objects, image in raw
         ]
         warn_of_losses(self.ann_file, content, self.cat_ids, data_list)
         return data_list

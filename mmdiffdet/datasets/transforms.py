@@ -12,15 +12,10 @@ from .image_file import BadImage, count_image, read_image
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """MMCV's, for images as people have them; see :func:`read_image`.
+    """MMCV's transform, reading with :func:`read_image`, which raises BadImage.
 
-    With another ``color_type`` or ``imdecode_backend`` than the default ones it is
-    MMCV's own reading.
-
-    Raises:
-        BadImage: If nothing can decode the file, or its size is not the annotated
-            one.
-        FileNotFoundError: If there is no such file.
+    With another ``color_type`` or ``imdecode_backend`` than the default ones MMCV
+    reads the image.
     """
 
     def transform(self, results: dict) -> Optional[dict]:
@@ -39,30 +34,27 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             for kind in notes:
                 count_image(kind, path)
         else:
-            return self._with_mmcv(results)
+            try:
+                return super().transform(results)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f'image {path} does not exist') from error
+            except Exception as error:  # depends on the decoding library
+                raise BadImage(
+                    f'image {path} cannot be decoded: replace the file or take it out of the '
+                    'annotations'
+                ) from error
         if self.to_float32:
             image = image.astype(np.float32)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
-    def _with_mmcv(self, results: dict) -> Optional[dict]:
-        try:
-            return super().transform(results)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f'image {results["img_path"]} does not exist') from error
-        except Exception as error:  # depends on the decoding library
-            raise BadImage(
-                f'image {results["img_path"]} cannot be decoded: replace the file or take it out '
-                'of the annotations'
-            ) from error
-
 
 @TRANSFORMS.register_module()
 class PackDetInputs(mmdet.datasets.transforms.PackDetInputs):
-    """MMDetection's, also for mirror images that are one pixel wide."""
+    """MMDetection's transform, also for mirror images that are one pixel wide."""
 
     def transform(self, results: dict) -> dict:
-        """Pack; a tensor cannot have an image's negative strides."""
+        """Pack the inputs; a tensor cannot have a mirror image's negative strides."""
         if min(results['img'].strides) < 0:
             results['img'] = results['img'].copy()
         return super().transform(results)

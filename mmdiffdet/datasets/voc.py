@@ -1,4 +1,4 @@
-"""VOC layout with any classes."""
+"""Data sets in the layout of Pascal VOC, with any classes."""
 
 import os.path as osp
 import warnings
@@ -11,36 +11,23 @@ from mmengine.fileio import get
 from ..registry import DATASETS
 from .coco_file import is_number
 from .image_file import header_size
-from .loading import StrictClasses, require_file
+from .loading import StrictClasses, read_text, repeated, require_file
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def read_names(path: str, backend_args: Optional[dict] = None) -> List[str]:
-    """Lines of a list of images, without blank ones.
-
-    Raises:
-        ValueError: If it is not text in UTF-8, or a name stands twice.
-    """
-    try:
-        text = get(path, backend_args=backend_args).decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not text in UTF-8 ({error.reason})') from error
-    names = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(set(names)) < len(names):
-        seen: set = set()
-        twice = [name for name in names if name in seen or seen.add(name)]
+    """Lines of a list of images, without blank ones; ValueError if one stands twice."""
+    lines = map(str.strip, read_text(path, backend_args).splitlines())
+    names = [line for line in lines if line]
+    twice = repeated(names)
+    if twice:
         raise ValueError(f'{path}: {twice[:3]} stand twice; list each image once')
     return names
 
 
 def read_xml(path: str, backend_args: Optional[dict] = None) -> ET.Element:
-    """The root of an XML file.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it is not XML; names it.
-    """
+    """The root of an XML file; ValueError if it is not XML."""
     require_file(path, 'VOCDataset')
     try:
         return ET.fromstring(get(path, backend_args=backend_args))
@@ -49,11 +36,7 @@ def read_xml(path: str, backend_args: Optional[dict] = None) -> ET.Element:
 
 
 def name_of(item: ET.Element, path: str) -> str:
-    """An object's class.
-
-    Raises:
-        ValueError: If it has none.
-    """
+    """The class of an ``object`` of the XML file ``path``; ValueError if it has none."""
     name = (item.findtext('name') or '').strip()
     if not name:
         raise ValueError(f'{path}: not an annotation of VOC: an object without name')
@@ -62,18 +45,13 @@ def name_of(item: ET.Element, path: str) -> str:
 
 @DATASETS.register_module()
 class VOCDataset(StrictClasses, mmdet.datasets.VOCDataset):
-    """MMDetection's, for any classes and image formats, without degenerate boxes."""
+    """MMDetection's data set, for any classes and image formats.
+
+    Boxes without width or height are left out, with a warning.
+    """
 
     def load_data_list(self) -> List[dict]:
-        """Read the list of images and their XML files.
-
-        Boxes without width or height are left out, with a warning.
-
-        Raises:
-            FileNotFoundError: If the list or an XML file does not exist.
-            ValueError: If an XML file is none, lacks a value or has a class that is
-                not in ``metainfo.classes``; names it.
-        """
+        """Read the list of images and their XML files."""
         require_file(self.ann_file, type(self).__name__)
         self.cat2label = {name: i for i, name in enumerate(self.metainfo['classes'])}
         return [
@@ -93,58 +71,41 @@ class VOCDataset(StrictClasses, mmdet.datasets.VOCDataset):
         return [self.ann_file] + [self.get_data_info(i)['xml_path'] for i in range(len(self))]
 
     def parse_data_info(self, img_info: dict) -> dict:
-        """Parse the XML file of an image.
-
-        Args:
-            img_info (dict): With img_id, file_name and xml_path.
-        """
+        """Parse the XML file of an image, given its img_id, file_name and xml_path."""
         path = img_info['xml_path']
         image_path = osp.join(self.sub_data_root, img_info['file_name'])
         root = read_xml(path, self.backend_args)
         self.refuse_other_classes(sorted({name_of(o, path) for o in root.iter('object')}), path)
         width, height = self._size_of(root, path, image_path)
-        instances = [self._instance(o, path) for o in root.findall('object')]
-        instances = [instance for instance in instances if instance is not None]
-        kept = [
-            instance
-            for instance in instances
-            if instance['bbox'][2] > instance['bbox'][0]
-            and instance['bbox'][3] > instance['bbox'][1]
-        ]
-        if len(kept) < len(instances):
+        objects = [o for o in root.findall('object') if name_of(o, path) in self.cat2label]
+        found = [self._instance(o, path) for o in objects]
+        kept = [i for i in found if i['bbox'][2] > i['bbox'][0] and i['bbox'][3] > i['bbox'][1]]
+        if len(kept) < len(found):
             warnings.warn(
-                f'{osp.basename(path)}: left out {len(instances) - len(kept)} box(es) without '
+                f'{osp.basename(path)}: left out {len(found) - len(kept)} box(es) without '
                 'width or height',
                 stacklevel=2,
             )
-        return dict(
-            img_path=image_path,
-            img_id=img_info['img_id'],
-            xml_path=path,
-            height=height,
-            width=width,
-            instances=kept,
-        )
+        place = dict(img_path=image_path, img_id=img_info['img_id'], xml_path=path)
+        return dict(place, height=height, width=width, instances=kept)
 
     def _image_of(self, name: str) -> str:
-        """``JPEGImages/<name>.jpg``, or with the suffix that there is."""
-        files = [osp.join(self.img_subdir, name + suffix) for suffix in _SUFFIXES]
-        files += [osp.join(self.img_subdir, name + suffix.upper()) for suffix in _SUFFIXES]
+        """``JPEGImages/<name>.jpg``, or the file with another suffix."""
+        suffixes = (*_SUFFIXES, *map(str.upper, _SUFFIXES))
+        files = [osp.join(self.img_subdir, name + suffix) for suffix in suffixes]
         found = (file for file in files if osp.isfile(osp.join(self.sub_data_root, file)))
         return next(found, files[0])
 
     def _size_of(self, root: ET.Element, path: str, image_path: str) -> tuple:
-        """As written; of the image if it is not, or 0 as some tools leave it."""
+        """(width, height) of the XML file; of the image where some tools leave them out or 0."""
         size = root.find('size')
         if size is None:
             return header_size(image_path)
         found = tuple(int(_number(size, key, path)) for key in ('width', 'height'))
         return found if min(found) > 0 else header_size(image_path)
 
-    def _instance(self, item: ET.Element, path: str) -> Optional[dict]:
+    def _instance(self, item: ET.Element, path: str) -> dict:
         name = name_of(item, path)
-        if name not in self.cat2label:
-            return None  # ignore_other_categories
         ignored = (item.findtext('difficult') or '0').strip()
         if ignored not in ('0', '1'):
             raise ValueError(

@@ -1,9 +1,8 @@
-"""YOLO's layout: a text file of relative boxes beside each image."""
+"""Data sets in YOLO's layout: a text file of relative boxes for each image."""
 
 import os
 import os.path as osp
 import warnings
-from collections import Counter
 from pathlib import PurePath
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -15,7 +14,7 @@ from ..registry import DATASETS
 from ..utils import printable
 from .crowdhuman import header_or_skip
 from .image_file import require_regular
-from .loading import StrictClasses, require_file
+from .loading import StrictClasses, read_text, repeated, require_file
 from .voc import read_names
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
@@ -25,13 +24,8 @@ _TOLERANCE = 1e-3  # of the image; rounding of the tools that write labels
 def yolo_classes(path: str) -> List[str]:
     """Names of the classes, in the order of their numbers.
 
-    Args:
-        path (str): ``data.yaml``, whose ``names`` is a list or a mapping from
-            0, 1, ...; or a text file with a name a line.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it holds no names, or one twice.
+    ``path`` is ``data.yaml``, whose ``names`` is a list or a mapping from 0, 1, ...; or
+    a text file with a name a line. ValueError if it holds no names, or one twice.
     """
     require_file(path, 'YOLODataset')
     if not path.endswith(('.yaml', '.yml')):
@@ -64,7 +58,7 @@ def class_file(root: str) -> str:
 
 
 def _said_in_yaml(root: str) -> str:
-    """What ``data.yaml`` says of the places of images, for an error."""
+    """Where ``data.yaml`` says that the images are, for an error message."""
     try:
         content = yaml.safe_load(get(class_file(root)).decode('utf-8-sig'))
         said = [f'{key}: {content[key]}' for key in ('path', 'train', 'val') if key in content]
@@ -78,23 +72,18 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
     """Images and labels as Ultralytics' YOLO has them.
 
     ``ann_file`` is a folder of images, with subfolders, or a text file with the
-    path of an image a line (relative to the file's folder). Labels are where
-    ``images`` of an image's path is ``labels`` and the suffix is ``.txt``; an image
-    without such a file has no objects. A line is a class's number and x, y of the
-    centre, width and height, relative to the image; a polygon instead of a box
-    becomes the box around it. Sizes come from the images' headers.
+    path of an image a line (relative to the file's folder). The label file of an
+    image has ``labels`` for ``images`` in its path and ends in ``.txt``; an image
+    without one has no objects. A line is a class's number and x, y of the centre,
+    width and height, relative to the image; a polygon becomes the box around it.
+    Sizes come from the images' headers.
     """
 
     def load_data_list(self) -> List[dict]:
-        """Read all label files.
+        """Read all label files; ValueError names file and line of what is no label.
 
         Boxes without width or height and label files without an image are counted
         in warnings.
-
-        Raises:
-            FileNotFoundError: If the folder or list, or an image of the list, does
-                not exist, or there is no label file at all.
-            ValueError: If a line is not a label; names file and line.
         """
         paths, folder = self._images()
         skip = self.on_bad_image == 'skip' and not self.test_mode
@@ -108,19 +97,11 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
             if osp.exists(labels):
                 with_labels.add(labels)
                 rows = self._read_labels(labels)
-            instances = [_instance(row, *size) for row in rows]
-            kept = [i for i in instances if i is not None]
-            flat += len(instances) - len(kept)
-            data_list.append(
-                dict(
-                    img_path=path,
-                    img_id=osp.relpath(path, folder).replace(os.sep, '/'),
-                    label_path=labels,
-                    width=size[0],
-                    height=size[1],
-                    instances=kept,
-                )
-            )
+            kept = [i for i in (_instance(row, *size) for row in rows) if i is not None]
+            flat += len(rows) - len(kept)
+            name = osp.relpath(path, folder).replace(os.sep, '/')
+            info = dict(img_path=path, img_id=name, label_path=labels, instances=kept)
+            data_list.append(dict(info, width=size[0], height=size[1]))
         self._tell(data_list, with_labels, flat)
         return data_list
 
@@ -147,12 +128,8 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
 
     def _read_labels(self, path: str) -> List[Tuple[int, List[float]]]:
         require_regular(path, 'label file')
-        try:
-            lines = get(path).decode('utf-8-sig').splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f'{path}: not text in UTF-8 ({error.reason})') from error
         rows = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_text(path).splitlines(), 1):
             if not line.strip():
                 continue
             try:
@@ -169,31 +146,27 @@ class YOLODataset(StrictClasses, mmdet.datasets.BaseDetDataset):
             )
         without = [i['img_path'] for i in data_list if i['label_path'] not in with_labels]
         labels = [i['label_path'] for i in data_list if i['label_path'] in with_labels]
-        shared = [path for path, count in Counter(labels).items() if count > 1]
-        orphans = [
-            osp.join(folder, name)
-            for folder in folders
-            if osp.isdir(folder)
-            for name in sorted(os.listdir(folder))
-            if name.endswith('.txt')
-            and name != 'classes.txt'
-            and osp.join(folder, name) not in with_labels
-        ]
-        if osp.isfile(self.ann_file):
-            orphans = []  # of images that the list leaves out
-        for count, what, example in (
-            (len(without), 'image(s) have no label file and count as empty', without[:1]),
-            (len(orphans), 'label file(s) have no image and are left out', orphans[:1]),
-            (len(shared), 'label file(s) are those of several images each', shared[:1]),
-            (flat, 'box(es) without width or height are left out', []),
+        orphans = []
+        if not osp.isfile(self.ann_file):  # a list may leave images out
+            for folder in filter(osp.isdir, folders):
+                names = sorted(n for n in os.listdir(folder) if n.endswith('.txt'))
+                orphans += [osp.join(folder, n) for n in names if n != 'classes.txt']
+            orphans = [path for path in orphans if path not in with_labels]
+        for found, what in (
+            (without, 'image(s) have no label file and count as empty'),
+            (orphans, 'label file(s) have no image and are left out'),
+            (repeated(labels), 'label file(s) are those of several images each'),
         ):
-            if count:
-                named = f' ({example[0]})' if example else ''
-                warnings.warn(f'{self.ann_file}: {count} {what}{named}', stacklevel=2)
+            if found:
+                told = f'{self.ann_file}: {len(found)} {what} ({found[0]})'
+                warnings.warn(told, stacklevel=2)
+        if flat:
+            told = f'{self.ann_file}: {flat} box(es) without width or height are left out'
+            warnings.warn(told, stacklevel=2)
 
 
 def _walk(root: str) -> Iterator[Tuple[str, List[str]]]:
-    """Folders and the files in them, also through links, each once."""
+    """Folders and the names of their files, also through links, each folder once."""
     seen = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         if osp.realpath(folder) in seen:
@@ -204,7 +177,7 @@ def _walk(root: str) -> Iterator[Tuple[str, List[str]]]:
 
 
 def label_file(image: str) -> str:
-    """Where the labels of an image are: the last ``images`` of its path is ``labels``."""
+    """The label file of an image: the last ``images`` of its path becomes ``labels``."""
     parts = list(PurePath(image).parts)
     places = [i for i, part in enumerate(parts[:-1]) if part == 'images']
     if places:
@@ -213,7 +186,7 @@ def label_file(image: str) -> str:
 
 
 def _parse(fields: List[str], num_classes: int) -> Tuple[int, List[float]]:
-    """Class and relative (x1, y1, x2, y2)."""
+    """Class and relative (x1, y1, x2, y2) of the fields of a line."""
     try:
         values = [float(field) for field in fields]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Metrics, not rounded."""
+"""Metrics whose values are not rounded."""
 
 from .coco_metric import CocoMetric
 from .crowdhuman_metric import CrowdHumanMetric

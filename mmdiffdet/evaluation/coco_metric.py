@@ -1,11 +1,11 @@
-"""COCO's box metrics as numbers that can be compared."""
+"""COCO's box metrics, not rounded and the same for every way of writing ids."""
 
 import contextlib
 import io
 import json
 import os.path as osp
 import tempfile
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
 import mmdet.evaluation
@@ -15,7 +15,7 @@ from mmengine.fileio import load
 from mmengine.logging import MMLogger
 
 from ..datasets.coco_file import api_of, read_coco
-from ..datasets.loading import require_file
+from ..datasets.loading import repeated, require_file
 from ..registry import METRICS
 
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
@@ -46,7 +46,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         metric_items (Sequence[str], optional): Which values are given, ``mAP``,
             ``mAP_50``, ..., ``AR@100``, ``AR_s@100``, ... By default all
             precisions.
-        kwargs: As of MMDetection's ``CocoMetric``.
+        kwargs: Arguments of MMDetection's ``CocoMetric``.
 
     Raises:
         ValueError: If an option has a value that would have no effect.
@@ -59,9 +59,6 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         proposal_nums: Sequence[int] = (1, 10, 100),
         iou_thrs: Any = None,
         metric_items: Optional[Sequence[str]] = None,
-        format_only: bool = False,
-        outfile_prefix: Optional[str] = None,
-        use_mp_eval: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_other_metrics('CocoMetric', metric)
@@ -74,37 +71,25 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         thresholds = None
         if iou_thrs is not None:
             thresholds = np.atleast_1d(np.asarray(iou_thrs, dtype=object))
-            if not all(isinstance(t, (int, float)) and 0 < t <= 1 for t in thresholds) or not len(
-                thresholds
-            ):
+            fitting = [isinstance(t, (int, float)) and 0 < t <= 1 for t in thresholds]
+            if not fitting or not all(fitting):
                 raise ValueError(f'CocoMetric: iou_thrs must be in (0, 1], got {iou_thrs!r}')
             thresholds = thresholds.astype(float)
         nums.sort()
-        self._names = (
-            *STATS,
-            *(f'AR@{n}' for n in nums),
-            *(f'AR_{size}@{nums[-1]}' for size in 'sml'),
-        )
+        recalls = [f'AR@{n}' for n in nums] + [f'AR_{size}@{nums[-1]}' for size in 'sml']
+        self._names = (*STATS, *recalls)
         other = [item for item in metric_items or () if item not in self._names]
         if other or isinstance(metric_items, str):
             raise ValueError(
                 f'CocoMetric: metric_items must be a list of {", ".join(self._names)}, got '
                 f'{metric_items!r}'
             )
-        if use_mp_eval:
+        if kwargs.get('use_mp_eval'):
             raise ValueError('CocoMetric: use_mp_eval has no effect, leave it out')
-        if format_only and not outfile_prefix:
+        if kwargs.get('format_only') and not kwargs.get('outfile_prefix'):
             raise ValueError('CocoMetric: format_only needs outfile_prefix, the file to write')
-        super().__init__(
-            None,
-            'bbox',
-            proposal_nums=nums,
-            iou_thrs=thresholds,
-            metric_items=metric_items,
-            format_only=format_only,
-            outfile_prefix=outfile_prefix,
-            **kwargs,
-        )
+        kwargs.update(proposal_nums=nums, iou_thrs=thresholds, metric_items=metric_items)
+        super().__init__(None, 'bbox', **kwargs)
         self.ann_file = ann_file
         if ann_file is not None:
             require_file(ann_file, 'CocoMetric')
@@ -113,13 +98,9 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
     def compute_metrics(self, results: list) -> Dict[str, float]:
         """``bbox_mAP``, ``_50``, ``_75``, ``_s``, ``_m``, ``_l`` in 0..1.
 
-        With ``classwise`` also ``{class}_precision``.
-
-        Args:
-            results (list): (ground truth, prediction) of each image.
-
-        Raises:
-            ValueError: If the annotation file is of other images or classes.
+        ``results`` are (ground truth, prediction) of each image. With ``classwise`` there
+        is also ``{class}_precision``. ValueError if the annotation file is of other
+        images or classes.
         """
         logger = MMLogger.get_current_instance()
         truths, predictions = zip(*results)
@@ -152,11 +133,9 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         return values
 
     def _prepare(self, truths: List[dict], prefix: str) -> None:
-        """Ground truth, from the data set if there was no file.
+        """Prepare the ground truth, from the data set if there was no file.
 
-        Raises:
-            ValueError: If the file is of other images or classes, or an image stands
-                twice.
+        ValueError if the file is of other images or classes, or an image stands twice.
         """
         if self._coco_api is None:
             with open(self.gt_to_coco_json(truths, outfile_prefix=prefix)) as file:
@@ -169,9 +148,9 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         absent = [name for name in classes if name not in by_name]
         self.img_ids = [image['id'] for image in content['images']]
         known = set(self.img_ids)
-        other = [t['img_id'] for t in truths if t['img_id'] not in known]
-        counted = Counter(t['img_id'] for t in truths)
-        twice = [i for i, count in counted.items() if count > 1]
+        tested = [truth['img_id'] for truth in truths]
+        other = [i for i in tested if i not in known]
+        twice = repeated(tested)
         if twice:
             raise ValueError(
                 f'CocoMetric: image ids {twice[:3]} were tested twice, so their objects would be '
@@ -184,7 +163,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 'ann_file of val_evaluator and test_evaluator to the file of '
                 'val_dataloader and test_dataloader'
             )
-        untested = len(known - counted.keys())
+        untested = len(known.difference(tested))
         if untested:
             MMLogger.get_current_instance().warning(
                 f'CocoMetric: {untested} image(s) of its annotations were not tested; their '
@@ -194,7 +173,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
 
 
 def refuse_other_metrics(owner: str, metric: Any) -> None:
-    """Raise ValueError unless ``metric`` is boxes, the only kind that there is."""
+    """Raise ValueError unless ``metric`` is boxes: the owner evaluates nothing else."""
     if metric not in ('bbox', ['bbox'], ('bbox',)):
         raise ValueError(f"{owner}: metric must be 'bbox' (detections are boxes), got {metric!r}")
 
@@ -205,10 +184,8 @@ def _numbered(
     """Ground truth and detections with ids 1, 2, ... in the order of the old ones.
 
     NumPy, which pycocotools sorts ids with, turns numbers beside text into text;
-    objects of such a category or image would leave the mean.
-
-    Returns:
-        tuple: Both, and the place of each category of ``cat_ids``.
+    objects of such a category or image would leave the mean. Also returns the place
+    of each category of ``cat_ids``.
     """
 
     def number(ids: Sequence[Hashable]) -> Dict[Hashable, int]:
@@ -217,12 +194,8 @@ def _numbered(
 
     images = number([image['id'] for image in content['images']])
     categories = number(cat_ids)
-    size = ('width', 'height')
     truth = dict(
-        images=[
-            dict({k: image[k] for k in size if k in image}, id=images[image['id']])
-            for image in sorted(content['images'], key=lambda image: images[image['id']])
-        ],
+        images=[dict(id=i) for i in images.values()],
         categories=[dict(id=i) for i in categories.values()],
     )
 

@@ -14,17 +14,10 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class CrowdHumanMetric(mmdet.evaluation.CrowdHumanMetric):
-    """MMDetection's, which reads ``ann_file`` when a test is over; here it is read
-    and checked before.
+    """MMDetection's metric, which reads and checks ``ann_file`` before a test, not after it.
 
-    Args:
-        ann_file (str): See :func:`read_odgt`. Head boxes may be missing unless
-            ``eval_mode`` asks for them.
-        kwargs: As of MMDetection's ``CrowdHumanMetric``.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it is not in CrowdHuman's format.
+    Head boxes may be missing unless ``eval_mode`` asks for them. ``kwargs`` are
+    arguments of MMDetection's ``CrowdHumanMetric``.
     """
 
     def __init__(self, ann_file: str, **kwargs: Any) -> None:
@@ -41,14 +34,9 @@ class CrowdHumanMetric(mmdet.evaluation.CrowdHumanMetric):
                 record['gtboxes'] = [dict(nothing, extra=dict(ignore=1))]
 
     def load_eval_samples(self, result_file: str) -> Dict[str, Any]:
-        """Ground truth and detections of each image.
+        """Ground truth, and detections as ``results2json`` has written them, of each image.
 
-        Args:
-            result_file (str): Detections as ``results2json`` has written them.
-
-        Raises:
-            ValueError: If the detections are of other images than the file, or in
-                another order.
+        ValueError if they are of other images, or in another order.
         """
         found = [record['ID'] for record in json.loads(Path(result_file).read_text())]
         expected = [record['ID'] for record in self._records]

@@ -1,4 +1,4 @@
-"""Detections in a file, for other programs."""
+"""Write detections to a file, for other programs."""
 
 import io
 import pickle
@@ -10,7 +10,7 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.fileio import put
 from mmengine.logging import print_log
 
-# those that numpy has, too
+# types that NumPy has too
 _OF_NUMPY = (
     *(torch.float16, torch.float32, torch.float64, torch.bool),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),

@@ -1,4 +1,4 @@
-"""LVIS's box metrics as numbers that can be compared."""
+"""LVIS's box metrics, not rounded."""
 
 import logging
 import os.path as osp
@@ -25,7 +25,7 @@ class LVISMetric(mmdet.evaluation.LVISMetric):
     A value is -1 where there is no object to find.
 
     Args:
-        ann_file (str): In LVIS's format.
+        ann_file (str): The annotations in LVIS's format.
         metric (str): ``'bbox'``; masks and proposals are not evaluated.
         metric_items (Sequence[str], optional): Which values are given, ``AP``,
             ``AP50``, ``APr``, ... or a recall such as ``AR@300``. Defaults to all.
@@ -60,17 +60,11 @@ class LVISMetric(mmdet.evaluation.LVISMetric):
         self._lvis_api = lvis_api(content)
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
-        """``bbox_AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``APr``,
-        ``APc``, ``APf`` and recalls, in 0..1.
+        """Average precisions such as ``bbox_APr`` and recalls, in 0..1.
 
-        With ``classwise`` also ``{class}_precision``.
-
-        Args:
-            results (list): (ground truth, prediction) of each image.
-
-        Raises:
-            ValueError: If the annotation file is of other images, or an item of
-                ``metric_items`` is not known.
+        ``results`` are (ground truth, prediction) of each image. With ``classwise`` there
+        is also ``{class}_precision``. ValueError if the annotation file is of other
+        images, or an item of ``metric_items`` is not known.
         """
         from lvis import LVISEval
 

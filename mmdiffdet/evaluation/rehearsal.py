@@ -1,4 +1,4 @@
-"""A test's end without its beginning: do the metrics take these annotations?"""
+"""Let the metrics of a config evaluate annotations before there are detections."""
 
 import contextlib
 import io
@@ -15,15 +15,9 @@ from mmengine.structures import InstanceData
 def rehearse(evaluator: Union[dict, List[dict]], dataset: BaseDataset) -> Dict[str, float]:
     """Evaluate a data set's own objects as if they had been detected.
 
-    Whatever a metric stumbles over in the annotations comes out here, and average
-    precisions are 1 where a detector could reach 1.
-
-    Args:
-        evaluator (dict | list[dict]): ``val_evaluator`` or ``test_evaluator``.
-        dataset (BaseDataset): The data set that it is for, without a wrapper.
-
-    Raises:
-        Exception: Whatever a metric raises.
+    Whatever a metric raises because of the annotations is raised here, and average
+    precisions are 1 where a detector could reach 1. ``evaluator`` is ``val_evaluator``
+    or ``test_evaluator`` of a config, ``dataset`` a data set without a wrapper.
     """
     MMLogger.get_instance('rehearsal', log_level='ERROR')  # the current one from here on
     judge = Evaluator(evaluator)
@@ -36,26 +30,18 @@ def rehearse(evaluator: Union[dict, List[dict]], dataset: BaseDataset) -> Dict[s
 
 def _sample(info: Dict[str, Any]) -> DetDataSample:
     size = (info['height'], info['width'])
-    sample = DetDataSample(
-        metainfo=dict(
-            img_id=info['img_id'],
-            img_path=info['img_path'],
-            ori_shape=size,
-            img_shape=size,
-            scale_factor=(1.0, 1.0),
-            instances=info['instances'],
-        )
-    )
-    objects = [i for i in info['instances'] if not i['ignore_flag']]
-    ignored = [i for i in info['instances'] if i['ignore_flag']]
-    sample.gt_instances = _instances(objects)
-    sample.ignored_instances = _instances(ignored)
-    sample.pred_instances = _instances(objects)
-    sample.pred_instances.scores = torch.ones(len(objects))
+    meta = {key: info[key] for key in ('img_id', 'img_path', 'instances')}
+    meta.update(ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
+    sample = DetDataSample(metainfo=meta)
+    sample.gt_instances = _instances(info, ignored=False)
+    sample.ignored_instances = _instances(info, ignored=True)
+    sample.pred_instances = _instances(info, ignored=False)
+    sample.pred_instances.scores = torch.ones(len(sample.gt_instances))
     return sample
 
 
-def _instances(instances: List[dict]) -> InstanceData:
+def _instances(info: Dict[str, Any], ignored: bool) -> InstanceData:
+    instances = [i for i in info['instances'] if bool(i['ignore_flag']) == ignored]
     boxes = torch.tensor([i['bbox'] for i in instances], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([i['bbox_label'] for i in instances], dtype=torch.long)
     return InstanceData(bboxes=boxes, labels=labels)

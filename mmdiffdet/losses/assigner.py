@@ -1,15 +1,10 @@
-"""Which proposal is trained on which object."""
+"""Assign proposals to the objects that they are trained on."""
 
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import torch
-from mmdet.models.task_modules import (
-    AssignResult,
-    BaseAssigner,
-    HungarianAssigner,
-    MaxIoUAssigner,
-)
+from mmdet.models.task_modules import AssignResult, BaseAssigner, HungarianAssigner, MaxIoUAssigner
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -66,17 +61,10 @@ def assign(
 ) -> Assignment:
     """Assign with an assigner of MMDetection's interface.
 
-    One that has ``assign_batch``, as :class:`DynamicKAssigner`, is called
-    once. Another one is called for each stage and image, see
+    One that has ``assign_batch``, as :class:`DynamicKAssigner`, is called once, with
+    the same arguments. Another one is called for each stage and image, see
     :func:`check_assigner`; its ``priors`` are the predicted boxes, ``scores``
     are logits.
-
-    Args:
-        assigner (BaseAssigner): E.g. ``DynamicKAssigner``.
-        logits (Tensor): (S, B, N, K), before the sigmoid.
-        boxes (Tensor): (S, B, N, 4), xyxy in pixels.
-        objects (PaddedObjects): Ground truth.
-        image_sizes (Tensor): (B, 2), height and width without padding.
     """
     logits, boxes = logits.detach(), boxes.detach()
     if hasattr(assigner, 'assign_batch'):
@@ -102,10 +90,10 @@ def assign(
 
 @TASK_UTILS.register_module()
 class DynamicKAssigner(BaseAssigner):
-    """One to many: an object gets its k cheapest proposals.
+    """Assign to each object its k cheapest proposals.
 
-    (SimOTA of YOLOX, arXiv 2107.08430, sec. 2.1, as DiffusionDet, arXiv
-    2211.09788, uses it.) The cost of a pair is that of the focal loss at the
+    This is SimOTA of YOLOX (arXiv 2107.08430, sec. 2.1) as DiffusionDet (arXiv
+    2211.09788) uses it. The cost of a pair is that of the focal loss at the
     object's class, the L1 distance of the normalised boxes and the negative
     GIoU, weighted. k is the whole part of the sum of the object's
     ``candidate_topk`` best IoUs, at least 1. A proposal that several objects
@@ -120,11 +108,9 @@ class DynamicKAssigner(BaseAssigner):
     without a value that the host would have to wait for.
 
     Args:
-        cls_weight (float): Of the classification cost.
-        bbox_weight (float): Of the L1 distance.
-        giou_weight (float): Of the GIoU.
-        alpha (float): Of the focal loss.
-        gamma (float): Of the focal loss.
+        cls_weight, bbox_weight, giou_weight (float): Weights of the focal loss, the
+            L1 distance and the GIoU in the cost.
+        alpha, gamma (float): Parameters of the focal loss.
         candidate_topk (int): Number of IoUs that are summed for k.
         center_radius (float): The centre region reaches that many widths and
             heights of the object to each side of its centre.
@@ -150,15 +136,14 @@ class DynamicKAssigner(BaseAssigner):
         outside_cost: float = 100.0,
         background_cost: float = 10000.0,
     ) -> None:
-        for name, value in dict(
-            cls_weight=cls_weight,
-            bbox_weight=bbox_weight,
-            giou_weight=giou_weight,
-            gamma=gamma,
-            center_radius=center_radius,
-            outside_cost=outside_cost,
-            background_cost=background_cost,
-        ).items():
+        self.cls_weight = cls_weight
+        self.bbox_weight = bbox_weight
+        self.giou_weight = giou_weight
+        self.gamma = gamma
+        self.center_radius = center_radius
+        self.outside_cost = outside_cost
+        self.background_cost = background_cost
+        for name, value in vars(self).items():
             if not value >= 0:
                 raise ValueError(f'DynamicKAssigner: {name} must be >= 0, got {value}')
         if not 0 <= alpha <= 1:
@@ -167,15 +152,8 @@ class DynamicKAssigner(BaseAssigner):
             raise ValueError(
                 f'DynamicKAssigner: candidate_topk must be at least 1, got {candidate_topk}'
             )
-        self.cls_weight = cls_weight
-        self.bbox_weight = bbox_weight
-        self.giou_weight = giou_weight
         self.alpha = alpha
-        self.gamma = gamma
         self.candidate_topk = candidate_topk
-        self.center_radius = center_radius
-        self.outside_cost = outside_cost
-        self.background_cost = background_cost
 
     def assign(
         self,
@@ -184,15 +162,11 @@ class DynamicKAssigner(BaseAssigner):
         img_meta: dict,
         **kwargs: object,
     ) -> AssignResult:
-        """Assign one image, in MMDetection's way.
+        """Assign one image, by MMDetection's interface.
 
-        Args:
-            pred_instances (InstanceData): ``scores`` (N, K), logits (the name
-                that MMDetection's match costs expect), and ``bboxes`` (N, 4)
-                xyxy in pixels.
-            gt_instances (InstanceData): ``labels`` (G,) and ``bboxes``
-                (G, 4).
-            img_meta (dict): With ``img_shape`` (height, width).
+        Predictions have ``scores`` (N, K), which are logits under the name that
+        MMDetection's match costs expect, and ``bboxes`` (N, 4), xyxy in pixels; ground
+        truth has ``labels`` (G,) and ``bboxes`` (G, 4); ``img_meta`` has ``img_shape``.
         """
         boxes = pred_instances.bboxes
         objects = PaddedObjects.pad([gt_instances])
@@ -236,7 +210,7 @@ class DynamicKAssigner(BaseAssigner):
         return Assignment(self._serve(index, cost, objects.valid), cost)
 
     def _serve(self, index: Tensor, cost: Tensor, valid: Tensor) -> Tensor:
-        """Let objects without a proposal name one; (S, B, N) to the same."""
+        """Let objects without a proposal name one; returns the new (S, B, N) indices."""
         names = index[..., None, :] == torch.arange(cost.size(-2), device=cost.device)[:, None]
         left = valid & ~names.any(-1)
         free = index == BACKGROUND
@@ -251,7 +225,7 @@ class DynamicKAssigner(BaseAssigner):
     def _cost(
         self, logits: Tensor, boxes: Tensor, objects: PaddedObjects, image_sizes: Tensor
     ) -> Tuple[Tensor, Tensor]:
-        """(S, B, G, N) cost, infinite without an object, and IoU."""
+        """(S, B, G, N) cost, which is infinite in the padding of objects, and IoU."""
         score = logits.mT.gather(
             -2,
             objects.labels.clamp(min=0)[..., None].expand(*logits.shape[:2], -1, logits.size(-2)),

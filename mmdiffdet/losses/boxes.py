@@ -1,4 +1,4 @@
-"""Overlap of boxes, without a tensor that is made on the CPU on the way."""
+"""Overlap of boxes, computed without copying a constant to the GPU."""
 
 from typing import Tuple
 
@@ -21,18 +21,14 @@ def box_overlaps(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tuple[Tensor, Tenso
     Returns:
         tuple[Tensor, Tensor]: IoU in [0, 1] and GIoU in (-1, 1].
     """
-    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(
-        min=0
-    )
-    overlap = size[..., 0] * size[..., 1]
-    union = (_area(a) + _area(b) - overlap).clamp(min=eps)
+    (a_low, a_high), (b_low, b_high) = a.split(2, -1), b.split(2, -1)
+    overlap = _area((torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0))
+    union = (_area(a_high - a_low) + _area(b_high - b_low) - overlap).clamp(min=eps)
     iou = overlap / union
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(
-        min=0
-    )
-    hull = (hull[..., 0] * hull[..., 1]).clamp(min=eps)
+    hull = _area((torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).clamp(min=0))
+    hull = hull.clamp(min=eps)
     return iou, iou - (hull - union) / hull
 
 
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _area(size: Tensor) -> Tensor:
+    return size[..., 0] * size[..., 1]

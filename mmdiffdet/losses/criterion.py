@@ -1,4 +1,4 @@
-"""Losses of a head's outputs."""
+"""The losses of the head's outputs."""
 
 from typing import Dict, List, Optional
 
@@ -17,7 +17,7 @@ from .objects import PaddedObjects
 
 @MODELS.register_module()
 class DiffusionDetCriterion(nn.Module):
-    """Assign objects to each stage's outputs on their own and compute losses.
+    """Assign objects to the outputs of each stage separately and compute losses.
 
     A loss is a sum over the batch divided by the number of the stage's
     matched proposals, averaged over processes (DiffusionDet, arXiv
@@ -33,8 +33,8 @@ class DiffusionDetCriterion(nn.Module):
         loss_cls (dict): A loss of MMDetection that takes dense targets of the
             shape of the logits: ``FocalLoss``, or ``QualityFocalLoss`` whose
             target is the IoU of prediction and object.
-        loss_bbox (dict): On xyxy normalised by the image.
-        loss_iou (dict): On xyxy in pixels.
+        loss_bbox (dict): The loss of boxes xyxy normalised by the image's size.
+        loss_iou (dict): The loss of boxes xyxy in pixels.
         loss_quality (dict, optional): ``QualityLoss``, for ``QualityHead``.
         loss_topology (dict, optional): ``TopologyLoss``.
         federated (dict, optional): ``FederatedClasses``.

@@ -1,4 +1,4 @@
-"""Losses of MMDetection whose own form makes the host wait for a GPU."""
+"""Losses of MMDetection, without the operations that make the host wait for a GPU."""
 
 from typing import Optional, Tuple, Union
 
@@ -28,10 +28,7 @@ class GIoULoss(losses.GIoULoss):
         avg_factor: Optional[Tensor] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """(M, 4) xyxy boxes in pixels to the loss.
-
-        With weights, or in float16, it is computed by MMDetection's code.
-        """
+        """The loss of (M, 4) boxes, xyxy in pixels; MMDetection's with weights or in float16."""
         if weight is not None or pred.dtype == torch.float16:
             return super().forward(pred, target, weight, avg_factor, reduction_override)
         loss = 1 - box_overlaps(pred, target, self.eps)[1]
@@ -55,11 +52,10 @@ class QualityFocalLoss(losses.QualityFocalLoss):
         avg_factor: Optional[Tensor] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """(M, K) logits and targets in [0, 1] to the loss.
+        """The loss of (M, K) logits and targets in [0, 1].
 
-        With ``reduction_override='none'`` its shape is (M, K). A target of
-        labels (M,) and their IoUs (M,), or ``activated``, is left to
-        MMDetection's code.
+        A target of labels (M,) and their IoUs (M,), or ``activated`` predictions, are
+        left to MMDetection's code.
         """
         if self.activated or not isinstance(target, Tensor):
             return super().forward(pred, target, weight, avg_factor, reduction_override)

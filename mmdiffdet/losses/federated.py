@@ -1,4 +1,4 @@
-"""Federated loss for data sets with many classes."""
+"""Choice of classes of a federated loss, for data sets with many classes."""
 
 from typing import List, Optional, Sequence, Tuple
 
@@ -65,29 +65,16 @@ class FederatedClasses:
             )
 
     def __call__(self, labels: Tensor, num_classes: int) -> Tuple[Tensor, Tensor]:
-        """Choose classes.
+        """Choose classes: (C,) long, and (C,) bool whether each counts.
 
-        Their number depends on shapes alone, so that no size has to be read
-        back from a GPU; which of them count is told beside.
-
-        Args:
-            labels (Tensor): (B, G) long, of the batch's objects; -1 where
-                there is none.
-            num_classes (int): K.
-
-        Returns:
-            tuple[Tensor, Tensor]: (C,) long classes, and (C,) bool whether
-            each counts.
-
-        Raises:
-            ValueError: If there is not one frequency a class.
+        Their number C depends on shapes alone, so that no size has to be read back
+        from a GPU. ``labels`` (B, G) are those of the batch's objects, -1 where there
+        is none. ValueError if there is not one frequency a class.
         """
         if self.class_frequency is None:
             raise ValueError(
-                'FederatedClasses: class_frequency is not set; '
-                'give it in the config or add '
-                "dict(type='FederatedFrequencyHook') to "
-                'custom_hooks'
+                'FederatedClasses: class_frequency is not set; give it in the config or add '
+                "dict(type='FederatedFrequencyHook') to custom_hooks"
             )
         self.check(num_classes)
         device = labels.device

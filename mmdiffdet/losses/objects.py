@@ -16,9 +16,8 @@ class PaddedObjects:
     Args:
         boxes (Tensor): (B, G, 4), xyxy in pixels; zeros where there is none.
         labels (Tensor): (B, G) long; -1 where there is no object.
-        scores (Tensor, optional): (B, G), how sure it is that the object is
-            there, of detections that stand in the place of ground truth; 1
-            for the objects of images that have none.
+        scores (Tensor, optional): (B, G), the confidence of detections that take
+            the place of ground truth; 1 for the objects of images that have none.
     """
 
     boxes: Tensor
@@ -32,10 +31,8 @@ class PaddedObjects:
         labels = pad_sequence([gt.labels for gt in gt_instances], True, -1)
         scores = None
         if any('scores' in gt for gt in gt_instances):
-            sure = [
-                gt.scores if 'scores' in gt else gt.bboxes.new_ones(len(gt)) for gt in gt_instances
-            ]
-            scores = pad_sequence(sure, True)
+            ones = [gt.bboxes.new_ones(len(gt)) for gt in gt_instances]
+            scores = pad_sequence([gt.get('scores', o) for gt, o in zip(gt_instances, ones)], True)
         if labels.size(1) == 0:
             boxes = F.pad(boxes, (0, 0, 0, 1))
             labels = F.pad(labels, (0, 1), value=-1)

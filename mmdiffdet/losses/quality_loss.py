@@ -1,4 +1,4 @@
-"""Loss of the quality head."""
+"""The loss of the quality head."""
 
 from typing import Optional
 
@@ -13,14 +13,9 @@ LOSS_TYPES = ('bce', 'l1', 'mse')
 
 @MODELS.register_module()
 class QualityLoss(nn.Module):
-    """Predicted against true IoU of matched proposals.
+    """Compare the predicted with the true IoU of matched proposals.
 
-    Args:
-        loss_type (str): ``bce`` on logits; ``l1`` or ``mse`` on the sigmoid.
-        loss_weight (float): Defaults to 1.
-
-    Raises:
-        ValueError: If ``loss_type`` is unknown.
+    ``loss_type`` is ``bce`` of logits, or ``l1`` or ``mse`` of the sigmoid.
     """
 
     def __init__(self, loss_type: str = 'bce', loss_weight: float = 1.0) -> None:
@@ -42,13 +37,12 @@ class QualityLoss(nn.Module):
         avg_factor: Optional[Tensor] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """(M,) logits and IoU targets to the loss, in MMDetection's way."""
+        """The loss of (M,) logits and IoU targets, by MMDetection's interface."""
         if self.loss_type == 'bce':
             loss = F.binary_cross_entropy_with_logits(pred, target, reduction='none')
-        elif self.loss_type == 'l1':
-            loss = F.l1_loss(pred.sigmoid(), target, reduction='none')
         else:
-            loss = F.mse_loss(pred.sigmoid(), target, reduction='none')
+            distance = F.l1_loss if self.loss_type == 'l1' else F.mse_loss
+            loss = distance(pred.sigmoid(), target, reduction='none')
         return self.loss_weight * weight_reduce_loss(
             loss, weight, reduction_override or 'mean', avg_factor
         )

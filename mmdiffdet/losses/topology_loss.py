@@ -1,4 +1,4 @@
-"""Attention between objects against the overlap of objects."""
+"""A loss that compares the attention between objects with their overlap."""
 
 from typing import Optional
 
@@ -19,16 +19,8 @@ class TopologyLoss(nn.Module):
 
     An object is represented by its cheapest matched proposal; the target is 1
     for two objects with IoU above ``iou_thr``; diagonals are zero. The sum
-    over all ordered pairs of all images is divided by their number.
-
-    Args:
-        iou_thr (float): Defaults to 0.1.
-        norm (str): ``row`` normalises the rows of both matrices, ``none``
-            neither.
-        loss_weight (float): Defaults to 1.
-
-    Raises:
-        ValueError: If ``norm`` is unknown.
+    over all ordered pairs of all images is divided by their number. ``norm`` is
+    ``row``, which normalises the rows of both matrices, or ``none``.
     """
 
     def __init__(self, iou_thr: float = 0.1, norm: str = 'row', loss_weight: float = 1.0) -> None:
@@ -49,15 +41,12 @@ class TopologyLoss(nn.Module):
         cost: Optional[Tensor],
         objects: PaddedObjects,
     ) -> Tensor:
-        """Loss of one stage, a scalar.
+        """The loss of one stage, a scalar.
 
-        Args:
-            attention (Tensor): (B, N, N), averaged over heads.
-            boxes (Tensor): (B, N, 4), predicted, xyxy in pixels.
-            index (Tensor): (B, N) long, object of each proposal or negative.
-            cost (Tensor, optional): (B, G, N), of the assigner; without one
-                an object's cheapest proposal is that of the largest IoU.
-            objects (PaddedObjects): (B, G) of them.
+        ``attention`` (B, N, N) is averaged over heads, ``boxes`` (B, N, 4) are predicted,
+        xyxy in pixels, ``index`` (B, N) is the object of each proposal, or negative.
+        Without the assigner's ``cost`` (B, G, N), the cheapest proposal of an object is
+        that of the largest IoU.
         """
         if cost is None:
             cost = -box_overlaps(objects.boxes[:, :, None], boxes.detach()[:, None])[0]
@@ -69,15 +58,11 @@ class TopologyLoss(nn.Module):
         pairs = served[:, :, None] & served[:, None] & (numbers != numbers[:, None])
         overlap = box_overlaps(objects.boxes[:, :, None], objects.boxes[:, None])[0]
         target = ((overlap > self.iou_thr) & pairs).to(attention)
-        found = (
-            attention.gather(1, best[..., None].expand(-1, -1, attention.size(-1))).gather(
-                2, best[:, None].expand(-1, num, -1)
-            )
-            * pairs
-        )
+        found = attention.gather(1, best[..., None].expand(-1, -1, attention.size(-1)))
+        found = found.gather(2, best[:, None].expand(-1, num, -1)) * pairs
         if self.norm == 'row':
             target, found = _normalize(target), _normalize(found)
-        # of the whole batch, averaged over processes, as the criterion's count
+        # the number of pairs in the batch, averaged over processes as in the criterion
         count = reduce_mean(pairs.sum().float()).clamp(min=1)
         return self.loss_weight * (found - target).square().sum() / count
 

@@ -1,4 +1,4 @@
-"""What a call of the pipeline changes of sampling."""
+"""The sampler and the noise of a call of the pipeline."""
 
 import copy
 import logging
@@ -27,10 +27,10 @@ def sampler_of_call(
     """A config's sampler with another scheduler, and what a call changes.
 
     Args:
-        sampler (DiffusionSampler): Of the detector; it is copied.
-        scheduler (SchedulerMixin): In place of its own.
+        sampler (DiffusionSampler): The detector's; it is copied.
+        scheduler (SchedulerMixin): Takes the place of the sampler's own.
         steps (int, optional): Sampling steps.
-        eta (float, optional): Of DDIM.
+        eta (float, optional): DDIM's eta.
         renewal (bool, optional): Whether boxes are renewed. By default as in
             the config, but not, with a warning, for a multistep solver.
 
@@ -64,11 +64,8 @@ def sampler_of_call(
             raise ValueError(
                 f'renewal: {name} is a multistep solver and cannot be combined with box renewal'
             )
-        print_log(
-            f'{name} is a multistep solver: boxes are not renewed (renewal=False)',
-            'current',
-            logging.WARNING,
-        )
+        told = f'{name} is a multistep solver: boxes are not renewed (renewal=False)'
+        print_log(told, 'current', logging.WARNING)
         sampler.renewal = None
     return sampler
 
@@ -80,34 +77,21 @@ def noises_of_call(
     image_ids: Optional[Sequence[object]] = None,
     generator: Optional[Generators] = None,
 ) -> List[PerImageNoise]:
-    """One source of noise an image.
+    """The source of noise of each of ``count`` images.
 
-    Args:
-        count (int): Of images.
-        device (torch.device): Where the noise is put.
-        eval_seed (int): Seeds it, together with the image ids.
-        image_ids (Sequence, optional): By default 0 for all.
-        generator (Generator | Sequence[Generator], optional): In their place;
-            one an image, or one that a seed for each image is drawn from.
-
-    Raises:
-        ValueError: If there are other than ``count`` of something.
+    It is seeded with ``eval_seed`` and the image's id (0 by default). ``generator``
+    takes their place: one an image, or one that a seed for each image is drawn from.
+    ValueError if there are other than ``count`` ids or generators.
     """
-    if generator is None:
-        ids = [0] * count if image_ids is None else list(image_ids)
-        _check_count('image_ids', ids, count)
-        return [PerImageNoise.from_seed(eval_seed, [i], device) for i in ids]
     if isinstance(generator, torch.Generator):
-        seeds = torch.randint(
-            2**62, (count,), generator=generator, device=generator.device
-        ).tolist()
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    else:
-        generators = list(generator)
-        _check_count('generators', generators, count)
-    return [PerImageNoise([g], device) for g in generators]
-
-
-def _check_count(name: str, values: Sequence[object], count: int) -> None:
-    if len(values) != count:
-        raise ValueError(f'{len(values)} {name} for {count} images; give one each')
+        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device)
+        generator = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+    name = 'image_ids' if generator is None else 'generators'
+    given = list(
+        ([0] * count if image_ids is None else image_ids) if generator is None else generator
+    )
+    if len(given) != count:
+        raise ValueError(f'{len(given)} {name} for {count} images; give one each')
+    if generator is None:
+        return [PerImageNoise.from_seed(eval_seed, [i], device) for i in given]
+    return [PerImageNoise([g], device) for g in given]

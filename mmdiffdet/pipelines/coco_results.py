@@ -1,4 +1,4 @@
-"""Detections in COCO's form, as pycocotools and labelling tools read them."""
+"""Write detections in COCO's format, which pycocotools and labelling tools read."""
 
 import json
 from pathlib import Path
@@ -13,17 +13,9 @@ class CocoResults:
     """Collects detections and writes ``images``, ``categories``, ``annotations``.
 
     Each annotation has a ``score``; ``COCO(...).loadRes(d['annotations'])``
-    evaluates them.
-
-    Args:
-        classes (Sequence[str]): Class names, by label.
-        ann_file (str | Path, optional): In COCO format; image ids and
-            category ids are then those of its images and categories.
-            By default they count from 1.
-
-    Raises:
-        FileNotFoundError: If ``ann_file`` does not exist.
-        ValueError: If it is not in COCO format or lacks a class.
+    evaluates them. Ids of images and categories count from 1, or are those of
+    ``ann_file``, in COCO format. ``classes`` are the names, by label; ValueError if
+    the file lacks one of them.
     """
 
     def __init__(self, classes: Sequence[str], ann_file: Optional[Path] = None) -> None:
@@ -46,13 +38,9 @@ class CocoResults:
         self.categories = [dict(id=ids[name], name=name) for name in classes]
 
     def image_id(self, name: str) -> Optional[int]:
-        """The id of an image in ``ann_file``; None without one.
+        """The id in ``ann_file`` (None without one) of an image, given its path or file name.
 
-        Args:
-            name (str): Its path, of which the last part may be enough.
-
-        Raises:
-            ValueError: If the file has no such image, or several.
+        ValueError if the file has no such image, or several.
         """
         if self._ids is None:
             return None
@@ -71,31 +59,27 @@ class CocoResults:
         scores: Tensor,
         **extra: Any,
     ) -> None:
-        """Add an image.
+        """Add the M detections of an image.
 
-        Args:
-            name (str): Becomes ``file_name``.
-            size (Sequence[int]): Height and width.
-            boxes (Tensor): (M, 4), xyxy in pixels.
-            labels (Tensor): (M,).
-            scores (Tensor): (M,).
-            extra: More fields of the image, e.g. ``frame``.
+        ``name`` becomes its ``file_name``, ``size`` is its height and width; boxes
+        (M, 4) are xyxy in pixels, labels and scores (M,). ``extra`` are more fields
+        of the image, e.g. ``frame``.
         """
         found = self.image_id(name)
         image_id = len(self.images) + 1 if found is None else found
         self.images.append(
             dict(id=image_id, file_name=name, height=int(size[0]), width=int(size[1]), **extra)
         )
-        for (x1, y1, x2, y2), label, score in zip(
-            boxes.tolist(), labels.tolist(), scores.tolist(), strict=True
-        ):
+        values = (boxes.tolist(), labels.tolist(), scores.tolist())
+        for (x1, y1, x2, y2), label, score in zip(*values, strict=True):
+            width, height = x2 - x1, y2 - y1
             self.annotations.append(
                 dict(
                     id=len(self.annotations) + 1,
                     image_id=image_id,
                     category_id=self.categories[label]['id'],
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    area=(x2 - x1) * (y2 - y1),
+                    bbox=[x1, y1, width, height],
+                    area=width * height,
                     iscrowd=0,
                     score=score,
                 )
@@ -113,10 +97,10 @@ def _read(path: Path) -> Dict[str, Any]:
         raise FileNotFoundError(f'--ann-file {path} does not exist')
     try:
         content = json.loads(path.read_text())
-        for key, fields in (('images', ('id', 'file_name')), ('categories', ('id', 'name'))):
-            for item in content[key]:
-                for field in fields:
-                    item[field]
+        for item in content['images']:
+            item['id'], item['file_name']
+        for item in content['categories']:
+            item['id'], item['name']
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'--ann-file {path} is not in COCO format: {error!r}') from error
     return content

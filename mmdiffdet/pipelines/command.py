@@ -15,16 +15,9 @@ def load_pipeline(
 ) -> DiffusionDetPipeline:
     """The pipeline that a command line names.
 
-    Args:
-        checkpoint (str): A file, or a pipeline's folder.
-        config (str, optional): A config file, for a checkpoint without one.
-        scheduler (str, optional): Class name of another scheduler; its
-            arguments are those of the config.
-        what (str): What it is for.
-
-    Raises:
-        FileNotFoundError, ValueError: See :class:`DiffusionDetPipeline`;
-            also if a pipeline's folder is given with a config.
+    ``checkpoint`` is a file, perhaps with a ``config`` file, or a pipeline's folder;
+    ``scheduler`` the class name of another scheduler, whose arguments are those of
+    the config; ``what`` the pipeline is for is named in an error.
     """
     if Path(checkpoint).is_dir():
         if config is not None:
@@ -41,13 +34,9 @@ def load_pipeline(
 
 
 def choose_device(name: Optional[str] = None) -> torch.device:
-    """The device that a command line means; by default a GPU if there is one.
+    """The device of a name such as ``cuda:1``; by default a GPU if there is one.
 
-    Args:
-        name (str, optional): E.g. ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Raises:
-        ValueError: If PyTorch knows no such device, or has none.
+    ValueError if PyTorch knows no such device, or has none.
     """
     if name is None:
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')

@@ -1,4 +1,4 @@
-"""Which components a pipeline takes."""
+"""The schedulers that a pipeline takes."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ _MODEL = ('mmdiffdet.pipelines.model', 'DiffusionDetModel')
 
 
 def _by_name(registry: Registry) -> Dict[tuple, type]:
-    """Classes by what ``model_index.json`` says of them."""
+    """Registered classes by (library, name), as ``model_index.json`` names them."""
     registry.import_from_location()
     found = {}
     for part in registry.module_dict.values():
@@ -28,17 +28,11 @@ _SCHEDULERS = dict(scheduler=_by_name(BOX_SCHEDULERS), label_scheduler=_by_name(
 
 
 def own_scheduler(scheduler: SchedulerMixin) -> SchedulerMixin:
-    """A scheduler that the reverse process can use.
+    """A scheduler that the reverse process can use, made of a pipeline's.
 
-    Diffusers' own DDIM drifts where the number of steps does not divide T; it
-    becomes the one of this package.
-
-    Args:
-        scheduler (SchedulerMixin): Of a pipeline.
-
-    Raises:
-        ValueError: If the class is not registered, or made for a network that
-            predicts something else than x_0.
+    Diffusers' own DDIM drifts where the number of steps does not divide T; it becomes
+    the one of this package. ValueError if the class is not registered, or made for a
+    network that predicts something else than x_0.
     """
     name = type(scheduler).__name__
     BOX_SCHEDULERS.import_from_location()
@@ -57,21 +51,10 @@ def own_scheduler(scheduler: SchedulerMixin) -> SchedulerMixin:
 
 
 def load_schedulers(folder: Path) -> Dict[str, Optional[SchedulerMixin]]:
-    """The schedulers of a pipeline's folder.
+    """``scheduler`` and ``label_scheduler`` (or None) of a pipeline's folder.
 
-    Diffusers would import whatever modules ``model_index.json`` names; here
-    they are classes that are known.
-
-    Args:
-        folder (Path): With ``model_index.json``.
-
-    Returns:
-        dict: ``scheduler`` and ``label_scheduler``, which may be None.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        ValueError: If a file cannot be read, or the index names other parts
-            than this pipeline has.
+    Diffusers would import whatever modules ``model_index.json`` names; here classes
+    must be registered. ValueError if the index cannot be read or names other parts.
     """
     path = folder / 'model_index.json'
     if not path.is_file():

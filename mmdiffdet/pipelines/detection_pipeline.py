@@ -1,23 +1,21 @@
-"""Images to detections, with the habits of Diffusers' pipelines."""
+"""The pipeline from images to detections, used as Diffusers' pipelines are."""
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Union
 
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..config.file import read_config
 from ..diffusion.box_codec import sizes_of
 from ..diffusion.label_scheduler import D3PMScheduler
-from ..diffusion.noise import PerImageNoise
-from ..diffusion.sampling import DiffusionSampler, SamplingStep
+from ..diffusion.sampling import SamplingStep
 from ..engine.checkpoint import load_checkpoint_file, load_weights
 from ..engine.precision import check_precision, in_precision
 from ..models.postprocess import merge_steps
@@ -27,7 +25,7 @@ from .images import Image
 from .inference_config import InferenceConfig
 from .model import DiffusionDetModel
 
-# what of test_cfg merges predictions to detections
+# options of test_cfg by which the steps' predictions become detections
 _MERGE = ('quality_power', 'nms', 'score_thr', 'max_per_img')
 
 
@@ -76,27 +74,18 @@ class DiffusionDetPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(model=model, scheduler=scheduler, label_scheduler=label_scheduler)
 
-    # ---- making one --------------------------------------------------------
-
     @classmethod
     def from_single_file(
         cls,
         checkpoint: Union[str, os.PathLike],
         config: Union[str, os.PathLike, Config, None] = None,
     ) -> 'DiffusionDetPipeline':
-        """Make a pipeline of a checkpoint.
+        """Make a pipeline of a checkpoint, ``.pth`` or ``.safetensors``.
 
-        Args:
-            checkpoint (str | PathLike): ``.pth`` or ``.safetensors``.
-            config (str | PathLike | Config, optional): A config file, which is
-                executed, or what was read of one. By default the config that
-                the checkpoint carries, which is only parsed.
-
-        Raises:
-            FileNotFoundError: If a file does not exist.
-            ValueError: If the checkpoint cannot be read, carries no config,
-                is of another model, or the config is of another detector or
-                names what is no part of one.
+        ``config`` is a config file, which is executed, or one that was read. By
+        default it is the config that the checkpoint carries, which is only parsed.
+        ValueError if the checkpoint has none, is of another model, or the config
+        names what is no part of a detector.
         """
         content = load_checkpoint_file(checkpoint)
         meta = content.get('meta') or {}
@@ -121,20 +110,11 @@ class DiffusionDetPipeline(DiffusionPipeline):
         scheduler: Optional[SchedulerMixin] = None,
         torch_dtype: Optional[torch.dtype] = None,
     ) -> 'DiffusionDetPipeline':
-        """Load what ``save_pretrained`` wrote.
+        """Load a local folder that ``save_pretrained`` wrote.
 
-        Nothing in the folder is executed: its parts must be known classes,
-        weights are safetensors.
-
-        Args:
-            pretrained_model_name_or_path (str | PathLike): A local folder.
-            scheduler (SchedulerMixin, optional): In place of the folder's.
-            torch_dtype (dtype, optional): None or float32.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-            ValueError: If the folder is of another pipeline or damaged, or
-                another dtype is asked for.
+        Nothing in it is executed: its parts must be known classes, weights are
+        safetensors. ``scheduler`` takes the place of the folder's; ``torch_dtype`` is
+        None or float32. ValueError if the folder is of another pipeline or damaged.
         """
         folder = Path(pretrained_model_name_or_path)
         parts = load_schedulers(folder)
@@ -143,8 +123,6 @@ class DiffusionDetPipeline(DiffusionPipeline):
         pipe = cls(DiffusionDetModel.from_pretrained(folder / 'model', None, torch_dtype), **parts)
         pipe.register_to_config(_name_or_path=str(folder))
         return pipe
-
-    # ---- using it ----------------------------------------------------------
 
     @property
     def classes(self) -> List[str]:
@@ -180,7 +158,7 @@ class DiffusionDetPipeline(DiffusionPipeline):
             eta (float, optional): Of DDIM; other schedulers ignore it.
             eval_seed (int, optional): Seed of the noise.
             image_ids (Sequence, optional): One an image; by default 0 for
-                all, so that an image's detections depend on nothing else.
+                all, so that its detections do not depend on its place.
             score_thr (float, optional): Only scores above it stay; 0 keeps
                 all.
             renewal (bool, optional): Whether box renewal is used. By default
@@ -210,51 +188,36 @@ class DiffusionDetPipeline(DiffusionPipeline):
             raise ValueError('generator takes the place of eval_seed and image_ids')
         seed = detector.test_cfg['eval_seed'] if eval_seed is None else eval_seed
         noises = noises_of_call(len(images), self.model.device, seed, image_ids, generator)
+        merging = {k: detector.test_cfg[k] for k in _MERGE}
+        if score_thr is not None:
+            merging['score_thr'] = score_thr
         output = DetectionPipelineOutput([], [], [], [] if output_trajectory else None)
         with in_precision(detector, precision):
             for image, noise in zip(self.progress_bar(images), noises):
-                found, steps = self._detect(
-                    image, noise, sampler, num_proposals, score_thr, output_trajectory
+                data = detector.data_preprocessor(self.model.processor(image), False)
+                meta = data['data_samples'][0].metainfo
+                steps: List[SamplingStep] = []
+                table = detector.bbox_head.tabulate(detector.extract_feat(data['inputs']))
+                predictions = sampler(
+                    detector.denoiser(table),
+                    detector.box_codec,
+                    sizes_of([meta], self.model.device),
+                    num_proposals,
+                    noise,
+                    label_scheduler=self.label_scheduler,
+                    callback=steps.append if output_trajectory else None,
                 )
+                found = merge_steps(predictions, [meta], **merging)[0]
                 output.boxes.append(found.bboxes)
                 output.labels.append(found.labels)
                 output.scores.append(found.scores)
                 if output_trajectory:
-                    output.trajectory.append(steps)
+                    output.trajectory.append([_in_image(step, meta) for step in steps])
         return output if return_dict else output.to_tuple()
-
-    def _detect(
-        self,
-        image: Image,
-        noise: PerImageNoise,
-        sampler: DiffusionSampler,
-        num_proposals: int,
-        score_thr: Optional[float],
-        keep_steps: bool,
-    ) -> Tuple[InstanceData, List[SamplingStep]]:
-        """Detections of one image, and perhaps its steps, in its pixels."""
-        detector = self.model.detector
-        data = detector.data_preprocessor(self.model.processor(image), False)
-        meta = data['data_samples'][0].metainfo
-        table = detector.bbox_head.tabulate(detector.extract_feat(data['inputs']))
-        steps: List[SamplingStep] = []
-        predictions = sampler(
-            detector.denoiser(table),
-            detector.box_codec,
-            sizes_of([meta], self.model.device),
-            num_proposals,
-            noise,
-            label_scheduler=self.label_scheduler,
-            callback=(lambda step: steps.append(_in_image(step, meta))) if keep_steps else None,
-        )
-        cfg = {k: detector.test_cfg[k] for k in _MERGE}
-        if score_thr is not None:
-            cfg['score_thr'] = score_thr
-        return merge_steps(predictions, [meta], **cfg)[0], steps
 
 
 def _in_image(step: SamplingStep, meta: dict) -> SamplingStep:
-    """The step with boxes in pixels of the image, and without its features."""
+    """A step with boxes in pixels of the image, and without its features."""
     scale = step.boxes.new_tensor(meta.get('scale_factor', (1.0, 1.0))).repeat(2)
     prediction = replace(step.prediction, boxes=step.prediction.boxes / scale, quality_of=None)
     return replace(step, boxes=step.boxes / scale, prediction=prediction)

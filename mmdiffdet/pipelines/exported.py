@@ -1,7 +1,8 @@
-"""Detectors as ONNX and torch.export files: writing, and running them."""
+"""Writing detectors as ONNX or torch.export files, and running such files."""
 
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
@@ -39,19 +40,18 @@ def export(
     the noise is made of.
 
     Args:
-        pipe (DiffusionDetPipeline): On the CPU.
-        path (Path): Ends in ``.onnx`` or ``.pt2``.
+        pipe (DiffusionDetPipeline): A pipeline on the CPU.
+        path (Path): The file, which ends in ``.onnx`` or ``.pt2``.
         num_inference_steps (int, optional): Sampling steps.
-        num_proposals (int, optional): N.
-        eta (float, optional): Of DDIM.
+        num_proposals (int, optional): N, the number of boxes that start from noise.
+        eta (float, optional): DDIM's eta.
         score_thr (float, optional): Only scores above it stay.
 
     Raises:
         ValueError: If the ending is another one, a package is missing, or
             something cannot be exported; says what.
     """
-    if path.suffix not in ENDINGS:
-        raise ValueError(f'{path} must end in {" or ".join(ENDINGS)}')
+    _check_ending(path)
     if path.suffix == '.onnx':
         _need('onnx', 'onnxscript')
     detector = pipe.model.detector
@@ -61,13 +61,12 @@ def export(
     if num_proposals < 1:
         raise ValueError(f'num_proposals must be at least 1, got {num_proposals}')
     graph = DetectionGraph(detector, sampler, num_proposals, score_thr)
+    draws = {k: getattr(graph, k) for k in ('noise_shape', 'step_draws', 'renewal_draws')}
     meta = dict(
         classes=pipe.classes,
         test_pipeline=pipe.model.config.test_pipeline,
         num_inference_steps=sampler.sampling_timesteps,
-        noise_shape=graph.noise_shape,
-        step_draws=graph.step_draws,
-        renewal_draws=graph.renewal_draws,
+        **draws,
         min_side=MIN_SIDE,
         max_side=MAX_SIDE,
     )
@@ -98,22 +97,16 @@ def _save_onnx(program: torch.export.ExportedProgram, meta: Dict[str, Any], path
 
 
 class ExportedDetector:
-    """Runs what :func:`export` wrote, by PyTorch alone or by ONNX Runtime.
+    """Runs a ``.pt2`` or ``.onnx`` file that :func:`export` wrote, by PyTorch or ONNX Runtime.
 
-    Args:
-        path (str | Path): ``.onnx`` or ``.pt2``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is of something else, or a package is missing.
+    ValueError if the file is of something else, or a package is missing.
     """
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f'{path} does not exist')
-        if path.suffix not in ENDINGS:
-            raise ValueError(f'{path} must end in {" or ".join(ENDINGS)}')
+        _check_ending(path)
         load = _load_onnx if path.suffix == '.onnx' else _load_pt2
         self._run, text = load(path)
         if not text:
@@ -122,20 +115,11 @@ class ExportedDetector:
         self.processor = ImageProcessor(self.meta['test_pipeline'])
 
     def __call__(self, image: Image, eval_seed: int = 0, image_id: object = 0) -> InstanceData:
-        """Detect in an image.
+        """Detect in an image, given as to the pipeline.
 
-        Args:
-            image (Image): A path, a PIL image or an array, as of the pipeline.
-            eval_seed (int): Seed of the noise.
-            image_id (object): Of the image; seeds the noise, too.
-
-        Returns:
-            InstanceData: ``bboxes``, xyxy in pixels of the image, ``labels``
-            and ``scores``.
-
-        Raises:
-            FileNotFoundError: If there is no such image.
-            ValueError: If it cannot be read or is too small or too large.
+        ``eval_seed`` and ``image_id`` seed the noise. Returns ``bboxes``, xyxy in
+        pixels of the image, ``labels`` and ``scores``. ValueError if the image cannot
+        be read, or is too small or too large.
         """
         data = self.processor(image)
         inputs = data['inputs'][0].float()[None]
@@ -156,20 +140,12 @@ class ExportedDetector:
 def differences(
     found: InstanceData, boxes: Tensor, labels: Tensor, scores: Tensor
 ) -> Optional[Tuple[Tensor, Tensor]]:
-    """How far detections are from others of the same image.
+    """How far K detections are from K others of the same image, in pixels and score.
 
     Each is compared with the nearest one of its class, as rounding may swap
-    neighbours in the order.
-
-    Args:
-        found (InstanceData): K detections.
-        boxes (Tensor): (K, 4), xyxy in pixels.
-        labels (Tensor): (K,).
-        scores (Tensor): (K,).
-
-    Returns:
-        tuple | None: (K,) pixels and (K,) of the score; None if there are
-        other numbers of objects.
+    neighbours in the order. The others are boxes (K, 4), xyxy in pixels, labels and
+    scores (K,). Returns two tensors (K,), or None if there are other numbers of
+    objects.
     """
     if found.labels.sort()[0].tolist() != labels.sort()[0].tolist():
         return None
@@ -212,9 +188,12 @@ def _load_onnx(path: Path) -> Tuple[Run, str]:
     return run, session.get_modelmeta().custom_metadata_map.get(_META, '')
 
 
-def _need(*packages: str) -> None:
-    from importlib.util import find_spec
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise ValueError(f'{path} must end in {" or ".join(ENDINGS)}')
 
+
+def _need(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ValueError(f"{', '.join(missing)}: not installed; pip install 'mmdiffdet[export]'")

@@ -1,4 +1,4 @@
-"""The whole of detecting as one function of tensors, for export."""
+"""Detecting, from image to detections, as one function of tensors, for export."""
 
 import copy
 from typing import Optional, Tuple
@@ -25,14 +25,10 @@ class DetectionGraph(nn.Module):
     gather by one of symbolic sizes.
 
     Args:
-        detector (DiffusionDet): It is copied.
-        sampler (DiffusionSampler): With its scheduler, steps and eta.
-        num_proposals (int): N.
+        detector (DiffusionDet): The detector, which is copied.
+        sampler (DiffusionSampler): Has the scheduler, steps and eta.
+        num_proposals (int): N, the number of boxes.
         score_thr (float): Only scores above it stay.
-
-    Raises:
-        ValueError: If a part of the detector or the sampler cannot be
-            exported; says which and what can.
     """
 
     def __init__(
@@ -45,12 +41,11 @@ class DetectionGraph(nn.Module):
         super().__init__()
         check_exportable(detector, sampler)
         self.detector = copy.deepcopy(detector).eval().requires_grad_(False)
-        extractor = self.detector.bbox_head.roi_extractor
-        extractor.__class__ = SymbolicRoIExtractor
+        head = self.detector.bbox_head
+        head.roi_extractor.__class__ = SymbolicRoIExtractor
         self.sampler = copy.copy(sampler)
         steps = sampler.sampling_timesteps
         self.sampler.scheduler = LinearSteps(sampler.scheduler, steps, sampler.eta)
-        head = self.detector.bbox_head
         head.time_mlp = TimeTable(head.time_mlp, self.sampler.scheduler.timesteps)
         self.num_proposals = num_proposals
         self.score_thr = detector.test_cfg['score_thr'] if score_thr is None else score_thr
@@ -59,7 +54,7 @@ class DetectionGraph(nn.Module):
 
     @property
     def noise_shape(self) -> Tuple[int, int, int]:
-        """Of the noise that :meth:`forward` takes: (draws, N, 4)."""
+        """Shape of the noise that :meth:`forward` takes: (draws, N, 4)."""
         return 1 + self.step_draws + self.renewal_draws, self.num_proposals, 4
 
     def forward(self, image: Tensor, noise: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
@@ -95,7 +90,7 @@ class DetectionGraph(nn.Module):
         return self._merged(boxes, scores, labels, size)
 
     def _normalized(self, image: Tensor) -> Tensor:
-        """As DetDataPreprocessor does."""
+        """Normalise and pad as MMDetection's DetDataPreprocessor does."""
         preprocessor = self.detector.data_preprocessor
         if preprocessor._channel_conversion:
             image = image.flip(1)
@@ -110,7 +105,7 @@ class DetectionGraph(nn.Module):
     def _merged(
         self, boxes: Tensor, scores: Tensor, labels: Tensor, size: Tensor
     ) -> Tuple[Tensor, Tensor, Tensor]:
-        """As :func:`~mmdiffdet.models.postprocess.merge` does, without a loop over classes."""
+        """Merge as :func:`~mmdiffdet.models.postprocess.merge`, without a loop over classes."""
         scores, order = scores.topk(len(scores))
         boxes, labels = boxes[order], labels[order]
         keep = scores > self.score_thr if self.score_thr > 0 else torch.ones_like(scores).bool()
@@ -134,17 +129,9 @@ def draw_noise(
     image_id: object = 0,
     device: torch.device | str = 'cpu',
 ) -> Tensor:
-    """The noise that testing would draw for an image.
+    """The noise that testing would draw for an image: float32 of the graph's ``noise_shape``.
 
-    Args:
-        noise_shape (tuple[int, int, int]): Of the graph.
-        step_draws (int): How many draws the scheduler's steps take.
-        eval_seed (int): Seed of the noise.
-        image_id (object): Of the image.
-        device (torch.device | str): Where it is put.
-
-    Returns:
-        Tensor: ``noise_shape``, float32.
+    ``eval_seed`` and ``image_id`` seed it; the scheduler's steps take ``step_draws``.
     """
     draws, *shape = noise_shape
     source = PerImageNoise.from_seed(eval_seed, [image_id], device)
@@ -160,31 +147,19 @@ def check_exportable(detector: DiffusionDet, sampler: DiffusionSampler) -> None:
     labels = detector.label_scheduler
     nms = detector.test_cfg['nms'] or {}
     preprocessor = type(detector.data_preprocessor)
-    reasons = [
-        (
-            extractor != 'GatherRoIExtractor',
-            f'roi_extractor {extractor}: use GatherRoIExtractor, which has the same values',
-        ),
-        (
-            sampler.guidance is not None,
-            'guidance, as it differentiates the network: set model.sampler.guidance=None',
-        ),
-        (
-            labels is not None and not labels.config.use_distribution,
-            'labels that are drawn: set model.label_scheduler.use_distribution=True',
-        ),
-        (
-            nms.get('type', 'nms') != 'nms' or set(nms) - {'type', 'iou_threshold', 'iou_thr'},
-            f'nms {dict(nms)}: use dict(type="nms", iou_threshold=0.5)',
-        ),
-        (
-            preprocessor is not DetDataPreprocessor,
-            f'data_preprocessor {preprocessor.__name__}: use DetDataPreprocessor',
-        ),
-    ]
-    for cannot, reason in reasons:
-        if cannot:
-            raise ValueError(f'cannot export {reason}')
+    reason = ''
+    if extractor != 'GatherRoIExtractor':
+        reason = f'roi_extractor {extractor}: use GatherRoIExtractor, which has the same values'
+    elif sampler.guidance is not None:
+        reason = 'guidance, as it differentiates the network: set model.sampler.guidance=None'
+    elif labels is not None and not labels.config.use_distribution:
+        reason = 'labels that are drawn: set model.label_scheduler.use_distribution=True'
+    elif nms.get('type', 'nms') != 'nms' or set(nms) - {'type', 'iou_threshold', 'iou_thr'}:
+        reason = f'nms {dict(nms)}: use dict(type="nms", iou_threshold=0.5)'
+    elif preprocessor is not DetDataPreprocessor:
+        reason = f'data_preprocessor {preprocessor.__name__}: use DetDataPreprocessor'
+    if reason:
+        raise ValueError(f'cannot export {reason}')
 
 
 def _greedy(boxes: Tensor, labels: Tensor, alive: Tensor, threshold: float) -> Tensor:

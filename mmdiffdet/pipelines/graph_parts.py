@@ -1,4 +1,4 @@
-"""What stands in, in a graph, for what a graph cannot hold."""
+"""Replacements of what a graph for export cannot hold: generators, time embedding, RoIs."""
 
 from typing import Any, Sequence
 
@@ -9,11 +9,9 @@ from ..models.roi_gather import FeatureTable, GatherRoIExtractor, _taps
 
 
 class GivenNoise:
-    """In the place of :class:`PerImageNoise`: rows of a tensor, one a draw.
+    """Replaces :class:`PerImageNoise` by rows of a tensor (draws, N, 4), one a draw.
 
-    Args:
-        noise (Tensor): (draws, N, 4).
-        renewal_from (int): The first row that box renewal draws.
+    Box renewal draws from the row ``renewal_from`` on.
     """
 
     def __init__(self, noise: Tensor, renewal_from: int) -> None:
@@ -23,11 +21,11 @@ class GivenNoise:
 
     @property
     def generators(self) -> Any:
-        """What a step is handed to draw from."""
+        """The source that a step draws from."""
         return self
 
     def spawn(self, name: str) -> 'GivenNoise':
-        """The draws of ``name``; only box renewal has any."""
+        """The draws of box renewal, the only one that has draws of its own."""
         other = GivenNoise(self._noise, self._renewal_from)
         other._next = self._renewal_from
         return other
@@ -39,14 +37,10 @@ class GivenNoise:
 
 
 class TimeTable(nn.Module):
-    """Embeddings of the timesteps that are visited.
+    """Embeddings of the timesteps that sampling visits, computed by ``time_mlp`` beforehand.
 
-    They are sines of numbers up to T: another library's rounding of the
-    frequencies would count a thousandfold.
-
-    Args:
-        time_mlp (Module): (B,) timesteps to (B, 4 d).
-        timesteps (Sequence[float]): Those that are visited.
+    They are sines of numbers up to T: another library's rounding of the frequencies
+    would count a thousandfold.
     """
 
     def __init__(self, time_mlp: nn.Module, timesteps: Sequence[float]) -> None:
@@ -57,12 +51,12 @@ class TimeTable(nn.Module):
             self.register_buffer('values', torch.cat([time_mlp(t[None]) for t in times]))
 
     def forward(self, t: Tensor) -> Tensor:
-        """(B,) timesteps to (B, 4 d)."""
+        """Embeddings (B, 4 d) of timesteps (B,)."""
         return (t[:, None] == self.times).float() @ self.values
 
 
 class SymbolicRoIExtractor(GatherRoIExtractor):
-    """The same values where heights and widths are symbols, for one image."""
+    """:class:`GatherRoIExtractor` of one image whose height and width are symbols."""
 
     def tabulate(self, feats: Sequence[Tensor]) -> FeatureTable:
         """See :meth:`GatherRoIExtractor.tabulate`."""

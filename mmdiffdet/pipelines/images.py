@@ -1,4 +1,4 @@
-"""From images to what a detector takes."""
+"""From images to a detector's inputs."""
 
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
@@ -12,7 +12,7 @@ from ..registry import TRANSFORMS
 
 
 class ImageError(ValueError):
-    """An image cannot be read; others may be."""
+    """An image that cannot be read; others may be."""
 
 
 Image = Union[str, Path, PIL.Image.Image, np.ndarray]
@@ -21,12 +21,7 @@ Image = Union[str, Path, PIL.Image.Image, np.ndarray]
 class ImageProcessor:
     """The test pipeline of a config, for images that are not in a data set.
 
-    Args:
-        test_pipeline (Sequence[dict]): Transforms, the first of which loads
-            the image. Annotations are not loaded.
-
-    Raises:
-        ValueError: If the first transform loads no image from a file.
+    The first transform must be LoadImageFromFile; annotations are not loaded.
     """
 
     def __init__(self, test_pipeline: Sequence[Dict[str, Any]]) -> None:
@@ -46,26 +41,17 @@ class ImageProcessor:
             self._steps = [TRANSFORMS.build(step) for step in steps[1:]]
 
     def __call__(self, image: Image) -> Dict[str, List[Any]]:
-        """Load and transform one image.
+        """``inputs`` and ``data_samples`` of one image, as a batch.
 
-        Args:
-            image (str | Path | PIL.Image | ndarray): A file, a PIL image, or
-                (H, W, 3) uint8 in BGR order, as OpenCV and MMDetection have
-                them.
-
-        Returns:
-            dict: ``inputs`` and ``data_samples``, a batch of one.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ImageError: If the file cannot be decoded as an image.
-            ValueError: If it is another object, or another array.
+        The image is a file, a PIL image, or an (H, W, 3) uint8 array in BGR order, as
+        OpenCV and MMDetection have them; ValueError if it is anything else, ImageError
+        if the file cannot be decoded.
         """
         if not isinstance(image, (str, Path)):
             data = self._from_array(dict(img=_to_bgr(image)))
-        elif not Path(image).is_file():
-            raise FileNotFoundError(f'image {image} does not exist')
         else:
+            if not Path(image).is_file():
+                raise FileNotFoundError(f'image {image} does not exist')
             try:
                 data = self._from_file(dict(img_path=str(image)))
             except ValueError as error:
@@ -80,12 +66,12 @@ def _name(step: Dict[str, Any]) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has no tuples, and transforms ask for them."""
+    """Lists without dicts as tuples, which JSON does not have and transforms ask for."""
     return tuple(map(_tuples, value)) if isinstance(value, list) and not _dicts(value) else value
 
 
 def _dicts(values: List[Any]) -> bool:
-    return any(isinstance(v, (dict, list)) and (isinstance(v, dict) or _dicts(v)) for v in values)
+    return any(isinstance(v, dict) or (isinstance(v, list) and _dicts(v)) for v in values)
 
 
 def _to_bgr(image: Union[PIL.Image.Image, np.ndarray]) -> np.ndarray:

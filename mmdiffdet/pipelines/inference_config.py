@@ -7,7 +7,7 @@ and its types must be classes of a detector that are registered.
 
 import inspect
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from mmengine.config import Config
 from mmengine.registry import Registry
@@ -18,8 +18,8 @@ from ..registry import BOX_SCHEDULERS, DATASETS, LABEL_SCHEDULERS, MODELS, TASK_
 
 _REGISTRIES = (MODELS, TASK_UTILS, TRANSFORMS, BOX_SCHEDULERS, LABEL_SCHEDULERS)
 _LIBRARIES = ('mmdet', 'mmcv', 'mmengine', 'torch', 'diffusers')
-# of the libraries: no detectors, some of which read configs or download
-_ROOMS = (
+# modules of the libraries; no detectors, some of which read configs or download
+_MODULES = (
     'mmdet.models.backbones.',
     'mmdet.models.data_preprocessors.',
     'mmdet.models.layers.',
@@ -34,19 +34,17 @@ _ROOMS = (
     'torch.nn.',
     'diffusers.schedulers.',
 )
-# a ``type`` that is no class: of NMS, of time schedules, of MMDetection's RoIs
+# values of ``type`` that are no classes: NMS, time schedules, MMDetection's RoI layers
 _WORDS = ('nms', 'soft_nms', 'constant', 'linear', 'threshold', 'RoIAlign')
 
 
 @dataclass
 class InferenceConfig:
-    """What detecting needs of a config.
+    """The parts of a config that detecting needs.
 
-    Args:
-        model (dict): Of the detector, without where weights came from.
-        test_pipeline (list[dict]): From an image file to the detector's input.
-        classes (list[str]): Their names, by label.
-        precision (str): ``fp32``, ``bf16`` or ``fp16``.
+    ``model`` is the detector's config without ``init_cfg``, ``test_pipeline`` leads
+    from an image file to its input, ``classes`` are the names by label, and
+    ``precision`` is ``fp32``, ``bf16`` or ``fp16``.
     """
 
     model: Dict[str, Any]
@@ -55,23 +53,18 @@ class InferenceConfig:
     precision: str = 'fp32'
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain values, for JSON."""
+        """The fields as plain values, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_config(
         cls, cfg: Mapping[str, Any], dataset_meta: Optional[Mapping[str, Any]] = None
     ) -> 'InferenceConfig':
-        """Take what is needed out of a whole config.
+        """Take what is needed out of a whole, resolved config.
 
-        Args:
-            cfg (Mapping): The config, resolved.
-            dataset_meta (Mapping, optional): Of the checkpoint; its
-                ``classes`` come before those of the test data.
-
-        Raises:
-            ValueError: If there is no DiffusionDet, no test pipeline, or
-                other than ``num_classes`` names of classes.
+        The ``classes`` of a checkpoint's ``dataset_meta`` come before those of the
+        test data. ValueError if there is no DiffusionDet, no test pipeline, or other
+        than ``num_classes`` names of classes.
         """
         cfg = Config(plain(cfg.to_dict() if isinstance(cfg, Config) else cfg))
         model = cfg.get('model') or {}
@@ -90,14 +83,9 @@ class InferenceConfig:
 
     @classmethod
     def from_checkpoint(cls, meta: Mapping[str, Any]) -> 'InferenceConfig':
-        """Take it from what a checkpoint says of itself; nothing is executed.
+        """Take it from ``meta`` of a checkpoint; nothing is executed.
 
-        Args:
-            meta (Mapping): ``meta`` of a checkpoint of a training, or of
-                tools/finalize_checkpoint.py.
-
-        Raises:
-            ValueError: If there is no config, or see :func:`check_types`.
+        ValueError if there is no config, or see :func:`check_types`.
         """
         cfg = parse_config_text(str(meta.get('cfg') or ''))
         if cfg is None:
@@ -112,10 +100,7 @@ class InferenceConfig:
 
 
 def plain(node: Any) -> Any:
-    """A copy of plain dicts and lists, without ``init_cfg``.
-
-    All weights come from the checkpoint, nothing is looked up or downloaded.
-    """
+    """A copy of plain dicts and lists, without ``init_cfg``: weights are the checkpoint's."""
     if isinstance(node, Mapping):
         return {str(k): plain(v) for k, v in node.items() if k != 'init_cfg'}
     if isinstance(node, (list, tuple)):
@@ -128,13 +113,7 @@ def check_types(node: Any) -> None:
 
     MMEngine imports and calls whatever a ``type`` names, for example
     ``subprocess.Popen``. Classes that a package of the user has registered
-    are the user's own and pass.
-
-    Args:
-        node (Any): A config, or a part of it.
-
-    Raises:
-        ValueError: If a ``type`` is not such a class; names it.
+    are the user's own and pass; ValueError names any other.
     """
     if isinstance(node, Mapping):
         name = node.get('type')
@@ -144,11 +123,9 @@ def check_types(node: Any) -> None:
                 'could run anything. If you trust it, give the config file before the '
                 'checkpoint; a class of your own must be registered before (import its package)'
             )
-        for value in node.values():
-            check_types(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            check_types(value)
+        node = list(node.values())
+    for value in node if isinstance(node, (list, tuple)) else ():
+        check_types(value)
 
 
 def _is_part(name: Any) -> bool:
@@ -157,25 +134,26 @@ def _is_part(name: Any) -> bool:
     scope, _, key = name.rpartition('.')
     if scope not in ('', 'mmdiffdet', 'mmdet', 'mmcv', 'mmengine'):
         return False
-    found = [
-        r.module_dict[key] for first in _REGISTRIES for r in _chain(first) if key in r.module_dict
-    ]
-    return bool(found) and all(_is_allowed(part) for part in found)
+    found = _named(key, *_REGISTRIES)
+    return bool(found) and all(map(_is_allowed, found))
 
 
-def _chain(registry: Registry) -> Iterator[Registry]:
-    """A registry and its parents, filled."""
-    while registry is not None:
-        registry.import_from_location()
-        yield registry
-        registry = registry.parent
+def _named(key: str, *registries: Registry) -> List[Any]:
+    """What registries and their parents, filled first, have under a name."""
+    found = []
+    for registry in registries:
+        while registry is not None:
+            registry.import_from_location()
+            found += [registry.module_dict[key]] if key in registry.module_dict else []
+            registry = registry.parent
+    return found
 
 
 def _is_allowed(part: Any) -> bool:
     if not inspect.isclass(part) and not inspect.isfunction(part):
         return False
     module = f'{part.__module__}.'
-    return module.split('.')[0] not in _LIBRARIES or module.startswith(_ROOMS)
+    return module.split('.')[0] not in _LIBRARIES or module.startswith(_MODULES)
 
 
 def _classes(
@@ -184,7 +162,7 @@ def _classes(
     found = (dataset_meta or {}).get('classes') or (dataset.get('metainfo') or {}).get('classes')
     if not found:
         kind = str(dataset.get('type')).split('.')[-1]
-        known = [r.module_dict[kind] for r in _chain(DATASETS) if kind in r.module_dict]
+        known = _named(kind, DATASETS)
         found = getattr(known[0], 'METAINFO', {}).get('classes', ()) if known else ()
     found = [found] if isinstance(found, str) else [str(name) for name in found]
     if len(found) != num_classes:

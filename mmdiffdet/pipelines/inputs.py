@@ -1,4 +1,4 @@
-"""Files that a person names: images, folders, patterns, videos."""
+"""The images and videos that a user names by files, folders and patterns."""
 
 import glob
 import os.path as osp
@@ -12,10 +12,7 @@ VIDEO_ENDINGS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg
 class Input(NamedTuple):
     """A file to detect in.
 
-    Args:
-        path (Path): Where it is.
-        name (str): Its path below the folder that all inputs share, with
-            forward slashes.
+    ``name`` is its path below the folder that all inputs share, with forward slashes.
     """
 
     path: Path
@@ -28,20 +25,11 @@ class Input(NamedTuple):
 
 
 def find_inputs(given: Sequence[str]) -> List[Input]:
-    """Images and videos of files, folders and patterns.
+    """Images and videos of files, folders and patterns, each file once.
 
-    Args:
-        given (Sequence[str]): Files, which may have any ending; folders,
-            whose images and videos are found however deep; patterns with
-            ``*``, ``?``, ``[...]`` and ``**``.
-
-    Returns:
-        list[Input]: In the order that they were given, those of a folder or
-        a pattern sorted, each file once.
-
-    Raises:
-        FileNotFoundError: If something does not exist, a folder holds no
-            image or video, or a pattern matches nothing.
+    Files may have any ending; folders are searched however deep; patterns have ``*``,
+    ``?``, ``[...]`` and ``**``. The order is the given one, sorted within a folder or
+    pattern. FileNotFoundError if one of them leads to no file.
     """
     found: Dict[Path, None] = {}
     for text in given:

@@ -1,4 +1,4 @@
-"""A scheduler's steps as plain weighted sums, for graphs.
+"""A scheduler's steps as weighted sums, for graphs.
 
 Every step of the box schedulers is linear in the signals that it has seen. Its
 weights are found by having the scheduler step through unit vectors, so that a
@@ -17,15 +17,15 @@ from ..diffusion.box_schedulers import has_history
 
 
 class Timestep(float):
-    """A number that a graph takes for a constant, and a denoiser for a tensor."""
+    """A number that is a constant in a graph, and becomes a tensor for the denoiser."""
 
     def to(self, device: torch.device) -> Tensor:
-        """(1,) long."""
+        """The timestep as a tensor (1,) of type long."""
         return torch.full((1,), int(self), device=device)
 
 
 class Timesteps(list):
-    """Numbers that know :meth:`tolist`, as a tensor does."""
+    """Numbers with :meth:`tolist`, as a tensor has."""
 
     def tolist(self) -> List[float]:
         """A plain list."""
@@ -33,15 +33,9 @@ class Timesteps(list):
 
 
 class LinearSteps:
-    """Stands in for a scheduler with timesteps set, in the reverse process.
+    """Replaces a scheduler in the reverse process with ``steps`` steps and DDIM's ``eta``.
 
-    Args:
-        scheduler (SchedulerMixin): It is copied.
-        steps (int): Number of steps.
-        eta (float): Of DDIM.
-
-    Raises:
-        ValueError: If a step is not linear, or draws noise by itself.
+    ValueError if a step is not linear, or draws noise by itself.
     """
 
     def __init__(self, scheduler: SchedulerMixin, steps: int, eta: float) -> None:
@@ -62,7 +56,7 @@ class LinearSteps:
         self.timesteps = Timesteps(Timestep(t) for t in times.tolist())
         self.init_noise_sigma = float(scheduler.init_noise_sigma)
         self._scale: Dict[float, float] = {}
-        # of (x, x0, noise), by step and name, what they are multiplied with
+        # of each step, the factors of x, x0 and noise of all steps before
         self._weights: List[Dict[Tuple[str, int], float]] = []
         accepted = inspect.signature(scheduler.step).parameters
         options: Dict[str, Any] = dict(eta=eta) if 'eta' in accepted else {}
@@ -93,7 +87,7 @@ class LinearSteps:
         self._seen = {}
 
     def scale_model_input(self, x: Tensor, t: float) -> Tensor:
-        """x in the units that the codec has."""
+        """x in the units of the box codec."""
         return x * self._scale[t]
 
     def step(
@@ -104,14 +98,9 @@ class LinearSteps:
         generator: Optional[Any] = None,
         return_dict: bool = False,
     ) -> Tuple[Tensor]:
-        """The signal at the next timestep.
+        """The signal at the next timestep, from the predicted x_0 and the sample x_t.
 
-        Args:
-            model_output (Tensor): The predicted x_0.
-            timestep (float): A member of ``self.timesteps``.
-            sample (Tensor): x_t.
-            generator (Callable): Gives noise of a shape, if it is wanted.
-            return_dict (bool): Not used.
+        ``timestep`` is one of ``self.timesteps``; ``generator`` gives noise of a shape.
         """
         k = self.timesteps.index(timestep)
         self._seen['x', k], self._seen['x0', k] = sample, model_output
@@ -122,7 +111,7 @@ class LinearSteps:
 
 
 class _NoDraws:
-    """In the place of a generator that nothing may draw from."""
+    """Replaces a generator; drawing from it raises ValueError."""
 
     def __init__(self, name: str) -> None:
         self.name = name

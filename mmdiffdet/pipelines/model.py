@@ -31,9 +31,6 @@ class DiffusionDetModel(ModelMixin, ConfigMixin):
         test_pipeline (Sequence[dict]): Config of the transforms.
         classes (Sequence[str]): Class names, by label.
         precision (str): ``fp32``, ``bf16`` or ``fp16`` (autocast).
-
-    Raises:
-        ValueError: If ``precision`` is unknown, or a config is wrong.
     """
 
     config_name = 'config.json'
@@ -73,14 +70,9 @@ class DiffusionDetModel(ModelMixin, ConfigMixin):
         return self.to('cpu')
 
     def save_pretrained(self, save_directory: Union[str, Path], **kwargs: Any) -> None:
-        """Write ``config.json`` and the weights as safetensors.
+        """Write ``config.json`` and the weights as safetensors into a folder.
 
-        Args:
-            save_directory (str | Path): The folder, made if it is not there.
-            kwargs: Of Diffusers; ``safe_serialization=False`` is refused.
-
-        Raises:
-            ValueError: If weights are to be pickled.
+        ``kwargs`` are Diffusers'; ValueError at ``safe_serialization=False``.
         """
         if kwargs.get('safe_serialization') is False:
             raise ValueError('weights are written as safetensors only, not pickled')
@@ -99,19 +91,11 @@ class DiffusionDetModel(ModelMixin, ConfigMixin):
         torch_dtype: Optional[torch.dtype] = None,
         **kwargs: Any,
     ) -> 'DiffusionDetModel':
-        """Build the model of a folder and load its weights, all of them.
+        """Build the model of a local folder and load its weights, all of them.
 
-        Args:
-            pretrained_model_name_or_path (str | Path): A local folder.
-            subfolder (str, optional): A folder in it.
-            torch_dtype (dtype, optional): None or float32.
-            kwargs: Of Diffusers, without effect on one file on one device.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-            ValueError: If the config names other than registered parts of a
-                detector, weights do not fit or are not finite, or the dtype
-                is another one.
+        ``torch_dtype`` is None or float32; other ``kwargs`` of Diffusers have no effect
+        on one file on one device. ValueError if the config names other than registered
+        parts of a detector, or weights do not fit or are not finite.
         """
         if torch_dtype not in (None, torch.float32):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Pictures of what sampling does, and of what it finds."""
+"""Pictures of detections, and of the boxes of every sampling step."""
 
 from .detections import DetectionPainter
 from .trajectory import plot_trajectory, record_trajectory

@@ -11,11 +11,7 @@ from torch import Tensor
 
 
 class DetectionPainter:
-    """Boxes, class names and scores on an image, as MMDetection paints them.
-
-    Args:
-        classes (Sequence[str]): Class names, by label.
-    """
+    """Boxes, class names and scores on an image, as MMDetection paints them."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._visualizer = DetLocalVisualizer()
@@ -25,16 +21,9 @@ class DetectionPainter:
     def __call__(
         self, image: np.ndarray, boxes: Tensor, labels: Tensor, scores: Tensor
     ) -> np.ndarray:
-        """Paint.
+        """A copy of an image, (H, W, 3) uint8 in BGR order, with M detections.
 
-        Args:
-            image (ndarray): (H, W, 3) uint8 in BGR order.
-            boxes (Tensor): (M, 4), xyxy in pixels.
-            labels (Tensor): (M,).
-            scores (Tensor): (M,).
-
-        Returns:
-            ndarray: (H, W, 3) uint8 in BGR order, a new one.
+        Boxes (M, 4) are xyxy in pixels, labels and scores (M,).
         """
         sample = DetDataSample(
             pred_instances=InstanceData(bboxes=boxes, labels=labels, scores=scores)

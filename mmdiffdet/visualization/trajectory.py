@@ -1,4 +1,4 @@
-"""One image on its way from noise to detections."""
+"""The boxes of one image from noise to detections, as a picture."""
 
 from pathlib import Path
 from typing import List, Tuple
@@ -23,16 +23,10 @@ from matplotlib.collections import PolyCollection  # noqa: E402
 
 @torch.inference_mode()
 def record_trajectory(model: DiffusionDet, data: dict) -> Tuple[List[SamplingStep], InstanceData]:
-    """Every step of one image, and its detections.
+    """Every step of one image, and its detections, in pixels of the network's input.
 
-    Args:
-        model (DiffusionDet): In evaluation mode.
-        data (dict): One image as the test pipeline packs it, batched
-            (``pseudo_collate`` of one item).
-
-    Returns:
-        tuple: Steps, with boxes in pixels of the network's input, and
-        detections in the same pixels.
+    ``model`` is in evaluation mode; ``data`` is one image as the test pipeline packs
+    it, batched (``pseudo_collate`` of one item).
     """
     steps: List[SamplingStep] = []
     data = model.data_preprocessor(data, False)
@@ -52,20 +46,12 @@ def plot_trajectory(
     score_thr: float = 0.4,
     quality_power: float = 0.0,
 ) -> None:
-    """Draw the noisy boxes of each step, then the detections.
+    """Draw the noisy boxes of each step, then the detections, into the picture ``out``.
 
-    Args:
-        steps (list[SamplingStep]): From :func:`record_trajectory`.
-        detections (InstanceData): In the same pixels.
-        img_path (str): The image.
-        img_shape (tuple[int, int]): Height and width in the boxes'
-            pixels.
-        classes (tuple[str, ...]): Class names.
-        out (Path): The picture to write.
-        score_thr (float): Proposals and detections above it are coloured.
-        quality_power (float): Of the detections' scores, see
-            :func:`~mmdiffdet.models.postprocess.candidates`; proposals are
-            coloured by the same score.
+    ``steps`` and ``detections`` are those of :func:`record_trajectory`, ``img_shape`` is
+    height and width in their pixels. Boxes with a score above ``score_thr`` are
+    coloured; for ``quality_power`` see
+    :func:`~mmdiffdet.models.postprocess.candidates`.
     """
     height, width = img_shape[:2]
     image = mmcv.imresize(read_image(img_path)[0][..., ::-1], (width, height))
@@ -73,13 +59,8 @@ def plot_trajectory(
     panels = len(chosen) + 1
     columns = min(panels, 4)
     rows = -(-panels // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(4 * columns, 4 * rows * height / width + 0.4 * rows + 0.3),
-        squeeze=False,
-        layout='constrained',
-    )
+    size = (4 * columns, 4 * rows * height / width + 0.4 * rows + 0.3)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout='constrained')
     colours = plt.get_cmap('tab10')(np.arange(max(len(classes), 1)) % 10)
     for axis in axes.flat:
         axis.axis('off')
@@ -97,17 +78,10 @@ def plot_trajectory(
     found = detections[detections.scores > score_thr]
     axis.imshow(image)
     _draw(axis, found.bboxes, colours[found.labels.cpu().numpy()], 2)
-    for box, label, score in zip(
-        found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist()
-    ):
-        axis.text(
-            box[0],
-            box[1] - 2,
-            f'{classes[label]} {score:.2f}',
-            fontsize=8,
-            color='white',
-            backgroundcolor=(*colours[label][:3], 0.7),
-        )
+    values = (found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist())
+    for (x, y, *_), label, score in zip(*values):
+        style = dict(fontsize=8, color='white', backgroundcolor=(*colours[label][:3], 0.7))
+        axis.text(x, y - 2, f'{classes[label]} {score:.2f}', **style)
     best = f'; the best is {detections.scores.max():.2f}' if len(detections) else ''
     axis.set_title(
         f'{len(found)} detections with score > {score_thr:g}{"" if len(found) else best}'
@@ -126,16 +100,13 @@ def plot_trajectory(
 
 def _draw(axis: plt.Axes, boxes: Tensor, colour: object, width: float) -> None:
     x1, y1, x2, y2 = boxes.cpu().numpy().T
-    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], -1)
-    axis.add_collection(
-        PolyCollection(
-            corners.reshape(-1, 4, 2), facecolors='none', edgecolors=colour, linewidths=width
-        )
-    )
+    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], -1).reshape(-1, 4, 2)
+    style = dict(facecolors='none', edgecolors=colour, linewidths=width)
+    axis.add_collection(PolyCollection(corners, **style))
 
 
 def _frame(axis: plt.Axes, width: int, height: int) -> None:
-    """Noisy boxes reach over the border; show a little of that."""
+    """Show a little beyond the border, over which noisy boxes reach."""
     axis.set_facecolor('black')
     axis.set_xlim(-0.08 * width, 1.08 * width)
     axis.set_ylim(1.08 * height, -0.08 * height)

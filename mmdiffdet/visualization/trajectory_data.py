@@ -12,20 +12,14 @@ from ..datasets.image_file import read_image
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import SamplingStep
 
-# the viewer's threshold cannot go below
+# the lowest threshold of the viewer
 LOWEST_SCORE = 0.05
 
 
 def proposal_scores(prediction: Prediction, quality_power: float) -> Tuple[Tensor, Tensor]:
-    """Score and label of each proposal, by which detections are filtered, too.
+    """Score (B, N) of each proposal's best class, as of detections, and that class (B, N).
 
-    Args:
-        prediction (Prediction): Of N proposals of B images.
-        quality_power (float): See
-            :func:`~mmdiffdet.models.postprocess.candidates`.
-
-    Returns:
-        tuple: Scores (B, N) of the best class, and that class (B, N).
+    For ``quality_power`` see :func:`~mmdiffdet.models.postprocess.candidates`.
     """
     score, label = prediction.logits.float().sigmoid().max(-1)
     if quality_power > 0:
@@ -44,15 +38,9 @@ def trajectory_data(
 ) -> Dict[str, Any]:
     """An image and its boxes at each step, in plain types for JSON.
 
-    Args:
-        steps (Sequence[SamplingStep]): From :func:`record_trajectory`.
-        detections (InstanceData): In the same pixels.
-        img_path (str): The image.
-        img_shape (tuple[int, int]): Height and width in the boxes' pixels.
-        quality_power (float): See :func:`proposal_scores`.
-        num_proposals (int): How many to keep: those that the last step gives
-            the best scores.
-        max_width (int): A larger image is made smaller, in pixels.
+    ``steps`` and ``detections`` are those of :func:`record_trajectory`, ``img_shape`` is
+    height and width in their pixels. The ``num_proposals`` that the last step gives the
+    best scores are kept; an image is made at most ``max_width`` pixels wide.
 
     Returns:
         dict: ``name``, ``width``, ``height`` and ``uri`` (``data:``, JPEG) of
@@ -93,7 +81,7 @@ def trajectory_data(
 
 
 def _rounded(values: Tensor, digits: int) -> List[Any]:
-    """Lists of numbers without digits that nobody sees."""
+    """Nested lists of a tensor's numbers, rounded to make the file smaller."""
     if values.dim() > 1:
         return [_rounded(row, digits) for row in values]
     return [round(v, digits) for v in values.double().tolist()]

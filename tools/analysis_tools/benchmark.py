@@ -25,7 +25,7 @@ numbers of proposals and stages, and draws AP against milliseconds.
 import argparse
 from pathlib import Path
 
-from mmdiffdet.command import OptionsAction, add_traceback_argument, run_command
+from mmdiffdet.command import OptionsAction, make_parser, run_command
 
 PRECISIONS = ('fp32', 'bf16', 'fp16')
 
@@ -38,9 +38,7 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='by default weights are random')
     parser.add_argument('--baseline', action='store_true', help="time MMDetection's way too")
@@ -76,7 +74,6 @@ def parse_args() -> argparse.Namespace:
         action=OptionsAction,
         help='override the config, e.g. model.test_cfg.num_proposals=300',
     )
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.curves:
         if not args.checkpoint:

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_path
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('out', type=Path, help='a picture (.png), or data for a page (.json)')
@@ -38,7 +36,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, help='of the picture (default 0.3)')
     parser.add_argument('--name', help='of the model in the viewer (default: name of OUT.json)')
     parser.add_argument('--device', default='cpu')
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.out.suffix == '.json':
         if args.score_thr is not None:

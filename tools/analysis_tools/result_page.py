@@ -16,7 +16,7 @@ plays them side by side.
 import argparse
 from pathlib import Path
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import group, select
@@ -29,9 +29,7 @@ from mmdiffdet.utils import atomic_path
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('paths', nargs='+', help='ledgers, or their folders')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--title', default='mmdiffdet: results')
@@ -42,7 +40,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--pictures', nargs='+', type=Path, default=[])
     parser.add_argument('--trajectories', nargs='+', type=Path, default=[])
-    add_traceback_argument(parser)
     args = parser.parse_args()
     for names in args.compare:
         if len(names) not in (2, 3):

@@ -9,7 +9,6 @@ backgrounds that training images do not. The result is in COCO format:
 DST/{train,val}/*.jpg and DST/{train,val}.json.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -17,23 +16,14 @@ from typing import Dict, List, Tuple
 import cv2
 import numpy as np
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_folder
 
 CLASSES = ('coin', 'cup', 'digit')
 WIDTH, HEIGHT = 320, 240
 NUM_IMAGES = dict(train=240, val=60)
-BACKGROUNDS = (
-    'astronaut',
-    'brick',
-    'chelsea',
-    'grass',
-    'gravel',
-    'hubble_deep_field',
-    'moon',
-    'retina',
-    'rocket',
-)
+BACKGROUNDS = ('astronaut', 'brick', 'chelsea', 'grass', 'gravel', 'hubble_deep_field', 'moon')
+BACKGROUNDS += ('retina', 'rocket')
 # sides of objects in pixels, by class
 SIDES = dict(coin=(28, 90), cup=(60, 150), digit=(28, 90))
 MAX_HIDDEN = 0.25  # largest share of an object that another one covers
@@ -47,7 +37,6 @@ CutOut = Tuple[np.ndarray, np.ndarray]
 
 def cut_coins() -> List[CutOut]:
     """The coins of scikit-image's photograph, by watershed."""
-    # late, so that --help is quick
     from scipy import ndimage
     from skimage import data, filters, measure, segmentation
 
@@ -105,11 +94,8 @@ def crop_background(photo: np.ndarray, part: str, rng: np.random.Generator) -> n
     scale = rng.uniform(0.5, 1.0) * min(height / HEIGHT, width / WIDTH)
     h, w = int(HEIGHT * scale), int(WIDTH * scale)
     y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
-    crop = cv2.resize(
-        photo[y : y + h, x : x + w].astype(np.float32),
-        (WIDTH, HEIGHT),
-        interpolation=cv2.INTER_LINEAR,
-    )
+    photo = photo[y : y + h, x : x + w].astype(np.float32)
+    crop = cv2.resize(photo, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     return crop * rng.uniform(0.6, 1.1, size=3)
@@ -118,10 +104,7 @@ def crop_background(photo: np.ndarray, part: str, rng: np.random.Generator) -> n
 def transform(cut_out: CutOut, name: str, side: float, rng: np.random.Generator) -> CutOut:
     """Turn, scale, recolour; trim to the visible part."""
     image, coverage = cut_out
-    if name == 'digit':
-        image = image * rng.uniform(0, 1, size=3)
-    else:
-        image = image * rng.uniform(0.75, 1.2, size=3)
+    image = image * rng.uniform(*((0, 1) if name == 'digit' else (0.75, 1.2)), size=3)
     angle = rng.uniform(-20, 20) if name == 'digit' else rng.uniform(0, 360)
     height, width = coverage.shape
     factor = side / max(height, width)
@@ -138,9 +121,8 @@ def transform(cut_out: CutOut, name: str, side: float, rng: np.random.Generator)
 def overlaps(box: np.ndarray, others: List[np.ndarray]) -> bool:
     """Whether a box (x, y, w, h) hides much of another or the reverse."""
     for other in others:
-        sides = np.minimum(box[:2] + box[2:], other[:2] + other[2:]) - np.maximum(
-            box[:2], other[:2]
-        )
+        end = np.minimum(box[:2] + box[2:], other[:2] + other[2:])
+        sides = end - np.maximum(box[:2], other[:2])
         common = np.prod(np.maximum(sides, 0))
         if common > MAX_HIDDEN * min(box[2:].prod(), other[2:].prod()):
             return True
@@ -190,33 +172,24 @@ def write_part(
 ) -> None:
     """Write one part's images and annotations."""
     (folder / part).mkdir()
-    coco = dict(
-        images=[],
-        annotations=[],
-        categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
-    )
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
+    coco = dict(images=[], annotations=[], categories=categories)
     for image_id in range(NUM_IMAGES[part]):
         photo = photos[rng.integers(len(photos))]
         image, annotations = compose(crop_background(photo, part, rng), objects, rng)
         file_name = f'{image_id:04d}.jpg'
-        cv2.imwrite(
-            str(folder / part / file_name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]
-        )
+        path = str(folder / part / file_name)
+        cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         coco['images'].append(dict(id=image_id, file_name=file_name, width=WIDTH, height=HEIGHT))
-        for annotation in annotations:
-            coco['annotations'].append(
-                dict(annotation, id=len(coco['annotations']) + 1, image_id=image_id)
-            )
+        for number, annotation in enumerate(annotations, len(coco['annotations']) + 1):
+            coco['annotations'].append(dict(annotation, id=number, image_id=image_id))
     (folder / f'{part}.json').write_text(json.dumps(coco))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('dst', nargs='?', type=Path, default=Path('data/demo'))
     parser.add_argument('--seed', type=int, default=0)
-    add_traceback_argument(parser)
     args = parser.parse_args()
     if args.dst.exists():
         print(f'{args.dst} is there')

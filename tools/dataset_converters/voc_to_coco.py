@@ -8,12 +8,11 @@ ImageSets/Main. Without --classes, those of the files, sorted. Boxes without
 area are left out with a warning. file_name is relative to ROOT.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import List
 
-from mmdiffdet.command import add_traceback_argument, run_command
+from mmdiffdet.command import make_parser, run_command
 from mmdiffdet.utils import atomic_path
 
 
@@ -28,25 +27,17 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
         metainfo=dict(classes=tuple(classes)),
         test_mode=True,
     )
-    coco = dict(
-        images=[],
-        annotations=[],
-        categories=[dict(id=i + 1, name=name) for i, name in enumerate(classes)],
-    )
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    images, annotations = [], []
     for image_id, info in enumerate(dataset, start=1):
-        coco['images'].append(
-            dict(
-                id=image_id,
-                file_name=str(Path(info['img_path']).relative_to(root)),
-                width=info['width'],
-                height=info['height'],
-            )
-        )
+        name = str(Path(info['img_path']).relative_to(root))
+        size = dict(width=info['width'], height=info['height'])
+        images.append(dict(id=image_id, file_name=name, **size))
         for instance in info['instances']:
             x1, y1, x2, y2 = instance['bbox']
-            coco['annotations'].append(
+            annotations.append(
                 dict(
-                    id=len(coco['annotations']) + 1,
+                    id=len(annotations) + 1,
                     image_id=image_id,
                     category_id=instance['bbox_label'] + 1,
                     bbox=[x1, y1, x2 - x1, y2 - y1],
@@ -54,20 +45,16 @@ def to_coco(root: Path, split: str, classes: List[str]) -> dict:
                     iscrowd=instance['ignore_flag'],
                 )
             )
-    return coco
+    return dict(images=images, annotations=annotations, categories=categories)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('root', type=Path)
     parser.add_argument('split')
     parser.add_argument('out', type=Path)
     parser.add_argument('--classes', nargs='+')
-    add_traceback_argument(parser)
     args = parser.parse_args()
-    # late, so that --help is quick
     from mmdiffdet.datasets.from_file import voc_classes
 
     classes = args.classes or voc_classes(
