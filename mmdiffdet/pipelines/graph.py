@@ -5,11 +5,11 @@ from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import DiffusionSampler
+from ..models.data_preprocessor import DetDataPreprocessor
 from ..models.detector import DiffusionDet
 from ..models.postprocess import candidates
 from .graph_parts import GivenNoise, SymbolicRoIExtractor, TimeTable
@@ -178,7 +178,7 @@ def check_exportable(detector: DiffusionDet, sampler: DiffusionSampler) -> None:
             f'nms {dict(nms)}: use dict(type="nms", iou_threshold=0.5)',
         ),
         (
-            preprocessor is not DetDataPreprocessor,
+            preprocessor not in DetDataPreprocessor.__mro__[:2],  # MMDetection's, too
             f'data_preprocessor {preprocessor.__name__}: use DetDataPreprocessor',
         ),
     ]
