@@ -19,11 +19,12 @@ from mmdiffdet import device
 from mmdiffdet.config.file import read_config
 from mmdiffdet.device import use_device_options
 from mmdiffdet.diffusion.label_scheduler import _cumulative
-from mmdiffdet.engine import part_optim
+from mmdiffdet.engine import ledger_hook, part_optim
 from mmdiffdet.engine.images_per_pass import images_per_pass, in_passes
 from mmdiffdet.engine.part_optim import PartOptimWrapper
 from mmdiffdet.engine.resume import check_resume
 from mmdiffdet.engine.trainer import Trainer
+from mmdiffdet.ledger import Ledger
 from mmdiffdet.models import DetDataPreprocessor
 
 
@@ -299,6 +300,31 @@ def test_images_per_pass_are_chosen_by_the_device(monkeypatch):
     runner.model = torch.nn.Linear(1, 1)  # a detector that has no such option
     with in_passes(runner, loader):
         pass
+
+
+def test_what_a_gpu_rounds_differently_is_another_row(data, tmp_path, monkeypatch):
+    """Images that go through together, and TF32; rows of CPUs stay as they are."""
+    checkpoint = tmp_path / 'iter_2.pth'
+    torch.save(dict(state_dict=build(tiny_config()).state_dict(), meta=dict(seed=0)), checkpoint)
+    path = tmp_path / 'ledger.tsv'
+
+    def row(name, passes, tf32, **options):
+        monkeypatch.setattr(ledger_hook, 'images_per_pass', lambda *args: passes)
+        monkeypatch.setattr(ledger_hook, 'uses_tf32', lambda: tf32)
+        cfg = runner_config(data, tmp_path)
+        cfg.load_from, cfg.experiment_name = str(checkpoint), f'device_{name}'
+        cfg.custom_hooks.append(dict(type='LedgerHook', path=str(path)))
+        cfg.test_cfg.update(options)
+        Runner.from_cfg(cfg).test()
+        return Ledger(path).read()[-1]
+
+    cpu = row('cpu', 1, False)
+    batched = row('batched', 2, False)
+    tf32 = row('tf32', 1, True)
+    assert len(Ledger(path).read()) == 3
+    assert batched.config_sha256 != cpu.config_sha256 == tf32.config_sha256
+    assert (cpu.precision, batched.precision, tf32.precision) == ('fp32', 'fp32', 'tf32')
+    assert row('bf16', 1, True, precision='bf16').precision == 'bf16'
 
 
 def test_cumulative_distributions_without_cumsum():
