@@ -173,7 +173,7 @@ class _ClipByPart:
             if norm is not None:
                 norms[f'train/{self.grad_name}' + (f'_{name}' if name else '')] = norm
         if norms:  # one copy for all
-            for key, value in zip(norms, torch.stack(list(norms.values())).tolist()):
+            for key, value in zip(norms, torch.stack(list(norms.values())).cpu()):
                 self.message_hub.update_scalar(key, value)
 
 
