@@ -123,7 +123,9 @@ def detections(model, data, config):
 @on_devices
 @pytest.mark.parametrize('name', OPTIONS)
 def test_detections_of_parts(name, device):
-    models = pair(device, tiny_config(SAMPLE_STEP=3, **OPTIONS[name]))
+    config = tiny_config(**OPTIONS[name])
+    config.sampler.sampling_timesteps = 3
+    models = pair(device, config)
     (boxes, scores), (boxes_there, scores_there) = (
         detections(model, batch(), 'fp32') for model in models
     )

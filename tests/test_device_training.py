@@ -175,7 +175,7 @@ def test_an_overflow_of_float16_leaves_out_a_step(scaled, what, options):
 
 
 def test_overflows_without_end_stop(scaled):
-    model = build(tiny_config(NUM_HEADS=1)).train()
+    model = build(tiny_config(bbox_head=dict(num_stages=1))).train()
     wrapper = scaled(model)
     parameter = next(p for p in model.parameters() if p.requires_grad)
     with pytest.raises(FloatingPointError, match='float16 are not finite.*bfloat16.*--resume'):
