@@ -32,6 +32,12 @@ _OPTIONAL = {
     'wandb': 'or take WandbVisBackend out of visualizer.vis_backends',
 }
 
+_LESS_MEMORY = (
+    'What needs less: train_dataloader.batch_size, --amp, model.backbone.with_cp=True or --part '
+    'fsdp in training, model.test_cfg.images_per_pass=1 in tests, fewer num_proposals (of '
+    'model.train_cfg, model.test_cfg), and --batch-sizes or --size of the benchmark'
+)
+
 
 class _Call(NamedTuple):
     """A line of a traceback; ``frame`` is None in another process."""
@@ -72,6 +78,8 @@ def one_line(error: BaseException) -> str:
     missing = _missing_package(error)
     if missing:
         return missing
+    if kind == 'OutOfMemoryError' or 'CUDA out of memory' in message:
+        return f'{message.splitlines()[0]} {_LESS_MEMORY}'
     place = _place(calls)
     better = _better(message, calls)
     if better:

@@ -429,3 +429,42 @@ def test_number_of_proposals_as_a_variant(tmp_path):
         batch([(64, 96)], [1]), [case.variant for case in runner.test_loop.cases]
     )
     assert len(found[1][0].pred_instances) <= 5 < len(found[0][0].pred_instances)
+
+
+SMALL = ('--size', 64, 96, '--batch-sizes', 2, '--repeats', 1)
+
+
+def test_no_gpu(tool, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit, match='--device cuda: PyTorch sees no GPU.*--device cpu'):
+        tool('--device', 'cuda')
+
+
+def test_the_peak_of_a_card_and_images_a_second(tool, tmp_path, capsys):
+    out = tmp_path / 'b.json'
+    tool('--training', *SMALL, '--device', 'cpu', '--peak-tflops', 989, '--json', out)
+    printed = capsys.readouterr().out
+    assert '| images/s' in printed
+    plain, reduced = json.loads(out.read_text())['measurements']
+    assert reduced['matrix_peak'] == 989e12 != plain['matrix_peak']
+    assert f'{2 / reduced["seconds"]:.1f}' in printed
+
+
+@pytest.mark.parametrize('value', ['0', '-1', 'nan', 'inf'])
+def test_a_peak_that_no_card_has(tool, value, capsys):
+    with pytest.raises(SystemExit):
+        tool('--peak-tflops', value)
+    assert '--peak-tflops: must be above 0' in capsys.readouterr().err
+
+
+def test_compile_is_what_the_config_says():
+    """And one warning if it fails, see CompileHook."""
+    cfg = config()
+    cfg.compile = dict(modules=['bbox_head.head_series.*'], backend='eager')
+    pair = bench.build_pair(cfg)
+    compiled = {
+        name: [s._compiled_call_impl is not None for s in model.bbox_head.head_series]
+        for name, model in pair.items()
+    }
+    assert compiled == dict(ours=[True, True], baseline=[False, False])
+    assert cfg.compile and not cfg.get('custom_hooks')

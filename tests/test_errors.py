@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -187,3 +188,21 @@ def test_a_closed_pipe_ends_silently(talk, code):
     said = process.stderr.read()
     assert process.wait() == code
     assert (said == '') == (code == 141), said
+
+
+def test_memory_of_a_gpu_names_what_needs_less(capsys):
+    def main():
+        raise_out_of_memory()
+
+    with pytest.raises(SystemExit) as end:
+        run_command(main, [])
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert told.count('\n') == 1 and 'Tried to allocate 20.00 MiB' in told
+    for option in ('batch_size', '--amp', 'with_cp', 'images_per_pass', 'num_proposals'):
+        assert option in told
+
+
+def raise_out_of_memory():
+    error = torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has')
+    exec('raise error', dict(error=error))  # as PyTorch does, not a line of ours

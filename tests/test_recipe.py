@@ -306,12 +306,12 @@ def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path):
     'gpu, bf16, wrapper, precision',
     [
         (False, False, 'PartBf16OptimWrapper', 'bf16'),
-        (True, True, 'PartAmpOptimWrapper', 'bf16'),
-        (True, False, 'PartAmpOptimWrapper', None),
+        (True, True, 'PartAmpOptimWrapper', 'fp16'),
+        (True, False, 'PartAmpOptimWrapper', 'fp16'),
     ],
 )
 def test_mixed_precision_of_a_machine(gpu, bf16, wrapper, precision, monkeypatch):
-    """And of the teacher, where bfloat16 is there and it names none."""
+    """And of the teacher that names none, so that both share a frozen backbone."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     # emulated bfloat16 does not count
     monkeypatch.setattr(

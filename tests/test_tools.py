@@ -137,22 +137,6 @@ def test_two_processes_find_the_same(lab):
     )
 
 
-def test_two_processes_train(lab):
-    run(
-        'bash',
-        'tools/dist_train.sh',
-        lab / 'tiny.py',
-        '2',
-        '--work-dir',
-        lab / 'dist',
-        '--cfg-options',
-        'optim_wrapper.paramwise_cfg.backbone_lr_mult=0',
-    )
-    weights = torch.load(lab / 'dist/iter_2.pth', weights_only=False)
-    assert weights['meta']['iter'] == 2
-    assert all(v.isfinite().all() for v in weights['state_dict'].values() if v.is_floating_point())
-
-
 def test_amp_and_resume(lab):
     folder = lab / 'amp'
     python('train.py', lab / 'tiny.py', '--work-dir', folder, '--amp')

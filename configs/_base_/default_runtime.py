@@ -18,6 +18,7 @@ custom_hooks = []
 
 env_cfg = dict(
     cudnn_benchmark=False,
+    float32_matmul_precision='high',  # TF32; of GPUs alone
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )

@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 
 from .. import benchmark as bench
 from ..config.file import read_config
+from ..device import use_device_options, uses_tf32
+from ..engine.compile_hook import use_compile
 from ..engine.precision import PRECISIONS
 from ..engine.stopwatch import device_name
 from ..ops_finder import compiled
@@ -23,6 +25,19 @@ from ..utils import atomic_path
 def changed(args: argparse.Namespace) -> str:
     """What the command line changes of the config, for a heading."""
     return ''.join(f', {k}={v}' for k, v in (args.cfg_options or {}).items())
+
+
+def peak(precision: str, args: argparse.Namespace, device: torch.device) -> float:
+    """Operations a second of products, as ``--peak-tflops`` says or measured.
+
+    Args:
+        precision (str): One of ``PRECISIONS``; the option is for 16 bits.
+        args (argparse.Namespace): Of the command line.
+        device (torch.device): Where to measure.
+    """
+    if args.peak_tflops and precision != 'fp32':
+        return args.peak_tflops * 1e12
+    return bench.matrix_peak(PRECISIONS[precision] or torch.float32, device)
 
 
 class Inference:
@@ -49,9 +64,7 @@ class Inference:
             for name, model, precision in self.ways
         }
         device = next(self.ours.parameters()).device
-        self.peaks = {
-            p: bench.matrix_peak(PRECISIONS[p] or torch.float32, device) for p in args.precisions
-        }
+        self.peaks = {p: peak(p, args, device) for p in args.precisions}
         self.measurements: List[bench.Measurement] = []
 
     def run(self) -> None:
@@ -59,7 +72,8 @@ class Inference:
         with bench.decoding_way(self.cfg, self.args.size) as decode:
             times = bench.interleave({'': decode}, self.args.repeats)['']
         self.measurements.append(bench.Measurement('decode (synthetic)', 1, 'uint8', times))
-        for batch_size in self.args.batch_sizes or (1, 4):
+        usual = (1, 4, 16) if torch.cuda.is_available() else (1, 4)
+        for batch_size in self.args.batch_sizes or usual:
             self.run_batch(batch_size)
 
     def run_batch(self, images: int) -> None:
@@ -94,7 +108,7 @@ class Inference:
     ) -> None:
         """Time calls by way, and find their memory and operations."""
         times = bench.interleave(ways, self.args.repeats, self.states)
-        peak = {name: bench.peak_memory(way, self.states[name]) for name, way in ways.items()}
+        memory = {n: bench.peak_memory(way, self.states[n]) for n, way in ways.items()}
         for p in self.args.precisions:
             count = None
             if flops:
@@ -107,8 +121,8 @@ class Inference:
                     p,
                     times[p],
                     times.get('baseline'),
-                    peak[p],
-                    peak.get('baseline'),
+                    memory[p],
+                    memory.get('baseline'),
                     count,
                     self.peaks[p],
                 )
@@ -151,7 +165,7 @@ def training(cfg: Config, args: argparse.Namespace) -> List[bench.Measurement]:
             ways['baseline'] = bench.training_way(cfg, model, data, 'fp32', baseline=True)
         device = next(model.parameters()).device
         times = bench.interleave(ways, args.repeats)
-        peak = {name: bench.peak_memory(way) for name, way in ways.items()}
+        memory = {name: bench.peak_memory(way) for name, way in ways.items()}
         work = 'training iteration' + (' with teacher' if model.distiller else '')
         found += [
             bench.Measurement(
@@ -160,10 +174,10 @@ def training(cfg: Config, args: argparse.Namespace) -> List[bench.Measurement]:
                 p,
                 times[p],
                 times.get('baseline'),
-                peak[p],
-                peak.get('baseline'),
+                memory[p],
+                memory.get('baseline'),
                 bench.count_flops(ways[p]),
-                bench.matrix_peak(PRECISIONS[p] or torch.float32, device),
+                peak(p, args, device),
             )
             for p in args.precisions
         ]
@@ -185,6 +199,7 @@ def curves(cfg: Config, args: argparse.Namespace) -> Dict[str, Any]:
     cfg.load_from = args.checkpoint
     cfg.model.backbone.init_cfg = None
     cfg.custom_hooks = []
+    use_compile(cfg)
     cfg.test_cfg.update(
         type='MultiSeedTestLoop', eval_seeds=args.eval_seeds, variants=list(variants.values())
     )
@@ -217,6 +232,11 @@ def run(args: argparse.Namespace) -> None:
         SystemExit: If the config or the checkpoint cannot be used, or a
             precision needs a GPU that is not there.
     """
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        sys.exit(
+            'benchmark: --device cuda: PyTorch sees no GPU (a build without CUDA, no driver, or '
+            'CUDA_VISIBLE_DEVICES is empty); use --device cpu'
+        )
     if 'fp16' in (args.precisions or ()) and not torch.cuda.is_available():
         sys.exit('benchmark: --precisions fp16 needs a GPU; use bf16')
     init_default_scope('mmdiffdet')
@@ -239,6 +259,7 @@ def run(args: argparse.Namespace) -> None:
         )
     try:
         cfg = read_config(args.config, options=args.cfg_options)
+        use_device_options(cfg)
         if args.curves:
             result.update(curves(cfg, args))
         elif args.training:
@@ -254,7 +275,7 @@ def run(args: argparse.Namespace) -> None:
             size=list(args.size), repeats=args.repeats, measurements=[m.record() for m in found]
         )
         print(
-            f'{device}, PyTorch {torch.__version__}, '
+            f'{device}, PyTorch {torch.__version__}{", TF32" if uses_tf32() else ""}, '
             f'{args.size[0]}x{args.size[1]}{changed(args)}\n\n'
             f'{bench.render(found)}'
         )

@@ -2,17 +2,20 @@
 
 import copy
 import inspect
+from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from ..device import channels_last_on_gpu
 from ..engine.checkpoint import load_weights
+from ..engine.compile_hook import use_compile
 from ..models.detector import DiffusionDet
 from ..models.head import DiffusionDetHead
 from ..models.structures import HeadOutput
-from ..registry import MODELS
+from ..registry import HOOKS, MODELS
 
 
 @MODELS.register_module()
@@ -67,6 +70,15 @@ def check_detector(cfg: Config) -> None:
         )
 
 
+def compile_as(model: DiffusionDet, cfg: Config) -> None:
+    """Compile what ``compile`` of the config says, as a runner would."""
+    cfg = copy.deepcopy(cfg)
+    before = len(cfg.get('custom_hooks') or [])
+    use_compile(cfg)
+    for hook in (cfg.get('custom_hooks') or [])[before:]:
+        HOOKS.build(hook).before_run(SimpleNamespace(model=model))
+
+
 def build_pair(
     cfg: Config, checkpoint: Optional[str] = None, baseline: bool = True
 ) -> Dict[str, DiffusionDet]:
@@ -96,7 +108,12 @@ def build_pair(
         pair['baseline'] = MODELS.build(other)
         pair['baseline'].load_state_dict(ours.state_dict())
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    return {name: m.to(device) for name, m in pair.items()}
+    for name, part in pair.items():
+        part.to(device)
+        if name == 'ours':
+            channels_last_on_gpu(part)
+            compile_as(part, cfg)
+    return pair
 
 
 def head_parts(model: DiffusionDet) -> Dict[str, List[nn.Module]]:

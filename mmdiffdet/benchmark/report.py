@@ -19,7 +19,8 @@ class Measurement:
         peak_bytes (int, optional): Memory needed, see :func:`peak_memory`.
         baseline_peak_bytes (int, optional): The same.
         flops (int, optional): Of matrix products and convolutions.
-        matrix_peak (float, optional): Operations a second of the device.
+        matrix_peak (float, optional): Operations a second of the device, measured
+            or as its maker says.
     """
 
     work: str
@@ -68,6 +69,7 @@ _HEADER = (
     'images',
     'precision',
     'ms/image',
+    'images/s',
     'spread',
     'baseline',
     'ratio',
@@ -93,6 +95,7 @@ def render(measurements: Sequence[Measurement]) -> str:
                 str(m.images),
                 m.precision,
                 _number(m.seconds, 1000 / m.images),
+                f'{m.images / m.seconds:.1f}',
                 _number((max(m.times) - min(m.times)) / m.seconds, 100, 0, ' %')
                 if len(m.times) > 1
                 else 'n/a',

@@ -206,7 +206,7 @@ def training_way(
             other = Config.fromfile(hook.teacher.config).model
             other.backbone.init_cfg = None
             taught_by = MODELS.build(other).to(next(model.parameters()).device)
-        teacher = Teacher(taught_by, 'fp32' if precision == 'fp32' else 'bf16')
+        teacher = Teacher(taught_by, precision)
         if not baseline:
             teacher.compare(model)
         model.distiller = HOOKS.get(hook.type).distiller(teacher, **options)

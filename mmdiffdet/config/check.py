@@ -35,7 +35,10 @@ _PLAIN: Dict[str, Optional[set]] = {  # None: any key
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
     'test_dataloader': _LOADER,
-    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg': {
+        *('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+        'float32_matmul_precision',
+    },
     'env_cfg.dist_cfg': None,
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},

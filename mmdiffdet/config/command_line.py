@@ -9,6 +9,7 @@ import os
 import torch
 from mmengine.config import Config
 
+from ..device import use_device_options
 from ..engine.compile_hook import use_compile
 from ..engine.processes import use_cpu_processes
 from .file import read_config
@@ -22,11 +23,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     use_compile(cfg)
+    use_device_options(cfg)
     if args.launcher != 'none':
-        multipliers = cfg.get('optim_wrapper', {}).get('paramwise_cfg') or {}
-        if 0 in multipliers.values():
-            # parts are frozen after the wrapper for processes is made
-            cfg.find_unused_parameters = True
         if not torch.cuda.is_available():
             use_cpu_processes(cfg)
     return cfg

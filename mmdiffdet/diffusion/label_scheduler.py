@@ -36,6 +36,17 @@ def _per_image(value: Tensor) -> Tensor:
     return value[:, None, None] if value.dim() else value
 
 
+def _cumulative(distribution: Tensor, exact: Optional[bool] = None) -> Tensor:
+    """``cumsum(-1)``, of which CUDA has no deterministic form for floats."""
+    if exact is None:
+        exact = distribution.is_cuda and torch.are_deterministic_algorithms_enabled()
+    if not exact:
+        return distribution.cumsum(-1)
+    size = distribution.size(-1)
+    ones = torch.ones(size, size, device=distribution.device, dtype=torch.float64).triu()
+    return (distribution.double() @ ones).to(distribution.dtype)
+
+
 def _choose(name: str, value: str, valid: Tuple[str, ...]) -> None:
     if value not in valid:
         raise ValueError(f'D3PMScheduler: unknown {name} {value!r}; choose from {list(valid)}')
@@ -195,7 +206,7 @@ class D3PMScheduler(diffusers.SchedulerMixin, ConfigMixin):
         Returns:
             Tensor: (B, N) long ids in 0..K.
         """
-        cdf = distribution.cumsum(-1)
+        cdf = _cumulative(distribution)
         cdf = cdf / cdf[..., -1:]
         ids = torch.searchsorted(cdf, uniform[..., None], right=True)
         return ids[..., 0].clamp(max=self.config.num_classes)

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
+from ..device import channels_last_on_gpu
 from ..engine.checkpoint import load_weights
 from ..engine.precision import PRECISIONS, check_precision, in_precision
 from ..models.detector import DiffusionDet
@@ -69,7 +70,7 @@ class Teacher:
         with torch.random.fork_rng(devices=[]):
             model = MODELS.build(cfg)
         load_weights(model, checkpoint, 'name its config in teacher.config')
-        return cls(model, precision)
+        return cls(channels_last_on_gpu(model), precision)
 
     def compare(self, student: DiffusionDet, same_signal: bool = True) -> None:
         """See whether the student's backbone can serve the teacher too.

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from .. import __version__
 from ..datasets import LVISV1Dataset
 from ..datasets.checks import leaf_datasets
+from ..device import uses_tf32
 from ..ledger import Ledger, Row, sha256_of_config
 from ..ledger.row import FORMULA, METRICS
 from ..registry import HOOKS, LOOPS
@@ -21,6 +22,7 @@ from ..utils import atomic_path, remove_left
 from .checkpoint import sha256_of_checkpoint
 from .data_identity import name_of_data, sha256_of_annotations
 from .download import is_address
+from .images_per_pass import images_per_pass
 from .stopwatch import device_name
 from .test_case import TestCase, experiment_of
 
@@ -218,6 +220,7 @@ class LedgerHook(Hook):
             out_dir=_plain_path(_from_here(runner.log_dir)),
         )
         self._model_cfg = runner.cfg.to_dict()
+        self._images_per_pass = images_per_pass(runner, runner.test_dataloader)
 
     def _config_sha256(self, case: TestCase) -> str:
         """Of the model and how it is tested, less protocol, seeds, paths."""
@@ -227,6 +230,8 @@ class LedgerHook(Hook):
         model['test_cfg'] = {
             k: v for k, v in (model.get('test_cfg') or {}).items() if k != 'eval_seed'
         }
+        if self._images_per_pass > 1:  # as if the config said so: it rounds differently
+            model['test_cfg']['images_per_pass'] = self._images_per_pass
         if case.variant and case.variant.num_proposals:
             model['test_cfg']['num_proposals'] = case.variant.num_proposals
         sampler = case.sampler_cfg.to_dict()
@@ -251,6 +256,10 @@ class LedgerHook(Hook):
             tested['compile'] = compiled
         return sha256_of_config(tested)
 
+    def _precision(self) -> str:
+        precision = self._model_cfg['test_cfg'].get('precision', 'fp32')
+        return 'tf32' if precision == 'fp32' and uses_tf32() else precision
+
     def _row(
         self, case: TestCase, percent: Dict[str, Optional[float]], seconds: Optional[float]
     ) -> Row:
@@ -260,7 +269,7 @@ class LedgerHook(Hook):
                 config_sha256=self._config_sha256(case),
                 eval_seed=case.eval_seed,
                 **case.protocol,
-                precision=self._model_cfg['test_cfg'].get('precision', 'fp32'),
+                precision=self._precision(),
                 **{name: percent.get(name) for name in METRICS},
                 seconds_per_image=seconds,
                 images_per_second=seconds and get_world_size() / seconds,

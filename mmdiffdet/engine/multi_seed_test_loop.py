@@ -13,11 +13,13 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ..device import channels_last_on_gpu
 from ..diffusion.box_schedulers import same_process
 from ..diffusion.sampling import SamplingVariant
 from ..evaluation.dump_detections import DumpDetections
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
+from .images_per_pass import in_passes
 from .ledger_hook import LedgerHook
 from .precision import check_precision, in_precision
 from .stopwatch import Stopwatch
@@ -171,7 +173,13 @@ class MultiSeedTestLoop(TestLoop):
         batches = iter(self.dataloader if self.tested else ())
         # around all images: autocast keeps the weights that it has cast
         self.watch = FiniteWatch(self.model)
-        with torch.no_grad(), in_precision(self.model, self.precision), self.watch():
+        channels_last_on_gpu(self.model)
+        with (
+            torch.no_grad(),
+            in_precision(self.model, self.precision),
+            self.watch(),
+            in_passes(self.runner, self.dataloader),
+        ):
             ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):
                 self.stopwatch.add(

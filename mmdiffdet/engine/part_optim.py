@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from functools import partial
-from typing import Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,8 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from .unwrap import unwrap
 
 _PARTS = ('backbone', 'geometry', 'quality')
+# a loss scale of float16 that no gradient needs: 40 halvings of the first one
+_LEAST_SCALE = 1e-7
 _OPTIONS = tuple(f'{part}_lr_mult' for part in _PARTS)
 
 
@@ -39,6 +41,26 @@ def parts_of(model: nn.Module) -> Dict[str, str]:
         if part is not None:
             parts.update((f'{prefix}.{name}', part) for name, _ in module.named_parameters())
     return parts
+
+
+def frozen_parts(paramwise_cfg: Optional[dict]) -> List[str]:
+    """Parts whose multiplier of the learning rate is 0."""
+    return [part for part in _PARTS if (paramwise_cfg or {}).get(f'{part}_lr_mult', 1.0) == 0]
+
+
+def freeze_parts(model: nn.Module, frozen: Sequence[str]) -> None:
+    """Train the parts no more, see :class:`PartOptimWrapperConstructor`.
+
+    Args:
+        model (nn.Module): A detector without wrapper.
+        frozen (Sequence[str]): Names of :func:`parts_of`.
+    """
+    parts = parts_of(model)
+    for name, parameter in model.named_parameters():
+        if parts[name] in frozen:
+            parameter.requires_grad_(False)
+    if 'backbone' in frozen:
+        model.freeze_backbone()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -76,22 +98,20 @@ class PartOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Build the optimiser and its wrapper."""
         bare = unwrap(model)
         sharded = isinstance(model, FullyShardedDataParallel)
-        frozen = [part for part in _PARTS if self.paramwise_cfg.get(f'{part}_lr_mult', 1.0) == 0]
+        frozen = frozen_parts(self.paramwise_cfg)
         parts = parts_of(bare)
-        for name, parameter in bare.named_parameters():
-            if parts[name] in frozen:
-                parameter.requires_grad_(False)
-        if 'backbone' in frozen:
-            bare.freeze_backbone()
+        before = sum(p.requires_grad for p in bare.parameters())
+        freeze_parts(bare, frozen)
         if frozen and sharded:
             raise ValueError(
                 f'{frozen} frozen by a multiplier of 0: this is not supported with FSDP'
             )
-        if frozen and not getattr(model, 'find_unused_parameters', True):
-            # the wrapper was made before and waits for all gradients
+        if before > sum(p.requires_grad for p in bare.parameters()) and not getattr(
+            model, 'find_unused_parameters', True
+        ):  # the wrapper was made before and waits for all gradients
             raise ValueError(
-                f'{frozen} frozen by a multiplier of 0 in several processes: '
-                'set find_unused_parameters=True in the config'
+                f'{frozen} frozen by a multiplier of 0 in several processes: train by '
+                'tools/train.py, or set find_unused_parameters=True in the config'
             )
 
         groups: Dict[str, dict] = {}
@@ -145,13 +165,16 @@ class _ClipByPart:
         clip = self.clip_func
         if self.shard_group is not None and clip is clip_grad_norm_:
             clip = partial(_clip_shards, self.shard_group)
+        norms: Dict[str, Tensor] = {}
         for name, parameters in clipped.items():
             if not parameters and self.shard_group is None:
                 continue
             norm = clip(parameters, **self.clip_grad_kwargs)
             if norm is not None:
-                key = f'train/{self.grad_name}' + (f'_{name}' if name else '')
-                self.message_hub.update_scalar(key, float(norm))
+                norms[f'train/{self.grad_name}' + (f'_{name}' if name else '')] = norm
+        if norms:  # one copy for all
+            for key, value in zip(norms, torch.stack(list(norms.values())).cpu()):
+                self.message_hub.update_scalar(key, value)
 
 
 def _clip_shards(
@@ -181,7 +204,43 @@ class PartOptimWrapper(_ClipByPart, _FastForward, OptimWrapper):
 
 @OPTIM_WRAPPERS.register_module()
 class PartAmpOptimWrapper(_ClipByPart, _FastForward, AmpOptimWrapper):
-    """The same for mixed precision on GPUs, with loss scaling."""
+    """The same for mixed precision on GPUs, with loss scaling.
+
+    With a dynamic ``loss_scale`` a step whose losses or gradients are not finite
+    is left out and the scale halved, as ``torch.amp.GradScaler`` does.
+
+    Raises:
+        FloatingPointError: If the scale has become so small that no step will be
+            taken any more; looked at every 100 steps.
+    """
+
+    _steps = 0
+
+    @property
+    def _dynamic(self) -> bool:
+        return self.loss_scaler.is_enabled() and self._scale_update_param is None
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """MMEngine's; losses that are not finite are the scaler's matter."""
+        unwrap(model).scales_losses = self._dynamic
+        with super().optim_context(model):
+            yield
+
+    def step(self, **kwargs: Any) -> None:
+        """Step, unless gradients are not finite."""
+        super().step(**kwargs)
+        self._steps += 1
+        # seldom, as the host waits for it; each step that is left out halves it
+        if self._dynamic and self._steps % 100 == 0:
+            scale = self.loss_scaler.get_scale()
+            if scale < _LEAST_SCALE:
+                raise FloatingPointError(
+                    f'gradients of float16 are not finite, however small the loss scale '
+                    f'({scale:.1g}); weights are not updated any more. Set '
+                    "optim_wrapper.dtype='bfloat16' or leave out --amp, lower "
+                    'optim_wrapper.optimizer.lr, and go on with --resume from the last checkpoint'
+                )
 
 
 @OPTIM_WRAPPERS.register_module()

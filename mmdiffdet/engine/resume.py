@@ -15,6 +15,7 @@ from .checkpoint import load_checkpoint_file
 
 # of an optimiser's groups, what its config says
 _OF_CONFIG = ('initial_lr', 'weight_decay', 'betas', 'momentum', 'eps')
+_OF_DEVICE = ('fused', 'foreach', 'capturable')
 # of a scheduler's state, what changes while it runs
 _OF_COURSE = ('last_step', '_global_step', '_last_lr', '_last_value', 'base_values', 'verbose')
 
@@ -126,6 +127,8 @@ def check_resume(runner: Runner, checkpoint: Mapping[str, Any], source: object) 
             f'parameters, this config makes {len(groups)} of {sum(sizes[0])}; {_WAY}'
         )
     for mine, theirs in zip(groups, saved):
+        # which kernels do the work: the config's choice, not what went before
+        theirs.update({key: mine[key] for key in _OF_DEVICE if key in mine and key in theirs})
         for key in _OF_CONFIG:
             if key in mine and key in theirs and not _same(mine[key], theirs[key]):
                 name = 'lr' if key == 'initial_lr' else key

@@ -4,16 +4,19 @@ import importlib.util
 import os
 import os.path as osp
 from contextlib import contextmanager
-from typing import Iterator, Union
+from typing import Iterator, Optional, Union
 
 import torch
 from filelock import FileLock, Timeout
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
+from torch import nn
 
+from ..device import channels_last_on_gpu
 from .epochs import fit_sampler
-from .precision import has_bf16, warn_if_emulated
+from .part_optim import freeze_parts, frozen_parts
+from .precision import warn_if_emulated
 
 # MMEngine's backends and what they import
 _PACKAGES = dict(
@@ -43,7 +46,8 @@ def use_amp(cfg: Config, on: bool) -> None:
 
     float16 with loss scaling on GPUs (``PartAmpOptimWrapper``); mmengine's
     wrapper asks for a GPU, so on CPUs bfloat16 (``PartBf16OptimWrapper``). A
-    teacher whose precision is not given takes part where bfloat16 is there.
+    teacher whose precision is not given has the student's, so that they can
+    share a frozen backbone's maps.
 
     Args:
         cfg (Config): Changed in place.
@@ -68,10 +72,10 @@ def use_amp(cfg: Config, on: bool) -> None:
             'out --amp'
         )
     if kind == 'PartAmpOptimWrapper':
-        if not gpu or has_bf16():
-            for hook in cfg.get('custom_hooks', []):
-                if hook.get('teacher'):
-                    hook.teacher.setdefault('precision', 'bf16')
+        bf16 = not gpu or 'bfloat16' in str(wrapper.get('dtype'))
+        for hook in cfg.get('custom_hooks', []):
+            if hook.get('teacher'):
+                hook.teacher.setdefault('precision', 'bf16' if bf16 else 'fp16')
         if not gpu:
             warn_if_emulated()
             wrapper.type = 'PartBf16OptimWrapper'
@@ -109,6 +113,21 @@ def training_lock(work_dir: str, launcher: str = 'none') -> Iterator[None]:
         lock.release()
 
 
+class Trainer(Runner):
+    """MMEngine's runner; the model is made ready before it is wrapped.
+
+    A wrapper for several processes waits for the gradients of all weights that
+    had some when it was made, so parts are frozen before.
+    """
+
+    def wrap_model(self, model_wrapper_cfg: Optional[dict], model: nn.Module) -> nn.Module:
+        """Freeze, lay out, then as MMEngine does."""
+        wrapper = self.cfg.get('optim_wrapper') or {}
+        if wrapper.get('constructor') == 'PartOptimWrapperConstructor':
+            freeze_parts(model, frozen_parts(wrapper.get('paramwise_cfg')))
+        return super().wrap_model(model_wrapper_cfg, channels_last_on_gpu(model))
+
+
 def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
     """The runner of a training, with its strategy if the config has one.
 
@@ -128,7 +147,7 @@ def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
                 f'strategy {cfg.strategy.get("type")} needs runner_type=FlexibleRunner, without '
                 'which it would do nothing'
             )
-        return Runner.from_cfg(cfg)
+        return Trainer.from_cfg(cfg)
     strategy = cfg.get('strategy') or ConfigDict(type='SingleDeviceStrategy')
     if strategy.type != 'SingleDeviceStrategy':
         if cfg.launcher == 'none':

@@ -4,6 +4,7 @@ from mmengine.runner import ValLoop as MMEngineValLoop
 
 from ..fast import accelerated
 from ..registry import LOOPS
+from .images_per_pass import in_passes
 
 
 @LOOPS.register_module()
@@ -12,5 +13,5 @@ class ValLoop(MMEngineValLoop):
 
     def run(self) -> dict:
         """Validate; gives the metrics."""
-        with accelerated(self.runner.model):
+        with accelerated(self.runner.model), in_passes(self.runner, self.dataloader):
             return super().run()

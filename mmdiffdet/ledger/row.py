@@ -61,7 +61,8 @@ class Row:
         sample_step (int): Number of sampling steps.
         scheduler (str): Class name of the sampler's scheduler.
         eta (float, optional): Stochasticity, if the scheduler has one.
-        precision (str): ``fp32``, ``bf16`` or ``fp16``.
+        precision (str): ``fp32``, ``bf16``, ``fp16``, or ``tf32``: float32 whose
+            products a GPU computes in TF32.
         AP (float): In percent, as the other five metrics.
         AP50, AP75 (float, optional): AP at IoU 0.5 and 0.75.
         APs, APm, APl (float, optional): AP of small, medium and large

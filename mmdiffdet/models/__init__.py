@@ -1,5 +1,6 @@
 """Networks: detector, cascade head, one stage and its parts."""
 
+from .data_preprocessor import DetDataPreprocessor
 from .detector import DiffusionDet
 from .dynamic_conv import DynamicConv
 from .head import DiffusionDetHead
@@ -11,6 +12,7 @@ from .structures import HeadOutput, StageContext, StageOutput
 from .tta import DiffusionDetTTA
 
 __all__ = [
+    'DetDataPreprocessor',
     'DiffusionDet',
     'DiffusionDetHead',
     'DiffusionDetStage',

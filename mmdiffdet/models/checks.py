@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Dict, Optional
 
+import torch
 from torch import Tensor
 
 from ..diffusion.flow import NOISE_PAIRINGS
@@ -117,20 +118,27 @@ def check_pieces(detector: 'DiffusionDet') -> None:
         )
 
 
-def check_finite(total: Tensor, losses: Dict[str, Tensor]) -> None:
-    """Raise FloatingPointError if the sum of the losses is not finite.
+def logged(scalars: Dict[str, Tensor], finite: bool = True) -> Dict[str, Tensor]:
+    """Losses on the CPU, by one copy for all of them.
+
+    MMEngine's log copies each by itself, for which the host would wait.
 
     Args:
-        total (Tensor): The sum.
-        losses (dict[str, Tensor]): By name, those that are not finite are
-            named.
+        scalars (dict[str, Tensor]): By name; the sum, ``loss``, is on the device.
+        finite (bool): Whether the sum must be finite.
+
+    Raises:
+        FloatingPointError: If it is not; names the losses that are not.
     """
-    if total.isfinite():
-        return
-    bad = [k for k, v in losses.items() if not v.isfinite().all()]
-    raise FloatingPointError(
-        f'{", ".join(bad)}: not finite. Weights were not updated. '
-        'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or '
-        'set optim_wrapper.clip_grad, then go on with --resume from '
-        'the last checkpoint'
-    )
+    device = scalars['loss'].device
+    values = [v.detach().to(device, torch.float32, non_blocking=True) for v in scalars.values()]
+    copies = dict(zip(scalars, torch.stack(values).cpu().unbind()))
+    bad = [name for name, value in copies.items() if not value.isfinite()]
+    if finite and 'loss' in bad:
+        raise FloatingPointError(
+            f'{", ".join(bad)}: not finite. Weights were not updated. '
+            'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or '
+            'set optim_wrapper.clip_grad, then go on with --resume from '
+            'the last checkpoint'
+        )
+    return copies

@@ -103,8 +103,8 @@ class DiffusionDetHead(BaseModule):
     def tabulate(self, feats: Sequence[Tensor]) -> Union[FeatureTable, Sequence[Tensor]]:
         """Prepare (B, d, H, W) maps once for many calls of :meth:`forward`."""
         tabulate = getattr(self.roi_extractor, 'tabulate', None)
-        if tabulate is None:  # MMCV's RoIAlign misreads other layouts
-            return [f.contiguous() for f in feats]
+        if tabulate is None:  # MMCV's RoIAlign misreads other layouts, and bfloat16
+            return [(f.float() if f.dtype is torch.bfloat16 else f).contiguous() for f in feats]
         return tabulate(feats)
 
     def output_part(self, name: str, num_stages: Optional[int] = None) -> Optional[nn.Module]:

@@ -5,11 +5,11 @@ from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import DiffusionSampler
+from ..models.data_preprocessor import DetDataPreprocessor
 from ..models.detector import DiffusionDet
 from ..models.postprocess import candidates
 from .graph_parts import GivenNoise, SymbolicRoIExtractor, TimeTable
@@ -147,19 +147,31 @@ def check_exportable(detector: DiffusionDet, sampler: DiffusionSampler) -> None:
     labels = detector.label_scheduler
     nms = detector.test_cfg['nms'] or {}
     preprocessor = type(detector.data_preprocessor)
-    reason = ''
-    if extractor != 'GatherRoIExtractor':
-        reason = f'roi_extractor {extractor}: use GatherRoIExtractor, which has the same values'
-    elif sampler.guidance is not None:
-        reason = 'guidance, as it differentiates the network: set model.sampler.guidance=None'
-    elif labels is not None and not labels.config.use_distribution:
-        reason = 'labels that are drawn: set model.label_scheduler.use_distribution=True'
-    elif nms.get('type', 'nms') != 'nms' or set(nms) - {'type', 'iou_threshold', 'iou_thr'}:
-        reason = f'nms {dict(nms)}: use dict(type="nms", iou_threshold=0.5)'
-    elif preprocessor is not DetDataPreprocessor:
-        reason = f'data_preprocessor {preprocessor.__name__}: use DetDataPreprocessor'
-    if reason:
-        raise ValueError(f'cannot export {reason}')
+    reasons = [
+        (
+            extractor != 'GatherRoIExtractor',
+            f'roi_extractor {extractor}: use GatherRoIExtractor, which has the same values',
+        ),
+        (
+            sampler.guidance is not None,
+            'guidance, as it differentiates the network: set model.sampler.guidance=None',
+        ),
+        (
+            labels is not None and not labels.config.use_distribution,
+            'labels that are drawn: set model.label_scheduler.use_distribution=True',
+        ),
+        (
+            nms.get('type', 'nms') != 'nms' or set(nms) - {'type', 'iou_threshold', 'iou_thr'},
+            f'nms {dict(nms)}: use dict(type="nms", iou_threshold=0.5)',
+        ),
+        (
+            preprocessor not in DetDataPreprocessor.__mro__[:2],  # MMDetection's, too
+            f'data_preprocessor {preprocessor.__name__}: use DetDataPreprocessor',
+        ),
+    ]
+    for cannot, reason in reasons:
+        if cannot:
+            raise ValueError(f'cannot export {reason}')
 
 
 def _greedy(boxes: Tensor, labels: Tensor, alive: Tensor, threshold: float) -> Tensor:

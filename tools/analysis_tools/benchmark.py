@@ -3,7 +3,7 @@
     python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] [--baseline]
         [--size 800 1216] [--batch-sizes 1 4] [--steps 1 4 20]
         [--eval-seeds 0 1 2 3 4] [--precisions fp32 bf16] [--repeats 3]
-        [--json FILE] [--cfg-options KEY=VALUE ...]
+        [--device cuda] [--json FILE] [--cfg-options KEY=VALUE ...]
     python tools/analysis_tools/benchmark.py CONFIG --training [--baseline]
         [--size 240 320] [--batch-sizes 8]
     python tools/analysis_tools/benchmark.py CONFIG CHECKPOINT
@@ -17,12 +17,16 @@ features of its own. The rest of its code is ours. The ways take turns, and
 medians are shown. Images are of one size and go through the network at once
 (a test takes them one by one, model.test_cfg.images_per_pass).
 
+On a GPU times are those of its own clock (events) and memory is what PyTorch
+hands out; --cfg-options compile.mode=reduce-overhead replays graphs.
+
 --training times an iteration, with its teacher if the config distils.
 --curves tests a trained model on the config's test data with several solvers,
 numbers of proposals and stages, and draws AP against milliseconds.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from mmdiffdet.command import OptionsAction, make_parser, run_command
@@ -50,8 +54,18 @@ def parse_args() -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
         help='of the images',
     )
-    parser.add_argument('--batch-sizes', type=positive, nargs='+')
-    parser.add_argument('--steps', type=positive, nargs='+')
+    parser.add_argument(
+        '--device', choices=['cpu', 'cuda'], help='by default a GPU if there is one'
+    )
+    parser.add_argument(
+        '--peak-tflops',
+        type=float,
+        help='of 16 bits, as the maker of the card says; by default products are measured',
+    )
+    parser.add_argument(
+        '--batch-sizes', type=positive, nargs='+', help='1 and 4; on GPUs 1, 4 and 16'
+    )
+    parser.add_argument('--steps', type=positive, nargs='+', help='1, 4 and 20')
     parser.add_argument(
         '--eval-seeds',
         type=int,
@@ -97,6 +111,8 @@ def parse_args() -> argparse.Namespace:
     for path in (args.curves, args.json):
         if path is not None and not path.parent.is_dir():
             parser.error(f'folder {path.parent} does not exist')
+    if args.peak_tflops is not None and not 0 < args.peak_tflops < float('inf'):
+        parser.error('--peak-tflops: must be above 0')
     if min(args.size) < 64:
         parser.error('--size: at least 64 pixels a side')
     return args
@@ -104,6 +120,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.device == 'cpu':  # MMEngine takes a GPU that it sees
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
     from mmdiffdet.benchmark.command import run
 
     run(args)
