@@ -179,14 +179,3 @@ def _check_pipeline(report: DatasetReport, dataset: BaseDataset, readable: dict)
                 f'{osp.basename(info["img_path"])}: {type(error).__name__} {error}',
                 error=True,
             )
-
-
-def leaf_datasets(cfg: dict) -> List[dict]:
-    """Configs of the data sets within wrappers.
-
-    Args:
-        cfg (dict): Of a data set or of a wrapper.
-    """
-    if 'datasets' in cfg:
-        return [leaf for part in cfg['datasets'] for leaf in leaf_datasets(part)]
-    return leaf_datasets(cfg['dataset']) if 'dataset' in cfg else [cfg]

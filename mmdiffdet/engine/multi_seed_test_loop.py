@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from ..diffusion.box_schedulers import same_process
 from ..diffusion.sampling import SamplingVariant
 from ..evaluation.dump_detections import DumpDetections
+from ..ledger.tested_config import merge
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
 from .ledger_hook import LedgerHook
@@ -133,7 +134,7 @@ class MultiSeedTestLoop(TestLoop):
                 raise ValueError(
                     f'test_cfg.variants: num_proposals must be at least 1, got {num_proposals}'
                 )
-            _merge(cfg, sampler_change)
+            merge(cfg, sampler_change)
             sampler = TASK_UTILS.build(cfg)
             if not same_process(sampler.scheduler, self.model.sampler.scheduler):
                 raise ValueError(
@@ -240,12 +241,3 @@ class MultiSeedTestLoop(TestLoop):
         evaluator = Evaluator(metrics)
         evaluator.dataset_meta = self.evaluator.dataset_meta
         return evaluator
-
-
-def _merge(cfg: ConfigDict, change: dict) -> None:
-    """Merge nested dicts in place; None switches something off."""
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(cfg.get(key), dict):
-            _merge(cfg[key], value)
-        else:
-            cfg[key] = copy.deepcopy(value)

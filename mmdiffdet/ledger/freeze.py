@@ -16,6 +16,7 @@ from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS
 from .reader import rows_of, where
 from .row import Row
+from .tested_config import sha256s_of_tests
 
 RUNS = 'runs.tsv'
 MANIFEST = 'manifest.tsv'
@@ -49,7 +50,7 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
         FileExistsError: If the folder exists.
         FileNotFoundError: If checkpoints or configs do not; all are named.
         ValueError: If rows are not ours or contradict each other, or if a
-            checkpoint is not the one that was tested.
+            checkpoint or config is not the one that was tested.
     """
     if folder.exists():
         raise FileExistsError(
@@ -128,10 +129,27 @@ def _check_files(models: Sequence[Sequence[Row]]) -> None:
             )
         if not _config_of(row).is_file():
             missing.append(str(_config_of(row)))
+        else:
+            for problem in config_problems(row, _config_of(row)):
+                raise ValueError(f'cannot freeze: {problem}')
     if missing:
         raise FileNotFoundError(
             'cannot freeze, these files are missing: ' + ', '.join(dict.fromkeys(missing))
         )
+
+
+def config_problems(row: Row, path: Path) -> List[str]:
+    """Why a file is not the config that a row was tested with; empty if it is."""
+    try:
+        if row.config_sha256 in sha256s_of_tests(path.read_text(encoding='utf-8')):
+            return []
+    except ValueError as error:
+        return [f'{path} {error}']
+    return [
+        f'{path} is not the config that was tested: its model and test settings have not the '
+        f'config_sha256 of the row, {row.config_sha256} (mmdiffdet {row.mmdiffdet}); put the one '
+        'that was tested back, or test again'
+    ]
 
 
 def _config_of(row: Row) -> Path:

@@ -6,7 +6,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
-from .freeze import MANIFEST, MANIFEST_COLUMNS, RUNS, SUMS, VERSIONS, manifest_of, models_of
+from .freeze import (
+    MANIFEST,
+    MANIFEST_COLUMNS,
+    RUNS,
+    SUMS,
+    VERSIONS,
+    config_problems,
+    manifest_of,
+    models_of,
+)
 from .hashing import sha256_of_file
 from .ledger import Ledger, read_lines
 from .row import Row
@@ -68,6 +77,9 @@ def verify(
     lines = manifest_of(models)
     problems += _check_manifest(lines, manifest[1:], folder / MANIFEST)
     checked.append(f'{len(rows)} rows of {len(models)} models')
+    for (row, *_), line in zip(models, lines):
+        path = folder / line['config']
+        problems += config_problems(row, path) if path.is_file() else ()  # missing is told above
     paths = {}
     for row, *_ in models:
         path = Path(row.checkpoint)

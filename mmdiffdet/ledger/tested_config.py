@@ -1,0 +1,86 @@
+"""What of a config decides the numbers of a test, as a hash."""
+
+import copy
+from typing import Any, Dict, List, Mapping, Optional
+
+from ..config.text import parse_config_text
+from ..utils import leaf_datasets
+from .hashing import sha256_of_config
+
+# of the sampler, what the protocol says; of the test, what is data or seed
+_IN_PROTOCOL = ('type', 'sampling_timesteps', 'eta')
+# of data sets and metrics, with what other options AP is another number
+_OF_DATA = ('indices', 'bbox_min_size')
+_OF_METRIC = ('iou_thrs', 'proposal_nums')
+
+
+def merge(cfg: Dict[str, Any], change: Mapping[str, Any]) -> None:
+    """Merge a nested change into a config in place; None switches something off."""
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(cfg.get(key), dict):
+            merge(cfg[key], value)
+        else:
+            cfg[key] = copy.deepcopy(value)
+
+
+def sha256_of_test(
+    cfg: Mapping[str, Any], sampler: Mapping[str, Any], num_proposals: Optional[int] = None
+) -> str:
+    """The ``config_sha256`` of a row: model, pipeline and evaluation options of a
+    test, without what the protocol says, seeds and paths.
+
+    Args:
+        cfg (Mapping): The whole config of the test.
+        sampler (Mapping): The model's sampler with the changes of the tested
+            variant; empty for a detector that does not sample.
+        num_proposals (int, optional): What the variant replaces that of the
+            model by.
+    """
+    model = {k: v for k, v in cfg['model'].items() if k != 'train_cfg'}
+    model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
+    model['test_cfg'] = {k: v for k, v in (model.get('test_cfg') or {}).items() if k != 'eval_seed'}
+    if num_proposals:
+        model['test_cfg']['num_proposals'] = num_proposals
+    if sampler:
+        model['sampler'] = {k: v for k, v in sampler.items() if k not in _IN_PROTOCOL}
+        model['sampler']['scheduler'] = {
+            k: v for k, v in sampler['scheduler'].items() if k != 'type'
+        }
+    leaves = leaf_datasets(cfg['test_dataloader']['dataset'])
+    pipelines = [leaf.get('pipeline', []) for leaf in leaves]
+    tested = dict(model=model, pipeline=pipelines[0] if len(pipelines) == 1 else pipelines)
+    if cfg['test_cfg'].get('tta'):
+        tested['tta'] = cfg['test_cfg']['tta']
+    metrics = cfg.get('test_evaluator') or []
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    for name, parts, keys in (('data', leaves, _OF_DATA), ('metric', metrics, _OF_METRIC)):
+        options = [{k: part[k] for k in keys if part.get(k) is not None} for part in parts]
+        if any(options):
+            tested[name] = options
+    compiled = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] == 'CompileHook']
+    if compiled:  # which rounds differently
+        tested['compile'] = compiled
+    return sha256_of_config(tested)
+
+
+def sha256s_of_tests(text: str) -> List[str]:
+    """The ``config_sha256`` of each sampler variant that a dumped config tests.
+
+    Args:
+        text (str): The dumped config, which is parsed and not executed.
+
+    Raises:
+        ValueError: If the text is not the dumped config of a test.
+    """
+    try:
+        cfg = parse_config_text(text)
+        hashes = []
+        for variant in cfg['test_cfg'].get('variants') or [{}]:
+            sampler, change = copy.deepcopy(cfg['model'].get('sampler') or {}), dict(variant)
+            num_proposals = change.pop('num_proposals', None)
+            if sampler:
+                merge(sampler, change)
+            hashes.append(sha256_of_test(cfg, sampler, num_proposals if sampler else None))
+        return hashes
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f'is no dumped config of a test: {type(error).__name__} {error}') from None
