@@ -225,7 +225,7 @@ def test_a_signal_scale_of_the_test_is_that_of_the_training(tmp_path):
         other = runner_config(root, tmp_path / 'again')
         other.load_from = str(tmp_path / 'work/iter_2.pth')
         other.model.box_codec = dict(type='BoxCodec', **change)
-        message = f'box_codec.{next(iter(change))} .*the config has .*it was trained with'
+        message = f'box_codec.{next(iter(change))} of the config has .*it was trained with'
         with pytest.raises(ValueError, match=message):
             Runner.from_cfg(other).test()
 

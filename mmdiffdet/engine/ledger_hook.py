@@ -139,6 +139,12 @@ class LedgerHook(Hook):
                 f'AP {row.AP:.4f}; --force tests again'
                 + (f' and names it {mine}' if row.exp_name != mine else '')
             )
+        more = [type(m).__name__ for m in runner.test_loop.evaluator.metrics if _reports_more(m)]
+        if known and more:
+            runner.logger.warning(
+                f'rows hold {", ".join(METRICS)}: what else {", ".join(more)} report is missing for '
+                f'the {len(known)} tests that {self.ledger.path} has; --force tests them again'
+            )
         return known
 
     def row(self, case: TestCase, metrics: Dict[str, float], seconds: float) -> Optional[Row]:
@@ -234,6 +240,12 @@ class LedgerHook(Hook):
             )
         except ValueError as error:
             raise ValueError(f'no row could be written to {self.ledger.path}: {error}') from None
+
+
+def _reports_more(metric: Any) -> bool:
+    """Whether an evaluator gives other numbers than the six of a row."""
+    more = getattr(metric, 'classwise', False) or getattr(metric, 'metric_items', None)
+    return type(metric).__name__ != 'CocoMetric' or bool(more)
 
 
 def _from_here(path: str) -> str:
