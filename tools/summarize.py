@@ -31,7 +31,7 @@ from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
 from mmdiffdet.ledger.ledger import read_lines
 from mmdiffdet.ledger.pareto import pareto_fronts
-from mmdiffdet.ledger.problems import find_problems
+from mmdiffdet.ledger.problems import find_problems, mixed_configs
 from mmdiffdet.ledger.reader import MANIFEST_MARK, read_results
 from mmdiffdet.ledger.row import METRICS
 from mmdiffdet.ledger.study import plan_study
@@ -113,7 +113,7 @@ def main() -> None:
     pools = [pool(experiments, name, patterns) for name, *patterns in args.pool]
     if len({p.name for p in pools}) < len(pools):
         raise ValueError('--pool: a name is given twice')
-    problems = find_problems(results)
+    problems = find_problems(results) + [told for p in pools for told in mixed_configs(p)]
     experiments += pools
     if args.manifest:
         text = render_manifest(

@@ -142,8 +142,8 @@ class LedgerHook(Hook):
         more = [type(m).__name__ for m in runner.test_loop.evaluator.metrics if _reports_more(m)]
         if known and more:
             runner.logger.warning(
-                f'rows hold {", ".join(METRICS)}: what else {", ".join(more)} report is missing for '
-                f'the {len(known)} tests that {self.ledger.path} has; --force tests them again'
+                f'rows hold {", ".join(METRICS)}: what else {", ".join(more)} report is missing '
+                f'for the {len(known)} tests that {self.ledger.path} has; --force tests them again'
             )
         return known
 

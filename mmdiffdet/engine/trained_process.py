@@ -49,7 +49,7 @@ def check_trained_process(model: nn.Module, meta: Dict[str, Any], source: object
         # means of a data set may be added up in another order
         if not np.allclose(now, was, rtol=1e-6):
             raise ValueError(
-                f'checkpoint {source}: box_codec.{key} of the config has {now}, it was trained with '
-                f'{was}, so that the same noise means other boxes: use the config, and --part, that '
-                'it was trained with'
+                f'checkpoint {source}: box_codec.{key} of the config has {now}, it was trained '
+                f'with {was}, so that the same noise means other boxes: use the config, and '
+                '--part, that it was trained with'
             )

@@ -10,7 +10,7 @@ from .experiments import Experiment, describe
 from .pairing import Sides, sides_of
 from .planning import more_runs
 from .power import ALPHA, MIN_UNITS
-from .problems import contradicts_itself
+from .problems import contradicts_itself, mixed_configs
 from .protocol import PROTOCOL_FIELDS
 from .resampling import (
     Components,
@@ -280,6 +280,7 @@ def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List
         notes.append(
             f'not recorded on either side: {", ".join(unknown)}; that they are equal is not checked'
         )
+    notes += mixed_configs(a) + mixed_configs(b)
     for side, recipes in (('A', a.recipes), ('B', b.recipes)):
         if len(recipes) > 1:
             notes.append(

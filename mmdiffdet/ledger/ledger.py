@@ -2,14 +2,18 @@
 
 import os
 import re
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ..utils import atomic_path
 from .row import COLUMNS, Row, RunKey
+
+PATIENCE = 10.0
+"""Seconds to wait for the lock before that is told."""
 
 
 class Appended(NamedTuple):
@@ -85,7 +89,17 @@ class Ledger:
     def _locked(self) -> Iterator[Path]:
         path = Path(os.path.realpath(self.path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{path}.lock'):
+        lock = FileLock(f'{path}.lock')
+        try:
+            held = lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            warnings.warn(
+                f'waiting for {path}.lock, which another process holds while it writes {path}; if '
+                'that takes longer, end that process, and this one goes on',
+                stacklevel=4,
+            )
+            held = lock.acquire()
+        with held:
             # of a writer that was killed: nobody else writes now
             left = re.compile(rf'\.{re.escape(path.stem)}-\w{{8}}{re.escape(path.suffix)}')
             for other in path.parent.iterdir():

@@ -1,6 +1,6 @@
 """What of two experiments is compared with what, as one table."""
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import pandas as pd
@@ -93,6 +93,11 @@ def _with_units(sides: List[List[np.ndarray]], pairing: str, notes: List[str]) -
 def side_of(experiment: Experiment, metric: str) -> List[np.ndarray]:
     """The values of an experiment, an array a train seed."""
     return _groups(_in_order(_values(experiment, metric)), 'value')
+
+
+def seeds_of(experiment: Experiment, metric: str) -> List[Tuple[Optional[int], int]]:
+    """Train seed and eval seed of each value of :func:`side_of`, in its order."""
+    return [*_in_order(_values(experiment, metric))[SEEDS].itertuples(index=False, name=None)]
 
 
 def _values(experiment: Experiment, metric: str) -> pd.DataFrame:

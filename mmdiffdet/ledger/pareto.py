@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
+from zlib import crc32
 
 import numpy as np
 
 from .experiments import Experiment
-from .pairing import side_of
+from .pairing import seeds_of, side_of
 from .power import ALPHA
 from .problems import contradicts_itself
 from .reader import plain
@@ -25,8 +26,10 @@ class ParetoFront:
             protocol; ``interval`` and ``seconds_interval``, 95 % hierarchical
             bootstrap intervals (None of one run; from one train seed they say
             nothing of another training); and ``share``, how often the setting
-            is on the front when the metrics of all are resampled, each setting
-            for itself and the costs as they are.
+            is on the front when the metrics of all are resampled and the costs
+            stay as they are. Settings that have the same train seeds draw them
+            together, and the eval seeds too if these are the same; others draw
+            each for themselves.
         beaten (List[str]): Labels of the other settings.
     """
 
@@ -73,12 +76,11 @@ def pareto_fronts(
     left_out = [f'not on a front, as they {why}: {", ".join(e)}' for why, e in without.items()]
     if not comparable:
         raise ValueError('\n'.join(['--pareto: nothing to compare', *left_out]))
-    rng = np.random.default_rng(0)
     fronts = []
     for key, settings in comparable.items():
         # the cheapest first; of those that cost the same the best one
         settings.sort(key=lambda setting: setting[:2])
-        boot = np.array([bootstrap_means(side_of(e, metric), resamples, rng) for *_, e in settings])
+        boot = np.array([_resampled_means(e, metric, resamples) for *_, e in settings])
         on_front = _above_all_before(np.array([[-mean] for _, mean, _ in settings]))[:, 0]
         shares = _above_all_before(boot).mean(1)
         front, beaten = [], []
@@ -87,7 +89,7 @@ def pareto_fronts(
                 beaten.append(e.label)
                 continue
             summary = summarise(e.runs, metric)
-            seconds = bootstrap_means(side_of(e, 'seconds_per_image'), resamples, rng)
+            seconds = _resampled_means(e, 'seconds_per_image', resamples)
             ends = [interval(b, 1 - ALPHA) if summary.n > 1 else None for b in (means, seconds)]
             front.append(
                 dict(
@@ -101,6 +103,14 @@ def pareto_fronts(
             )
         fronts.append(ParetoFront(metric, *key, front, beaten))
     return fronts, left_out
+
+
+def _resampled_means(experiment: Experiment, metric: str, resamples: int) -> np.ndarray:
+    """Means of draws that are the same for all experiments with the same seeds."""
+    seeds = seeds_of(experiment, metric)
+    trains = list(dict.fromkeys(train for train, _ in seeds))
+    rngs = [np.random.default_rng(crc32(repr(drawn).encode())) for drawn in (trains, seeds)]
+    return bootstrap_means(side_of(experiment, metric), resamples, *rngs)
 
 
 def _above_all_before(values: np.ndarray) -> np.ndarray:

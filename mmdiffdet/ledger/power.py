@@ -48,19 +48,25 @@ def needed_noncentrality(count: int, paired: bool) -> float:
         if not paired:
             groups = itertools.combinations(range(2 * count), count)
             ways = ([i in group for i in range(2 * count)] for group in groups)
-        found = _permutation(noise, np.array(list(ways), dtype=float))
+        found = _permutation(noise, np.array(list(ways), dtype=float), paired)
     else:
         found = _welch(noise)
     scale = math.sqrt(1 / count) if paired else math.sqrt(2 / count)
     return optimize.bisect(lambda value: found(value * scale) - POWER, 0, 40, xtol=1e-3)
 
 
-def _permutation(noise: np.ndarray, ways: np.ndarray) -> Callable[[float], float]:
+def _permutation(noise: np.ndarray, ways: np.ndarray, paired: bool) -> Callable[[float], float]:
     """Power of a permutation test at a difference, for samples in rows; the
     first of the (ways, results) is the true one."""
 
     def power(difference: float) -> float:
-        sums = (noise + difference * (ways[0] > 0)) @ ways.T
+        values = noise + difference * (ways[0] > 0)
+        sums = values @ ways.T
+        if not paired:  # Welch's t of two groups of the same size, but for a factor
+            apart = 2 * sums - values.sum(1, keepdims=True)
+            total = (values**2).sum(1, keepdims=True)
+            other = values.sum(1, keepdims=True) - sums
+            sums = apart / np.sqrt(total - 2 * (sums**2 + other**2) / values.shape[1])
         as_large = sums >= sums[:, :1] - 1e-9
         return float((2 * as_large.mean(1) <= ALPHA).mean())
 

@@ -1,12 +1,12 @@
 """Rows that repeat or contradict each other."""
 
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence
 
 import pandas as pd
 
 from .experiments import Experiment, group, tested_config
 from .protocol import PROTOCOL_FIELDS
-from .reader import Results, where
+from .reader import Results, listed, plain, where
 from .row import METRICS
 from .statistics import summarise
 
@@ -40,6 +40,19 @@ def contradicts_itself(experiment: Experiment) -> List[str]:
     return problems
 
 
+def mixed_configs(experiment: Experiment) -> List[str]:
+    """That a pool has runs of several configs; empty if it has not."""
+    configs = tested_config(experiment.runs).dropna().unique()
+    if len(configs) < 2:
+        return []
+    known = experiment.runs.config_sha256.notna().all()
+    shown = sorted(config[:8] if known else config for config in configs)
+    return [
+        f'{experiment.label} mixes runs of {len(configs)} configs, '
+        f'{", ".join(shown[:-1])} and {shown[-1]}: its mean and spread are of no one setting'
+    ]
+
+
 def _repeated(runs: pd.DataFrame, keys: List[str]) -> Iterator[pd.DataFrame]:
     """The runs that are equal in all keys, two or more at a time."""
     repeated = runs[runs.duplicated(keys, keep=False)]
@@ -55,7 +68,7 @@ def _same_test(runs: pd.DataFrame) -> Iterable[str]:
         key = (differ, same.checkpoint_sha256.iloc[0], tuple(same.label.unique()))
         found.setdefault(key, []).append(same)
     for (differ, sha, labels), tests in sorted(found.items(), key=lambda item: not item[0][0]):
-        seeds = _list(pd.concat(tests).eval_seed)
+        seeds = listed(pd.concat(tests).eval_seed)
         about = f'checkpoint {sha[:8]}, eval seed {seeds}, in {" and ".join(labels)}'
         if differ:
             values = ' against '.join(f'{r.AP} ({where(r)})' for r in tests[0].itertuples())
@@ -81,7 +94,7 @@ def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
             found.setdefault(tuple(same.label.unique()), []).append(same.eval_seed.iloc[0])
     for labels, seeds in found.items():
         yield (
-            f'same numbers to the last digit: eval seed {_list(seeds)} in '
+            f'same numbers to the last digit: eval seed {listed(seeds)} in '
             f'{" and ".join(labels)}; either one is a copy, or what sets '
             'them apart had no effect'
         )
@@ -89,15 +102,25 @@ def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
 
 def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
     for experiment in experiments:
-        runs = experiment.runs.dropna(subset=['train_seed', 'checkpoint_sha256'])
-        for seed, shas in runs.groupby('train_seed', sort=False).checkpoint_sha256.unique().items():
+        runs = experiment.runs.dropna(subset='checkpoint_sha256')
+        by_seed = runs.groupby('train_seed', sort=False, dropna=False).checkpoint_sha256.unique()
+        for seed, shas in by_seed.items():
             if len(shas) > 1:
+                of_seed = f'train seed {seed} has'
+                if plain(seed) is None:
+                    of_seed = 'its runs without a train seed have'
                 yield (
-                    f'{experiment.label}: train seed {seed} has '
-                    f'{len(shas)} checkpoints '
+                    f'{experiment.label}: {of_seed} {len(shas)} checkpoints '
                     f'({", ".join(sorted(s[:8] for s in shas))}); they are '
                     'no replicates, give each an exp_name of its own'
                 )
+        unknown = experiment.runs[experiment.runs.train_seed.isna()]
+        if 0 < len(unknown) < len(experiment.runs):
+            yield (
+                f'{experiment.label}: {len(unknown)} run{"s" * (len(unknown) > 1)} without a train '
+                f'seed ({where(unknown.iloc[0])}) beside others that have one may be of the same '
+                'training; give them an exp_name of their own'
+            )
 
 
 def _train_seeds(runs: pd.DataFrame) -> Iterable[str]:
@@ -135,10 +158,3 @@ def _stated(results: Results) -> Iterable[str]:
 
 def _round(value: object) -> str:
     return 'n/a' if value is None else f'{value:.5f}'
-
-
-def _list(seeds: Iterable[int]) -> str:
-    values: Tuple[int, ...] = tuple(sorted(set(seeds)))
-    if len(values) > 2 and values == tuple(range(values[0], values[-1] + 1)):
-        return f'{values[0]}-{values[-1]}'
-    return ', '.join(map(str, values))

@@ -101,6 +101,14 @@ def where(run: Any) -> str:
     return f'{run.source}:{run.line}'
 
 
+def listed(seeds: Iterable[int]) -> str:
+    """Different seeds as text: ``0, 2``, or ``0-4`` if there are more in a row."""
+    values = sorted(set(seeds))
+    if len(values) > 2 and values == [*range(values[0], values[-1] + 1)]:
+        return f'{values[0]}-{values[-1]}'
+    return ', '.join(map(str, values))
+
+
 def rows_of(runs: pd.DataFrame) -> Iterator[Row]:
     """The rows that lines of a ledger of ours hold."""
     for values in runs[list(COLUMNS)].itertuples(index=False):

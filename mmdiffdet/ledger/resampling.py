@@ -31,7 +31,12 @@ class Components(NamedTuple):
     evaluation: Optional[float]
 
 
-def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) -> np.ndarray:
+def bootstrap_means(
+    groups: Groups,
+    resamples: int,
+    rng: np.random.Generator,
+    inner_rng: Optional[np.random.Generator] = None,
+) -> np.ndarray:
     """Resampled means of the train seeds' means.
 
     Train seeds are drawn with replacement, then, within each drawn one, its
@@ -40,9 +45,16 @@ def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) ->
     neuroscience'). With few train seeds it gives too little spread, about
     sqrt((T - 1) / T) of it for T of them, as every bootstrap does.
 
+    Args:
+        groups (Groups): An array a train seed, with a value an eval seed.
+        resamples (int): Number of resampled means.
+        rng (Generator): Draws the train seeds.
+        inner_rng (Generator, optional): Draws the eval seeds; ``rng`` by default.
+
     Returns:
         ndarray: (resamples,).
     """
+    inner_rng = inner_rng or rng
     sizes = np.array([len(g) for g in groups])
     padded = np.zeros((len(groups), sizes.max()))
     for row, values in zip(padded, groups):
@@ -52,7 +64,7 @@ def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) ->
         count = min(_CHUNK, resamples - start)
         drawn = rng.integers(len(groups), size=(count, len(groups)))
         size = sizes[drawn][..., None]
-        inner = rng.random((*drawn.shape, sizes.max()))
+        inner = inner_rng.random((*drawn.shape, sizes.max()))
         values = padded[drawn[..., None], (inner * size).astype(int)]
         used = np.arange(sizes.max()) < size
         means.append(((values * used).sum(-1) / size[..., 0]).mean(-1))
@@ -87,18 +99,34 @@ def paired_tests(differences: np.ndarray) -> List[Test]:
 
 def unpaired_tests(a: np.ndarray, b: np.ndarray) -> List[Test]:
     """Permutation test and Welch's t-test of two independent groups, with a
-    value a replicate, two or more on each side."""
+    value a replicate, two or more on each side.
+
+    The statistic of the permutation test is the absolute value of Welch's t, not
+    the difference of the means, so that with many replicates it has the right
+    level though the two variances differ (Janssen 1997, 'Studentized permutation
+    tests for non-iid hypotheses'). With few it is liberal where the smaller group
+    varies more: 11 % instead of 5 % for 4 replicates against 8 with a fifth of the
+    deviation; the difference of the means would be wrong in 21 %.
+    """
     if np.ptp(np.concatenate([a, b])) == 0:
         return [Test('all results are equal', 1.0, 1.0)]
 
     def statistic(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        return y.mean(axis) - x.mean(axis)
+        difference = y.mean(axis) - x.mean(axis)
+        error = x.var(axis, ddof=1) / x.shape[axis] + y.var(axis, ddof=1) / y.shape[axis]
+        # |t| / sqrt(1 + t**2), which has the order of |t| and is finite without variance
+        return abs(difference) / np.sqrt(difference**2 + error)
 
     permutation = stats.permutation_test(
-        (a, b), statistic, vectorized=True, rng=np.random.default_rng(0)
+        (a, b),
+        statistic,
+        vectorized=True,
+        alternative='greater',
+        rng=np.random.default_rng(0),
     )
-    smallest = 2 / math.comb(len(a) + len(b), len(a))
-    tests = [Test('permutation', float(permutation.pvalue), smallest)]
+    # groups of the same size can be exchanged, which changes no |t|
+    smallest = (1 + (len(a) == len(b))) / math.comb(len(a) + len(b), len(a))
+    tests = [Test("permutation of Welch's t", float(permutation.pvalue), smallest)]
     if _vary(a) or _vary(b):
         p = stats.ttest_ind(a, b, equal_var=False).pvalue
         tests.append(Test("Welch's t", float(p), 0.0))

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 from ..ledger.comparison import Comparison
 from ..ledger.pareto import ParetoFront
 from ..ledger.protocol import NOT_AVAILABLE
-from ..ledger.reader import plain
+from ..ledger.reader import listed, plain
 from ..ledger.study import Study
 from .summary import Record, number
 from .text import one_line, render_table
@@ -95,7 +95,12 @@ def sentence(c: Comparison) -> str:
 
 
 def _runs(c: Comparison) -> str:
-    return f'{c.used[0]} and {c.used[1]} runs'
+    text = f'{c.used[0]} and {c.used[1]} runs'
+    seeds = [listed(e.runs.dropna(subset=c.metric).eval_seed) for e in (c.a, c.b)]
+    if seeds[0] == seeds[1] or not (c.a.protocol.samples and c.b.protocol.samples):
+        return text
+    paired = '' if c.pairing.startswith('unpaired') else '; compared are those of both'
+    return f'{text} (eval seeds {seeds[0]} of A, {seeds[1]} of B{paired})'
 
 
 def render_study(study: Study, style: str) -> str:
