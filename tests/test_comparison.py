@@ -132,13 +132,13 @@ def test_other_eval_seeds_are_told_in_the_verdict(tmp_path: Path) -> None:
     a = Ledger(ledger_of(tmp_path / 'a.tsv', dict(a=[[40, 41, 42]] * 3)))
     ledger_of(tmp_path / 'b.tsv', dict(b=[[45, 46], [45, 47], [44, 46]]))
     c = compare(*experiments_of(a.path, tmp_path / 'b.tsv'))
-    told = 'with 6 and 6 runs (eval seeds 0-2 of A, 0, 1 of B; compared are those of both)'
+    told = 'with 6 and 6 runs (eval seeds 0-2 of A and 0, 1 of B; compared are those of both)'
     assert told in render_comparison(c, 'table') and told in sentence(c)
     moved = [replace(r, train_seed=r.train_seed + 3) for r in a.read()]
     a.path.unlink()
     a.append(moved)
     c = compare(*experiments_of(a.path, tmp_path / 'b.tsv'))
-    told = 'with 9 and 6 runs (eval seeds 0-2 of A, 0, 1 of B)'
+    told = 'with 9 and 6 runs (eval seeds 0-2 of A and 0, 1 of B)'
     assert told in render_comparison(c, 'table') and told in sentence(c)
     c = compare(*two(tmp_path / 'same', [[40, 41]] * 3, [[42, 43]] * 3))
     assert 'eval seeds' not in sentence(c)

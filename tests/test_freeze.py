@@ -12,7 +12,7 @@ from ledger_rows import ROW, experiments_of, table_of
 
 from mmdiffdet.ledger import Ledger, sha256_of_file
 from mmdiffdet.ledger.freeze import freeze
-from mmdiffdet.ledger.tested_config import sha256s_of_tests
+from mmdiffdet.ledger.hashing import sha256s_of_tests
 from mmdiffdet.ledger.verify import verify
 from mmdiffdet.utils import atomic_folder
 

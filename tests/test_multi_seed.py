@@ -24,7 +24,7 @@ from mmdiffdet.engine.stopwatch import Stopwatch, device_name
 from mmdiffdet.engine.test_case import experiment_of
 from mmdiffdet.evaluation import CocoMetric
 from mmdiffdet.ledger import Ledger, sha256_of_file
-from mmdiffdet.ledger.tested_config import sha256s_of_tests
+from mmdiffdet.ledger.hashing import sha256s_of_tests
 
 
 @pytest.fixture(scope='module')

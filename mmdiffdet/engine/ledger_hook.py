@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from .. import __version__
 from ..datasets import LVISV1Dataset
 from ..ledger import Ledger, Row
+from ..ledger.hashing import sha256_of_test
 from ..ledger.row import FORMULA, METRICS
-from ..ledger.tested_config import sha256_of_test
 from ..registry import HOOKS, LOOPS
 from ..utils import atomic_path, remove_left
 from .checkpoint import sha256_of_checkpoint

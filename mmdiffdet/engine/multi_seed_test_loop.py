@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from ..diffusion.box_schedulers import same_process
 from ..diffusion.sampling import SamplingVariant
 from ..evaluation.dump_detections import DumpDetections
-from ..ledger.tested_config import merge
+from ..ledger.hashing import merge
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
 from .ledger_hook import LedgerHook

@@ -1,4 +1,4 @@
-"""Make a folder that says what a result rests on."""
+"""Making a deliverable, the folder that says what a result rests on."""
 
 import json
 import platform
@@ -10,13 +10,12 @@ import numpy as np
 
 from ..utils import atomic_folder
 from .experiments import Experiment
-from .hashing import sha256_of_file
+from .hashing import sha256_of_file, sha256s_of_tests
 from .ledger import write_rows
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS
 from .reader import rows_of, where
 from .row import Row
-from .tested_config import sha256s_of_tests
 
 RUNS = 'runs.tsv'
 MANIFEST = 'manifest.tsv'
@@ -30,27 +29,27 @@ VERSIONS = ('torch', 'mmdet', 'diffusers', 'mmdiffdet')
 
 
 def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
-    """Write the deliverable.
+    """Write a deliverable.
 
-    ``runs.tsv`` holds all rows, ``manifest.tsv`` a line a model (experiment,
-    train seed and protocol), ``configs/`` the resolved config that each was
-    tested with, taken from ``config.py`` in the rows' ``out_dir``,
-    ``environment.json`` the devices and versions of the rows and of this
-    machine, ``SHA256SUMS`` the hash of each of these files. Checkpoints are
-    not copied; their hashes are in the manifest.
+    ``runs.tsv`` holds all rows, and ``manifest.tsv`` a line for each model
+    (experiment, train seed and protocol). ``configs/`` holds the resolved config that
+    each was tested with, taken from ``config.py`` in the rows' ``out_dir``.
+    ``environment.json`` names the devices and versions of the rows and of this
+    machine, and ``SHA256SUMS`` the hash of each of these files. Checkpoints are not
+    copied; their hashes are in the manifest.
 
     Args:
         experiments (Sequence[Experiment]): What to freeze.
-        folder (Path): Appears only when it is complete.
+        folder (Path): The folder to make. It appears only when it is complete.
 
     Returns:
-        str: SHA-256 of ``SHA256SUMS``, which stands for the whole folder.
+        str: The SHA-256 of ``SHA256SUMS``, which stands for the whole folder.
 
     Raises:
         FileExistsError: If the folder exists.
-        FileNotFoundError: If checkpoints or configs do not; all are named.
-        ValueError: If rows are not ours or contradict each other, or if a
-            checkpoint or config is not the one that was tested.
+        FileNotFoundError: If checkpoints or configs do not exist; all are named.
+        ValueError: If rows are not ours or contradict each other, or if a checkpoint
+            or config is not the one that was tested.
     """
     if folder.exists():
         raise FileExistsError(
@@ -65,12 +64,12 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
 
 
 def config_name(number: int) -> str:
-    """Where the folder has the resolved config of a model, counted from 0."""
+    """Return where the folder has the config of a model, counted from 0."""
     return f'configs/{number:03d}.py'
 
 
 def models_of(rows: Sequence[Row]) -> List[List[Row]]:
-    """The rows of each tested model, in the order of the rows."""
+    """Return the rows of each tested model, in the order of the rows."""
     models: Dict[tuple, List[Row]] = {}
     for row in rows:
         # a test of the model, whatever the eval seed
@@ -80,7 +79,7 @@ def models_of(rows: Sequence[Row]) -> List[List[Row]]:
 
 
 def manifest_of(models: Sequence[Sequence[Row]]) -> List[Dict[str, str]]:
-    """The lines of the manifest, a model each."""
+    """Return the lines of the manifest, one for each model."""
     lines = []
     for number, rows in enumerate(models):
         values = np.array([row.AP for row in rows])
@@ -139,7 +138,7 @@ def _check_files(models: Sequence[Sequence[Row]]) -> None:
 
 
 def config_problems(row: Row, path: Path) -> List[str]:
-    """Why a file is not the config that a row was tested with; empty if it is."""
+    """Return a sentence if a file is not the config of a row's test, or none."""
     try:
         if row.config_sha256 in sha256s_of_tests(path.read_text(encoding='utf-8')):
             return []

@@ -1,4 +1,4 @@
-"""Settings that no other beats in both metric and cost."""
+"""The settings that no other setting beats in both metric and cost."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -22,15 +22,15 @@ class ParetoFront:
     Args:
         metric, dataset, annotation_sha256, device (str, optional): What all
             settings share.
-        front (list[dict]): From the cheapest to the best: label, summary and
-            protocol; ``interval`` and ``seconds_interval``, 95 % hierarchical
-            bootstrap intervals (None of one run; from one train seed they say
-            nothing of another training); and ``share``, how often the setting
-            is on the front when the metrics of all are resampled and the costs
-            stay as they are. Settings that have the same train seeds draw them
-            together, and the eval seeds too if these are the same; others draw
+        front (list[dict]): The settings from the cheapest to the best, with label,
+            summary and protocol. ``interval`` and ``seconds_interval`` are 95 %
+            hierarchical bootstrap intervals; they are None of one run, and of one
+            train seed they say nothing of another training. ``share`` is how often
+            the setting is on the front when the metrics of all are resampled and
+            the costs stay as they are. Settings with the same train seeds draw them
+            together, and so the eval seeds if these are the same too; others draw
             each for themselves.
-        beaten (List[str]): Labels of the other settings.
+        beaten (List[str]): The labels of the other settings.
     """
 
     metric: str
@@ -44,14 +44,18 @@ class ParetoFront:
 def pareto_fronts(
     experiments: Sequence[Experiment], metric: str = 'AP', resamples: int = 10000
 ) -> Tuple[List[ParetoFront], List[str]]:
-    """A front for each data set, its annotations and device.
+    """Find the front of each data set (with its annotations) and device.
 
-    A setting beats another if its mean of the train seeds' means is as good,
-    it is as fast, and better in one of the two. Seconds of different devices
-    are not compared.
+    A setting beats another if its mean of the train seeds' means is as good, it is
+    as fast, and it is better in one of the two.
+
+    Args:
+        experiments (Sequence[Experiment]): The settings.
+        metric (str): The name of the metric.
+        resamples (int): The number of bootstrap samples.
 
     Returns:
-        tuple: The fronts, and a sentence for what is left out and why.
+        tuple: The fronts, and sentences on what is left out and why.
 
     Raises:
         ValueError: If no setting has both the metric and its cost.
@@ -91,16 +95,8 @@ def pareto_fronts(
             summary = summarise(e.runs, metric)
             seconds = _resampled_means(e, 'seconds_per_image', resamples)
             ends = [interval(b, 1 - ALPHA) if summary.n > 1 else None for b in (means, seconds)]
-            front.append(
-                dict(
-                    experiment=e.label,
-                    **asdict(summary),
-                    interval=ends[0],
-                    seconds_interval=ends[1],
-                    share=float(share),
-                    **asdict(e.protocol),
-                )
-            )
+            found = dict(interval=ends[0], seconds_interval=ends[1], share=float(share))
+            front.append({'experiment': e.label, **asdict(summary), **found, **asdict(e.protocol)})
         fronts.append(ParetoFront(metric, *key, front, beaten))
     return fronts, left_out
 
@@ -114,6 +110,6 @@ def _resampled_means(experiment: Experiment, metric: str, resamples: int) -> np.
 
 
 def _above_all_before(values: np.ndarray) -> np.ndarray:
-    """Whether each value, (settings, samples), is above all in the rows before."""
+    """Whether each value, of (settings, samples), is above all in the rows before it."""
     best = np.maximum.accumulate(values)
     return np.vstack([np.ones_like(values[:1], dtype=bool), values[1:] > best[:-1]])

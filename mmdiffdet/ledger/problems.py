@@ -1,4 +1,4 @@
-"""Rows that repeat or contradict each other."""
+"""Rows that repeat or contradict each other, or should not be averaged."""
 
 from typing import Dict, Iterable, Iterator, List, Sequence
 
@@ -15,7 +15,7 @@ _TEST = ['checkpoint_sha256', 'tested', 'variant', *PROTOCOL_FIELDS, 'eval_seed'
 
 
 def find_problems(results: Results) -> List[str]:
-    """What a reader of all these results should know, a sentence each."""
+    """Return what a reader of all these results should know, a sentence each."""
     experiments = group(results.runs)
     labels = pd.concat([e.runs.assign(label=e.label).label for e in experiments] or [pd.Series()])
     runs = results.runs.assign(
@@ -32,7 +32,7 @@ def find_problems(results: Results) -> List[str]:
 
 
 def contradicts_itself(experiment: Experiment) -> List[str]:
-    """Why an experiment's mean means nothing; empty if it does."""
+    """Return sentences on why an experiment's mean means nothing, or none."""
     runs = experiment.runs.assign(label=experiment.label)
     problems = [*_checkpoints([experiment]), *_train_seeds(runs)]
     if not problems and experiment.runs.duplicated(['train_seed', 'eval_seed']).any():
@@ -41,7 +41,7 @@ def contradicts_itself(experiment: Experiment) -> List[str]:
 
 
 def mixed_configs(experiment: Experiment) -> List[str]:
-    """That a pool has runs of several configs; empty if it has not."""
+    """Return a sentence if a pool has runs of several configs, or none."""
     configs = tested_config(experiment.runs).dropna().unique()
     if len(configs) < 2:
         return []
@@ -54,14 +54,13 @@ def mixed_configs(experiment: Experiment) -> List[str]:
 
 
 def _repeated(runs: pd.DataFrame, keys: List[str]) -> Iterator[pd.DataFrame]:
-    """The runs that are equal in all keys, two or more at a time."""
+    """Yield the runs that are equal in all keys, two or more at a time."""
     repeated = runs[runs.duplicated(keys, keep=False)]
-    for _, same in repeated.groupby(keys, dropna=False, sort=False):
-        yield same
+    yield from (same for _, same in repeated.groupby(keys, dropna=False, sort=False))
 
 
 def _same_test(runs: pd.DataFrame) -> Iterable[str]:
-    """Same checkpoint hash, config, protocol and eval seed."""
+    """Tell of runs with the same checkpoint hash, config, protocol and eval seed."""
     found: Dict[tuple, List[pd.DataFrame]] = {}
     for same in _repeated(runs.dropna(subset='checkpoint_sha256'), _TEST):
         differ = len(same.drop_duplicates(list(METRICS))) > 1
@@ -83,7 +82,7 @@ def _same_test(runs: pd.DataFrame) -> Iterable[str]:
 
 
 def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
-    """Equal in all metrics, though not known to be one test."""
+    """Tell of runs that are equal in all metrics, though not known to be one test."""
     found: Dict[tuple, List[int]] = {}
     # a detector that finds nothing equals any other that does not, and one or
     # two numbers may be equal by chance
@@ -136,7 +135,7 @@ def _train_seeds(runs: pd.DataFrame) -> Iterable[str]:
 
 
 def _stated(results: Results) -> Iterable[str]:
-    """Stated means against the runs of the table they name."""
+    """Compare stated means with the runs of the table that they name."""
     files = results.runs.source.map(lambda path: path.resolve())
     for item in results.stated.itertuples():
         of_file = results.runs[files == (item.source.parent / item.runs_file).resolve()]
@@ -145,16 +144,8 @@ def _stated(results: Results) -> Iterable[str]:
             yield f'{where(item)}: {said} of {item.runs_file}, which was not read'
             continue
         found = summarise(of_file)
+        pairs = (found.mean, item.mean), (found.std, item.std)
         # half a unit of the fifth decimal, as the statement has five
-        if any(
-            a is None or abs(a - b) > 5.1e-6
-            for a, b in ((found.mean, item.mean), (found.std, item.std))
-        ):
-            yield (
-                f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give '
-                f'{_round(found.mean)} / {_round(found.std)}'
-            )
-
-
-def _round(value: object) -> str:
-    return 'n/a' if value is None else f'{value:.5f}'
+        if any(a is None or abs(a - b) > 5.1e-6 for a, b in pairs):
+            given = ' / '.join('n/a' if a is None else f'{a:.5f}' for a, _ in pairs)
+            yield f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give {given}'

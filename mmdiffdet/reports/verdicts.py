@@ -100,7 +100,7 @@ def _runs(c: Comparison) -> str:
     if seeds[0] == seeds[1] or not (c.a.protocol.samples and c.b.protocol.samples):
         return text
     paired = '' if c.pairing.startswith('unpaired') else '; compared are those of both'
-    return f'{text} (eval seeds {seeds[0]} of A, {seeds[1]} of B{paired})'
+    return f'{text} (eval seeds {seeds[0]} of A and {seeds[1]} of B{paired})'
 
 
 def render_study(study: Study, style: str) -> str:
