@@ -63,11 +63,6 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
     return sha256_of_file(folder / SUMS)
 
 
-def config_name(number: int) -> str:
-    """Return where the folder has the config of a model, counted from 0."""
-    return f'configs/{number:03d}.py'
-
-
 def models_of(rows: Sequence[Row]) -> List[List[Row]]:
     """Return the rows of each tested model, in the order of the rows."""
     models: Dict[tuple, List[Row]] = {}
@@ -88,7 +83,7 @@ def manifest_of(models: Sequence[Sequence[Row]]) -> List[Dict[str, str]]:
             n=str(len(rows)),
             AP_mean=f'{values.mean():.6f}',
             AP_std=f'{values.std():.6f}' if len(rows) > 1 else NOT_AVAILABLE,
-            config=config_name(number),
+            config=f'configs/{number:03d}.py',
         )
         for name in MANIFEST_COLUMNS:
             value = getattr(rows[0], name, None)

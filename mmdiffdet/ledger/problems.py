@@ -105,11 +105,11 @@ def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
         by_seed = runs.groupby('train_seed', sort=False, dropna=False).checkpoint_sha256.unique()
         for seed, shas in by_seed.items():
             if len(shas) > 1:
-                of_seed = f'train seed {seed} has'
+                who = f'train seed {seed} has'
                 if plain(seed) is None:
-                    of_seed = 'its runs without a train seed have'
+                    who = 'its runs without a train seed have'
                 yield (
-                    f'{experiment.label}: {of_seed} {len(shas)} checkpoints '
+                    f'{experiment.label}: {who} {len(shas)} checkpoints '
                     f'({", ".join(sorted(s[:8] for s in shas))}); they are '
                     'no replicates, give each an exp_name of its own'
                 )
