@@ -1,3 +1,4 @@
+import gc
 import os
 
 import pytest
@@ -12,6 +13,12 @@ torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'  # and so do the commands that they start
 # a runner lays out its config several times, which takes longer than training
 yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, True)
+
+
+def pytest_collection_finish() -> None:
+    """MMEngine's data sets collect garbage when they are built: not in all that is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -26,20 +26,17 @@ import re
 import resource
 import signal
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-import cv2
 import torch
 import yaml
+from forked import Popen
 from mmengine.config import Config
 from safetensors.torch import save_file
 from tiny import ROOT, runner_config, write_coco
-
-import mmdiffdet.engine  # noqa: F401 before MMDetection, and once for all cases
 
 KINDS = ('config', 'options', 'checkpoint', 'yaml')
 OUTCOMES = ('ok', 'named', 'unnamed', 'traceback', 'silent', 'hang', 'crash')
@@ -75,7 +72,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        cfg = runner_config(write_coco(folder / 'data'), folder, QUALITY_HEAD=True)
+        cfg = runner_config(write_coco(folder / 'data'), folder, ['quality'])
         cfg.pop('work_dir')
         self.config = folder / 'tiny.py'
         cfg.dump(self.config)
@@ -128,49 +125,22 @@ def run_tool(
         tuple[int, str]: Exit code, minus the signal's number if one ended it
         (-1000 after the timeout), and both streams.
     """
-    import runpy
 
-    log = folder / 'output.txt'
-    child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
+    def limited() -> None:
         # a model of 10**9 channels is refused, not paged out
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        os.chdir(ROOT)
-        # OpenMP's threads are not there any more; nor does a data loader's worker have them
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
-        # what pytest put in place of them
-        sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
-        sys.argv = [f'tools/{tool}', *argv]
-        code = 0
         prepare()
-        try:
-            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-        except SystemExit as error:
-            if isinstance(error.code, str):
-                print(error.code, file=sys.stderr)
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        except BaseException:
-            import traceback
 
-            traceback.print_exc()
-            code = 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status), log.read_text(errors='replace')
-        time.sleep(min(0.02, seconds / 100))
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    log = folder / 'output.txt'
+    with open(log, 'wb') as out:
+        process = Popen([sys.executable, f'tools/{tool}', *argv], out, cwd=ROOT, prepare=limited)
+    if process.wait(seconds) is not None:
+        return process.returncode, log.read_text(errors='replace')
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has no group of its own yet
+        process.kill()
+    process.wait()
     return -1000, log.read_text(errors='replace')
 
 

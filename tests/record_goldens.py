@@ -18,13 +18,17 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
-from tiny import build, detectron2_name, tiny_config
+from tiny import build, tiny_config
+from tiny_detectron2 import SIZES, detectron2_name
 from torch import Tensor
 
+from mmdiffdet.convert.detectron2_model import model_config
 from mmdiffdet.convert.golden import Golden
 from mmdiffdet.convert.parity import _run_head
 from mmdiffdet.diffusion import D3PMScheduler, PerImageNoise, sample
 from mmdiffdet.diffusion.box_schedulers import training_scheduler
+from mmdiffdet.losses import PaddedObjects
+from mmdiffdet.losses.assigner import assign
 from mmdiffdet.models import HeadOutput
 from mmdiffdet.registry import MODELS
 
@@ -71,7 +75,8 @@ def write(name: str, tensors: Dict[str, Tensor], **metadata: Any) -> None:
 
 def weights(**options: Any) -> Dict[str, Tensor]:
     """A head with no zero in it, under Detectron2's names."""
-    head = build(tiny_config(HIDDEN_DIM=8, DIM_DYNAMIC=4, **options)).bbox_head
+    options = dict(SIZES, HIDDEN_DIM=8, DIM_DYNAMIC=4, **options)
+    head = build({**tiny_config(), **model_config(options)}).bbox_head
     with torch.no_grad():
         for name, parameter in head.named_parameters():
             if parameter.dim() != 2 or 'mlp.2' in name or 'proj' in name:
@@ -181,7 +186,7 @@ def main() -> None:
         image_hw=golden.metadata['image_hw'],
     )
 
-    criterion = MODELS.build(tiny_config(**LOSSES).criterion)
+    criterion = MODELS.build(model_config(dict(SIZES, **LOSSES))['criterion'])
     for loss in criterion.children():
         loss.loss_weight = 1.0
     inputs = {
@@ -197,7 +202,7 @@ def main() -> None:
         InstanceData(bboxes=inputs[f'in.gt{i}.bboxes'], labels=inputs[f'in.gt{i}.labels'])
         for i in range(2)
     ]
-    metas = [dict(img_shape=(48, 64))] * 2
+    sizes = torch.tensor([[48.0, 64.0]] * 2)
     output = HeadOutput(
         inputs['in.logits'],
         inputs['in.boxes'],
@@ -205,20 +210,22 @@ def main() -> None:
         None,
         inputs['in.attn'],
     )
-    result = criterion(output, objects, metas)
-    matches = criterion.match(output.logits[-1], output.boxes[-1], objects, metas)
-    seeds = dict(loss_cls='loss_ce', loss_topology='loss_graph')
+    result = criterion(output, objects, sizes)
+    index = assign(
+        criterion.assigner, output.logits, output.boxes, PaddedObjects.pad(objects), sizes
+    ).index[-1]
+    names = dict(loss_cls='loss_ce', loss_topology='loss_graph')
     write(
         'loss_mixed',
         {
             **inputs,
-            **{f'out.{seeds.get(k, k)}': v for k, v in result.items() if not k.startswith('s0.')},
+            **{f'out.{names.get(k, k)}': v for k, v in result.items() if not k.startswith('s0.')},
             **{
-                f'out.{seeds.get(k[3:], k[3:])}_0': v
+                f'out.{names.get(k[3:], k[3:])}_0': v
                 for k, v in result.items()
                 if k.startswith('s0.')
             },
-            **{f'out.assigned_gt{i}': m.assigned for i, m in enumerate(matches)},
+            **{f'out.assigned_gt{i}': found for i, found in enumerate(index)},
         },
         knobs=LOSSES,
         image_hw=HW,

@@ -6,12 +6,12 @@ import torch
 from mmdet.models.task_modules import BaseAssigner
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
-from test_losses import META, SIZE, objects, output
+from test_losses import META, SIZE, criterion, objects, output
 from tiny import batch, build, losses_of, tiny_config
 
 from mmdiffdet.losses import DynamicKAssigner, PaddedObjects
 from mmdiffdet.losses.assigner import BACKGROUND, IGNORED, assign
-from mmdiffdet.registry import MODELS, TASK_UTILS
+from mmdiffdet.registry import TASK_UTILS
 
 COSTS = [
     dict(type='mmdet.FocalLossCost', alpha=0.25, gamma=2, eps=1e-8, weight=2),
@@ -243,7 +243,7 @@ def test_mmdetections_hungarian_assigner_trains():
 
 
 def test_mmdetections_topology_without_a_cost():
-    config = tiny_config(GRAPH_TOPO_LOSS_WEIGHT=1.0)
+    config = tiny_config(['topo'])
     config.criterion.assigner = dict(type='mmdet.HungarianAssigner', match_costs=COSTS)
     losses = losses_of(build(config).train(), batch(objects=(3, 2)))
     assert losses['loss_topology'] > 0
@@ -251,20 +251,17 @@ def test_mmdetections_topology_without_a_cost():
 
 def test_ignored_proposals_have_no_loss():
     """MaxIoUAssigner leaves those between its thresholds out."""
-    config = tiny_config().criterion
-    config.assigner = dict(
+    assigner = dict(
         type='mmdet.MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, match_low_quality=False
     )
-    criterion = MODELS.build(config)
-    assert isinstance(criterion.assigner, BaseAssigner)
+    loss = criterion(assigner=dict(assigner, _delete_=True))
+    assert isinstance(loss.assigner, BaseAssigner)
     found = output(num=3, stages=1)
     gt = InstanceData(bboxes=boxes_near(20), labels=torch.zeros(1, dtype=torch.long))
     found.boxes = boxes_near(20, 24, 60)[None, None].requires_grad_()
-    index = assign(
-        criterion.assigner, found.logits, found.boxes, PaddedObjects.pad([gt]), SIZE
-    ).index
+    index = assign(loss.assigner, found.logits, found.boxes, PaddedObjects.pad([gt]), SIZE).index
     assert index.tolist() == [[[0, IGNORED, BACKGROUND]]]
-    sum(criterion(found, [gt], SIZE).values()).backward()
+    sum(loss(found, [gt], SIZE).values()).backward()
     moved = found.logits.grad[0, 0].abs().sum(-1) > 0
     assert moved.tolist() == [True, False, True]
 
@@ -282,10 +279,8 @@ def test_ignored_proposals_have_no_loss():
     ],
 )
 def test_assigners_that_do_not_fit(assigner, message):
-    config = tiny_config().criterion
-    config.assigner = assigner
     with pytest.raises(ValueError, match=message):
-        MODELS.build(config)
+        criterion(assigner=dict(assigner, _delete_=True))
 
 
 @pytest.mark.parametrize('options', [dict(alpha=0.5), dict(gamma=1.0), dict(gamma=0.0)])

@@ -22,9 +22,9 @@ from mmdiffdet.fast import products
 from mmdiffdet.ledger import Ledger
 
 
-def config(**options):
+def config():
     cfg = Config.fromfile(ROOT / 'configs/demo/demo.py')
-    cfg.model = tiny_config(**options)
+    cfg.model = tiny_config()
     return cfg
 
 
@@ -370,6 +370,28 @@ def test_fewer_stages_are_the_first_of_the_cascade():
     cfg = tiny_config()
     cfg.sampler.stages_per_step = [9]
     with pytest.raises(ValueError, match='stages_per_step has 9'):
+        build(cfg)
+
+
+def test_repeated_stages():
+    """The cascade's last ones once more, on what they have said."""
+    cfg = tiny_config()
+    cfg.sampler.update(sampling_timesteps=2, repeated_stages=1)
+    model, calls = build(cfg).eval(), []
+    stages = model.bbox_head.head_series
+    for number, stage in enumerate(stages):
+        stage.register_forward_hook(lambda _, args, out, n=number: calls.append((n, args[2], out)))
+    with torch.no_grad():
+        model.test_variants(batch([(64, 96)], [1]), [model.default_variant])
+    assert [n for n, *_ in calls] == [0, 1, 1] * 2
+    (_, _, last), (_, boxes, _) = calls[1:3]
+    assert torch.equal(boxes, last.boxes.detach())
+    for bad in (-1, 1.5, True):
+        cfg.sampler.repeated_stages = bad
+        with pytest.raises(ValueError, match='repeated_stages'):
+            build(cfg)
+    cfg.sampler.update(repeated_stages=2, stages_per_step=[2, 1])
+    with pytest.raises(ValueError, match='a step has 1 stages'):
         build(cfg)
 
 

@@ -113,6 +113,29 @@ def test_neighbours_lie_on_one_path(monkeypatch):
     assert losses['loss_consistency_model_box'] >= 0
 
 
+def test_the_average_computes_as_the_student_does():
+    student, average = lively(0).train(), lively(0)
+    distiller = ConsistencyModelDistiller(Teacher(average), Teacher(lively(1)))
+    student.distiller = distiller
+    seen = []
+    for who, model in (('average', average), ('teacher', distiller.step_of.model)):
+        model.bbox_head.head_series[0].register_forward_pre_hook(
+            lambda *_, w=who: seen.append(
+                (w, torch.is_autocast_enabled('cpu'), torch.get_autocast_dtype('cpu'))
+            )
+        )
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = losses_of(student, batch())
+        assert torch.is_autocast_enabled('cpu')
+    # the teacher's precision is its own
+    assert [(w, on) for w, on, _ in seen] == [('teacher', False), ('average', True)]
+    assert seen[1][2] is torch.bfloat16
+    assert losses['loss_consistency_model_box'].isfinite()
+    seen.clear()
+    losses_of(student, batch())
+    assert [on for _, on, _ in seen] == [False, False]
+
+
 def test_images_of_the_first_interval_have_no_neighbour(monkeypatch):
     student = lively(0).train()
     distiller = ConsistencyModelDistiller(Teacher(lively(1)), cls_weight=1.0)

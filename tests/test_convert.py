@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import ROOT, SHARED, build, detectron2_name
+from tiny import ROOT, SHARED, build
+from tiny_detectron2 import SIZES, detectron2_name
 
 from mmdiffdet.convert.checkpoint import convert, read_source, save
 from mmdiffdet.convert.detectron2_config import ConvertedConfig, convert_config, dump
@@ -35,18 +36,7 @@ PARTS = dict(
 
 def model(**options):
     """An R50 model with a small head, random everywhere."""
-    config = model_config(
-        dict(
-            NUM_CLASSES=3,
-            HIDDEN_DIM=16,
-            NUM_HEADS=2,
-            NHEADS=4,
-            DIM_FEEDFORWARD=32,
-            DIM_DYNAMIC=8,
-            NUM_PROPOSALS=12,
-            **options,
-        )
-    )
+    config = model_config({**SIZES, **options})
     net = build(
         dict(
             config,
@@ -340,6 +330,11 @@ def test_unknown_data_set_and_own_weights(tmp_path):
             'MODEL: {DiffusionDet: {GEO_BIAS: true, GEO_FEAT: true, GEO_FEAT_TARGET: both}}',
             "'proposal', 'reg'",
         ),
+        (
+            'MODEL: {DiffusionDet: {GEO_FEAT: true, GEO_FEAT_PROPOSAL_MODE: mul}}',
+            "'qk_pos', 'add'",
+        ),
+        ('MODEL: {DiffusionDet: {CLS_LOSS_TYPE: ce}}', "'focal', 'qfl'"),
     ],
 )
 def test_bad_yaml(tmp_path, monkeypatch, capsys, content, message):
@@ -422,3 +417,26 @@ def test_what_mmengine_would_replace_is_refused(value, tmp_path):
     result = ConvertedConfig(dict(work_dir=value))
     with pytest.raises(ValueError, match='work_dir.*MMEngine replaces'):
         dump(result, tmp_path / 'x.yaml')
+
+
+def test_defaults_of_detectron2s_options():
+    expected = dict(
+        NUM_PROPOSALS=500,
+        NUM_HEADS=6,
+        SNR_SCALE=2.0,
+        SAMPLE_STEP=1,
+        OTA_K=5,
+        USE_NMS=True,
+        LABEL_STATE_SCALE=0.1,
+        LABEL_STATE_KEEP_PROB_CONST=1.0,
+        LABEL_D3PM_USE_DISTRIBUTION=True,
+        QUALITY_HEAD_INCLUDE_T=True,
+        QUALITY_HEAD_USE_LOG_WH=True,
+        QUALITY_LOSS_WEIGHT=1.0,
+        QUALITY_GUIDANCE_TOPK=50,
+        QUALITY_GUIDANCE_SCORE_WEIGHT=True,
+        GRAPH_TOPO_IOU_THRESH=0.1,
+        GEO_BIAS_SCALE=1.0,
+        GEO_FEAT_SCALE=0.1,
+    )
+    assert {name: OPTIONS[name].default for name in expected} == expected

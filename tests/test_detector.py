@@ -2,29 +2,38 @@
 
 import pytest
 import torch
-from tiny import batch, build, losses_of, pick, tiny_config
+from tiny import batch, build, losses_of, pick, stage, tiny_config
 
 from mmdiffdet.diffusion import corrupt
 from mmdiffdet.diffusion.noise import side_generator
 from mmdiffdet.models import detector
 
-FOUR_STEPS = dict(SAMPLE_STEP=4)
-# options that add a module to the plain model
+LABEL_IDS = dict(parts=['d3pm'], label_scheduler=dict(use_distribution=False))
+# changes that add a module to the plain model
 MODULES = {
-    'label_state': dict(LABEL_STATE=True),
-    'd3pm': dict(LABEL_STATE=True, LABEL_D3PM=True),
-    'quality': dict(QUALITY_HEAD=True),
-    'geo_bias_mlp': dict(GEO_BIAS=True, GEO_BIAS_TYPE='mlp'),
-    'geo_bias_learnable': dict(GEO_BIAS=True, GEO_BIAS_LEARNABLE_SCALE=True),
-    'geo_feat': dict(GEO_FEAT=True),
-    'geo_feat_add': dict(GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='add'),
-    'geo_feat_reg': dict(GEO_FEAT=True, GEO_FEAT_TARGET='reg'),
-    'geo_feat_rel': dict(GEO_FEAT=True, GEO_FEAT_REL=True, GEO_FEAT_PROPOSAL_MODE='add'),
-    'topology': dict(GRAPH_TOPO_LOSS_WEIGHT=1.0),
+    'label_ids': LABEL_IDS,
+    'd3pm': dict(parts=['d3pm']),
+    'quality': dict(parts=['quality'], test_cfg=dict(quality_power=0.0)),
+    'geo_bias_mlp': stage(attention_parts=[dict(type='GeometryBias', mode='mlp')]),
+    'geo_bias_learnable': stage(attention_parts=[dict(type='GeometryBias', learnable_heads=4)]),
+    'geo_feat': dict(parts=['geo_feat']),
+    'geo_feat_add': stage(feature_parts=[dict(type='GeometryFeature')]),
+    'geo_feat_reg': stage(regression_parts=[dict(type='GeometryFeature')]),
+    'geo_feat_rel': stage(feature_parts=[dict(type='GeometryFeature', relative=True)]),
+    'topology': dict(parts=['topo']),
 }
+NO_INTERACTION = dict(_delete_=True, type='NoInteraction')
 # of these the first forward is another one: the bias does not start at zero,
 # and messages are means over the other proposals
 NOT_ZERO = ('geo_feat_rel',)
+
+
+def guided(**guidance):
+    return dict(
+        parts=['guidance'],
+        sampler=dict(guidance=guidance),
+        test_cfg=dict(quality_power=0.0),
+    )
 
 
 def detections(model, data):
@@ -45,9 +54,11 @@ def assert_same(found, expected, exact=False):
             assert torch.allclose(a.scores, b.scores, atol=1e-5, rtol=0)
 
 
-def restless(**options):
+def restless(steps=1, **changes):
     """A tiny model whose scores lie on both sides of the renewal's 0.5."""
-    model = build(tiny_config(**options))
+    config = tiny_config(**changes)
+    config.sampler.sampling_timesteps = steps
+    model = build(config)
     torch.manual_seed(5)
     with torch.no_grad():
         for stage in model.bbox_head.head_series:
@@ -63,21 +74,12 @@ def restless(**options):
 @pytest.mark.parametrize(
     'options, images_per_pass',
     [
-        (dict(SAMPLE_STEP=1), 1),
-        (dict(SAMPLE_STEP=1), 4),
-        (FOUR_STEPS, 1),
-        (dict(SAMPLE_STEP=3, LABEL_STATE=True, LABEL_D3PM=True), 1),
-        (dict(SAMPLE_STEP=3, LABEL_STATE=True), 1),
-        (
-            dict(
-                SAMPLE_STEP=2,
-                QUALITY_HEAD=True,
-                QUALITY_GUIDANCE_SCALE=2.0,
-                QUALITY_GUIDANCE_MODE='all',
-                QUALITY_GUIDANCE_LANGEVIN_NOISE=0.5,
-            ),
-            1,
-        ),
+        (dict(steps=1), 1),
+        (dict(steps=1), 4),
+        (dict(steps=4), 1),
+        (dict(steps=3, parts=['d3pm']), 1),
+        (dict(steps=3, **LABEL_IDS), 1),
+        (dict(steps=2, **guided(scale=2.0, mode='all', noise_scale=0.5)), 1),
     ],
 )
 def test_batching_never_changes_a_result(options, images_per_pass):
@@ -95,9 +97,7 @@ def test_batching_never_changes_a_result(options, images_per_pass):
     assert_same(shuffled, [together[i] for i in order], exact)
 
 
-@pytest.mark.parametrize(
-    'options', [FOUR_STEPS, dict(SAMPLE_STEP=2, LABEL_STATE=True, LABEL_D3PM=True)]
-)
+@pytest.mark.parametrize('options', [dict(steps=4), dict(steps=2, parts=['d3pm'])])
 def test_images_of_one_pass_are_merged_apart(options):
     """Several steps of several images at once, within what rounding does."""
     model = restless(**options)
@@ -112,26 +112,19 @@ def test_images_of_one_pass_are_merged_apart(options):
 
 @pytest.mark.parametrize(
     'options',
-    [
-        dict(LABEL_STATE=True),
-        dict(LABEL_STATE=True, LABEL_D3PM=True),
-        dict(QUALITY_HEAD=True, QUALITY_GUIDANCE_SCALE=2.0),
-    ],
+    [LABEL_IDS, dict(parts=['d3pm']), guided(scale=2.0)],
 )
 def test_restless_parts_take_part(options):
     data = batch()
-    plain = detections(restless(SAMPLE_STEP=2), data)
-    other = detections(restless(SAMPLE_STEP=2, **options), data)
+    plain = detections(restless(2), data)
+    other = detections(restless(2, **options), data)
     assert any(not torch.equal(a.bboxes[:3], b.bboxes[:3]) for a, b in zip(plain, other))
 
 
 def test_guidance_noise_moves_no_other_draw():
-    guided = dict(
-        SAMPLE_STEP=3, QUALITY_HEAD=True, QUALITY_GUIDANCE_SCALE=1e-6, QUALITY_GUIDANCE_MODE='all'
-    )
     seen = []
     for noise in (0.0, 1e-6):
-        model = restless(**guided, QUALITY_GUIDANCE_LANGEVIN_NOISE=noise)
+        model = restless(3, **guided(scale=1e-6, mode='all', noise_scale=noise))
         inputs = model.data_preprocessor(batch(), False)
         with torch.no_grad():
             table = model.bbox_head.tabulate(model.extract_feat(inputs['inputs']))
@@ -179,7 +172,7 @@ def test_renewal_leaves_the_noise_of_kept_proposals():
 def test_renewal_and_ensemble_take_part():
     """The test above would pass on a model that never renews."""
     data = batch()
-    model = restless(**FOUR_STEPS)
+    model = restless(4)
     seen = []
     full = detections(model, data)
     inputs = model.data_preprocessor(data, False)
@@ -196,7 +189,7 @@ def test_renewal_and_ensemble_take_part():
 
 
 def test_the_same_twice_and_another_eval_seed():
-    model = restless(**FOUR_STEPS)
+    model = restless(4)
     data = batch()
     first = detections(model, data)
     torch.manual_seed(99)  # the global generator has no part in it
@@ -208,7 +201,7 @@ def test_the_same_twice_and_another_eval_seed():
 
 def test_forward_in_mode_predict_is_the_same():
     """MMDetection's own way in, which the test loop does not take."""
-    model = restless(**FOUR_STEPS).eval()
+    model = restless(4).eval()
     data = batch([(64, 96)], [1])
     with torch.no_grad():  # with gradients the kernels are others
         expected = detections(model, data)
@@ -255,7 +248,7 @@ def test_infinite_loss_names_itself_and_the_way_out():
 
 
 def test_label_statistics_are_logged(monkeypatch):
-    model = build(tiny_config(LABEL_STATE=True, LABEL_D3PM=True)).train()
+    model = build(tiny_config(['d3pm'])).train()
     noisy = []
 
     def spy(*args):
@@ -380,69 +373,63 @@ def test_stages_can_share_features_between_rows():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(model=dict(test_cfg=dict(quality_power=1.0))), 'QualityHead'),
-        (dict(model=dict(test_cfg=dict(quality_power=-1.0))), 'quality_power'),
-        (dict(model=dict(test_cfg=dict(images_per_pass=0))), 'images_per_pass'),
-        (dict(model=dict(test_cfg=dict(nms=dict(type='bogus')))), "'nms', 'soft_nms'"),
-        (dict(model=dict(test_cfg=dict(score_threshold=0.1))), 'score_thr'),
-        (dict(model=dict(train_cfg=dict(timesteps='last'))), "'all', 'sampling'"),
-        (dict(options=dict(QUALITY_GUIDANCE_SCALE=1.0)), 'sampler.guidance'),
+        (dict(test_cfg=dict(quality_power=1.0)), 'QualityHead'),
+        (dict(test_cfg=dict(quality_power=-1.0)), 'quality_power'),
+        (dict(test_cfg=dict(images_per_pass=0)), 'images_per_pass'),
+        (dict(test_cfg=dict(nms=dict(type='bogus'))), "'nms', 'soft_nms'"),
+        (dict(test_cfg=dict(score_threshold=0.1)), 'score_thr'),
+        (dict(train_cfg=dict(timesteps='last')), "'all', 'sampling'"),
+        (dict(sampler=dict(guidance=dict(type='QualityGuidance', scale=1.0))), 'sampler.guidance'),
+        (dict(stage(interaction=NO_INTERACTION), parts=['topo']), 'interaction.type'),
+        (dict(parts=['topo'], criterion=dict(loss_topology=dict(loss_weight=-1.0))), 'loss_weight'),
         (
-            dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=1.0, DISABLE_SELF_ATTN=True)),
-            'interaction.type',
-        ),
-        (dict(options=dict(GRAPH_TOPO_LOSS_WEIGHT=-1.0)), 'loss_weight'),
-        (
-            dict(options=dict(QUALITY_HEAD=True, QUALITY_LOSS_WEIGHT=-1.0)),
+            dict(parts=['quality'], criterion=dict(loss_quality=dict(loss_weight=-1.0))),
             'loss_quality.loss_weight',
         ),
-        (dict(options=dict(BOX_LOSS_IOU_WEIGHT_POWER=-1.0)), 'iou_weight_power'),
-        (dict(options=dict(LABEL_D3PM=True, LABEL_D3PM_KERNEL='absorbing')), "'mask', 'uniform'"),
+        (dict(criterion=dict(iou_weight_power=-1.0)), 'iou_weight_power'),
+        (dict(parts=['d3pm'], label_scheduler=dict(kernel='absorbing')), "'mask', 'uniform'"),
+        (dict(parts=['d3pm'], label_scheduler=dict(keep_schedule='cosine')), 'alphas_cumprod'),
         (
-            dict(options=dict(LABEL_STATE=True, LABEL_STATE_KEEP_PROB_SCHEDULE='cosine')),
-            'alphas_cumprod',
+            stage(attention_parts=[dict(type='GeometryBias', mode='angle')]),
+            "'distance', 'iou', 'mlp'",
         ),
-        (dict(options=dict(GEO_BIAS=True, GEO_BIAS_TYPE='angle')), "'distance', 'iou', 'mlp'"),
         (
-            dict(options=dict(GEO_BIAS=True, GEO_BIAS_SCHEDULE='cosine')),
+            stage(attention_parts=[dict(type='GeometryBias', schedule=dict(type='cosine'))]),
             "'constant', 'linear', 'threshold'",
         ),
-        (dict(options=dict(GEO_FEAT=True, GEO_FEAT_ENCODER='conv')), "'mlp', 'linear'"),
         (
-            dict(options=dict(GEO_FEAT=True, GEO_FEAT_REL=True, GEO_FEAT_REL_NORM='max')),
+            stage(position_parts=[dict(type='GeometryFeature', encoder='conv')]),
+            "'mlp', 'linear'",
+        ),
+        (
+            stage(
+                position_parts=[dict(type='GeometryFeature', relative=True, relative_norm='max')]
+            ),
             "'softmax', 'mean', 'none'",
         ),
-        (dict(options=dict(GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='mul')), "'qk_pos', 'add'"),
-        (dict(options=dict(QUALITY_HEAD=True, QUALITY_LOSS_TYPE='huber')), "'bce', 'l1', 'mse'"),
         (
-            dict(
-                model=dict(
-                    criterion=dict(federated=dict(type='FederatedClasses', class_frequency=[1, 2]))
-                )
-            ),
+            dict(parts=['quality'], criterion=dict(loss_quality=dict(loss_type='huber'))),
+            "'bce', 'l1', 'mse'",
+        ),
+        (
+            dict(criterion=dict(federated=dict(type='FederatedClasses', class_frequency=[1, 2]))),
             '2 class frequencies for 3 classes',
         ),
-        (dict(model=dict(label_scheduler=dict(type='D3PMScheduler'))), 'LabelEmbedding'),
-        (dict(options=dict(DISABLE_SELF_ATTN=True, GEO_BIAS=True)), 'act through attention'),
+        (dict(label_scheduler=dict(type='D3PMScheduler')), 'LabelEmbedding'),
+        (dict(stage(interaction=NO_INTERACTION), parts=['geo_bias']), 'act through attention'),
         (
-            dict(
-                options=dict(LABEL_STATE=True),
-                model=dict(sampler=dict(scheduler=dict(num_train_timesteps=200))),
-            ),
+            dict(parts=['d3pm'], sampler=dict(scheduler=dict(num_train_timesteps=200))),
             'num_train_timesteps',
         ),
     ],
 )
 def test_bad_configs(change, message):
     with pytest.raises(Exception, match=message):
-        config = tiny_config(**change.get('options', {}))
-        merge(config, change.get('model', {}))
-        build(config)
+        build(tiny_config(**change))
 
 
 def test_scales_of_heads_must_fit():
-    config = tiny_config(GEO_BIAS=True, GEO_BIAS_LEARNABLE_SCALE=True)
-    config.bbox_head.stage.attention_parts[0].learnable_heads = 1
+    config = tiny_config(**stage(attention_parts=[dict(type='GeometryBias', learnable_heads=1)]))
     with pytest.raises(ValueError, match='learnable_heads is 1'):
         build(config)
 
@@ -466,7 +453,7 @@ def test_classes_do_not_suppress_each_other():
 
 @pytest.mark.parametrize('steps', [1, 3])
 def test_training_at_the_timesteps_of_sampling(steps):
-    config = tiny_config(SAMPLE_STEP=steps)
+    config = tiny_config(sampler=dict(sampling_timesteps=steps))
     config.train_cfg.timesteps = 'sampling'
     model, seen = build(config).train(), set()
     model.bbox_head.register_forward_pre_hook(lambda head, args: seen.update(args[2].tolist()))
@@ -474,11 +461,3 @@ def test_training_at_the_timesteps_of_sampling(steps):
         losses_of(model, batch())
     assert seen == set(model.sampler.timesteps.tolist())
     assert len(seen) == steps and max(seen) == 999
-
-
-def merge(config, change):
-    for key, value in change.items():
-        if isinstance(value, dict) and key in config:
-            merge(config[key], value)
-        else:
-            config[key] = value

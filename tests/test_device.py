@@ -9,8 +9,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
-from test_detector import MODULES
-from tiny import Operators, batch, build, tiny_config
+from test_detector import MODULES, guided
+from tiny import Operators, batch, build, stage, tiny_config
 
 from mmdiffdet import nms
 from mmdiffdet.device import on_device
@@ -18,15 +18,11 @@ from mmdiffdet.diffusion.noise import PerImageNoise
 from mmdiffdet.models.postprocess import merge
 from mmdiffdet.registry import TASK_UTILS
 
-GUIDANCE = dict(
-    QUALITY_GUIDANCE_SCALE=2.0, QUALITY_GUIDANCE_MODE='all', QUALITY_GUIDANCE_LANGEVIN_NOISE=0.5
-)
 OPTIONS = {
     'plain': {},
     **MODULES,
-    'guidance': dict(MODULES['quality'], **GUIDANCE),
-    'label_ids': dict(LABEL_STATE=True, LABEL_D3PM=True, LABEL_D3PM_USE_DISTRIBUTION=False),
-    'geo_bias_knn': dict(GEO_BIAS=True, GEO_BIAS_TOPK=3),
+    'guidance': guided(scale=2.0, mode='all', noise_scale=0.5),
+    'geo_bias_knn': stage(attention_parts=[dict(type='GeometryBias', topk=3)]),
 }
 SCHEDULERS = (
     'DDIMScheduler',
@@ -67,12 +63,13 @@ def sample(model, sampler=None, images=2):
 
 @pytest.mark.parametrize('name', OPTIONS)
 def test_head_and_reverse_process_never_wait(name):
-    model = build(tiny_config(SAMPLE_STEP=3, **OPTIONS[name]))
-    assert not sample(model).waits
+    config = tiny_config(**OPTIONS[name])
+    config.sampler.sampling_timesteps = 3
+    assert not sample(build(config)).waits
 
 
 def test_anisotropic_noise_does_not_wait():
-    config = tiny_config(SAMPLE_STEP=3)
+    config = tiny_config(sampler=dict(sampling_timesteps=3))
     config.box_codec.noise_sigma = [1.0, 1.0, 2.0, 2.0]
     assert not sample(build(config)).waits
 
@@ -133,7 +130,9 @@ def test_launches_of_a_step_and_of_a_stage():
     """They do not depend on the number of images, but for their draws."""
 
     def launches(stages, steps, images=2):
-        config = tiny_config(NUM_HEADS=stages, SAMPLE_STEP=steps)
+        config = tiny_config(
+            bbox_head=dict(num_stages=stages), sampler=dict(sampling_timesteps=steps)
+        )
         return sample(build(config), images=images).launches
 
     one = launches(1, 1)
@@ -178,9 +177,13 @@ def test_losses_and_gradients_never_wait(name, timesteps):
 
 def test_launches_of_an_iteration():
     """A stage forth and back with its losses, an image, and all the rest."""
-    one = iteration(build(tiny_config(NUM_HEADS=1)), 2).launches
-    stage = iteration(build(tiny_config(NUM_HEADS=2)), 2).launches - one
-    image = (iteration(build(tiny_config(NUM_HEADS=1)), 4).launches - one) / 2
+
+    def launches(stages, images):
+        return iteration(build(tiny_config(bbox_head=dict(num_stages=stages))), images).launches
+
+    one = launches(1, 2)
+    stage = launches(2, 2) - one
+    image = (launches(1, 4) - one) / 2
     assert stage <= 320
     assert image <= 21
     assert one - stage <= 710  # with the backbone's

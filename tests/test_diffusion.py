@@ -38,6 +38,19 @@ def test_of_all_schedulers_ddim_has_eta():
     assert set(SOLVERS) - set(WITHOUT_ETA) == {'DDIMScheduler'}
 
 
+@pytest.mark.parametrize('name', sorted(set(SOLVERS) & set(WITHOUT_ETA)))
+def test_an_eta_that_does_nothing_is_told(name):
+    with pytest.warns(UserWarning, match=f'eta=0.5 changes nothing: {name}'):
+        sampler(name, eta=0.5)
+
+
+def test_an_eta_that_is_not_given_is_not_told(recwarn):
+    for name in SOLVERS:
+        sampler(name)
+    sampler(eta=0.5)
+    assert not [w for w in recwarn if 'eta' in str(w.message)]
+
+
 def sampler(name='DDIMScheduler', **kwargs):
     return DiffusionSampler(dict(type=name), **kwargs)
 

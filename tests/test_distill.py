@@ -22,7 +22,7 @@ from mmdiffdet.distill import (
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.ledger import sha256_of_file
 
-D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
+D3PM = dict(parts=['d3pm'])
 
 
 def lively(seed=0, **options):
@@ -82,7 +82,6 @@ def test_sampler_distillation_is_the_mean_distance(pair):
         ).square().mean() / 2
     assert found['loss_sampler_distill_box'].item() == pytest.approx(2 * boxes.item(), rel=1e-5)
     assert found['loss_sampler_distill_cls'].item() == pytest.approx(3 * cls.item(), rel=1e-4)
-    assert found['teacher_seconds'] > 0
 
 
 def test_the_teacher_starts_from_the_same_noise(pair):
@@ -148,10 +147,10 @@ def test_ordinary_losses_and_draws_stay(pair):
 
 def test_a_teacher_may_be_another_model(pair):
     student, _ = pair
-    other = lively(1, NUM_HEADS=3, QUALITY_HEAD=True, **D3PM)
+    other = lively(1, parts=['d3pm_quality'], bbox_head=dict(num_stages=3))
     student.distiller = SamplerDistiller(Teacher(other), teacher_steps=2)
     assert losses_of(student, batch())['loss_sampler_distill_box'] > 0
-    student.distiller = ConsistencyDistiller(Teacher(lively(1, NUM_HEADS=3)))
+    student.distiller = ConsistencyDistiller(Teacher(lively(1, bbox_head=dict(num_stages=3))))
     assert losses_of(student, batch())['loss_consistency_box'] > 0
 
 
@@ -203,7 +202,7 @@ def test_shared_backbone_under_amp(precision):
 
 
 def test_what_cannot_be_compared():
-    teacher = Teacher(lively(0, NUM_CLASSES=5))
+    teacher = Teacher(lively(0, bbox_head=dict(num_classes=5)))
     with pytest.raises(ValueError, match='num_classes is 5'):
         teacher.compare(lively(0))
     student = lively(0).train()
@@ -248,7 +247,7 @@ def test_bad_teachers(tmp_path):
         ConsistencyDistillHook(dict(checkpoint='work_dirs/demo/no.pth'))
     with pytest.raises(ValueError, match="unknown .'checkpoints'"):
         SamplerDistillHook(dict(checkpoints='x'))
-    torch.save(lively(0, NUM_HEADS=3).state_dict(), tmp_path / 'deep.pth')
+    torch.save(lively(0, bbox_head=dict(num_stages=3)).state_dict(), tmp_path / 'deep.pth')
     with pytest.raises(ValueError, match='another model.*left over'):
         Teacher.load(str(tmp_path / 'deep.pth'), tiny_config())
 

@@ -15,12 +15,9 @@ from mmdiffdet.pipelines.exported import ExportedDetector, differences, export
 from mmdiffdet.pipelines.graph import DetectionGraph, check_exportable, draw_noise
 from mmdiffdet.pipelines.linear_steps import LinearSteps
 
-PARTS = dict(NUM_HEADS=1, QUALITY_HEAD=True, QUALITY_SCORE_REWEIGHT=True)
-LABELS = dict(LABEL_STATE=True, LABEL_D3PM=True)
 
-
-def pipeline(folder, **options):
-    cfg = runner_config(write_coco(folder / 'data'), folder, **options)
+def pipeline(folder, part):
+    cfg = runner_config(write_coco(folder / 'data'), folder, [part], bbox_head=dict(num_stages=1))
     model = build(cfg.model)
     with torch.no_grad():
         for stage in model.bbox_head.head_series:  # scores on both sides of renewal's threshold
@@ -34,7 +31,7 @@ def pipeline(folder, **options):
 
 @pytest.fixture(scope='module')
 def pipe(tmp_path_factory):
-    return pipeline(tmp_path_factory.mktemp('lab'), **PARTS, **LABELS)
+    return pipeline(tmp_path_factory.mktemp('lab'), 'd3pm_quality')
 
 
 def pictures():
@@ -93,7 +90,9 @@ def test_the_graph_finds_the_same(pipe, scheduler):
             boxes = boxes / boxes.new_tensor(scale).repeat(2)
             assert labels.tolist() == expected.labels[0].tolist()
             assert len(labels) < 3 * 12  # NMS took some
-            torch.testing.assert_close(boxes, expected.boxes[0], atol=1e-3, rtol=0)
+            # UniPC's sums have coefficients of both signs, which magnify float32's rounding
+            close = 1e-3 if scheduler == 'DDIMScheduler' else 5e-3
+            torch.testing.assert_close(boxes, expected.boxes[0], atol=close, rtol=0)
             torch.testing.assert_close(scores, expected.scores[0], atol=1e-5, rtol=0)
     finally:
         pipe.scheduler = own

@@ -25,7 +25,7 @@ def classes(model):
 
 @pytest.mark.parametrize('name', [None, 'd3pm', 'quality', 'geo_bias_mlp', 'geo_feat_rel'])
 def test_detections_are_those_of_the_plain_model(name):
-    model = restless(SAMPLE_STEP=3, **MODULES.get(name, {})).eval()
+    model = restless(3, **MODULES.get(name, {})).eval()
     data = batch()
     with torch.no_grad():
         plain = model.test_step(data)

@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from test_distill import lively
-from tiny import batch, build, losses_of, runner_config, tiny_config, write_coco
+from tiny import Operators, batch, build, losses_of, runner_config, tiny_config, write_coco
 
 from mmdiffdet.distill import (
     ConsistencyModelHook,
@@ -19,13 +19,14 @@ from mmdiffdet.distill import (
     Teacher,
 )
 from mmdiffdet.losses.objects import PaddedObjects
+from mmdiffdet.models import DiffusionDet
 from mmdiffdet.models.structures import HeadOutput
 from mmdiffdet.registry import MODELS
 
 
 def test_soft_objects_have_soft_targets():
     """Focal loss at target p, and boxes weighted with p, written out in float64."""
-    config = tiny_config(QUALITY_HEAD=True).criterion
+    config = tiny_config(['quality']).criterion
     criterion = MODELS.build(dict(config, num_classes=3)).double()
     torch.manual_seed(3)
     low = torch.rand(1, 1, 12, 2, dtype=torch.float64) * 40
@@ -103,6 +104,38 @@ def test_the_teachers_set_is_what_it_detects(monkeypatch):
     total.backward()
     # its sampler is not changed by its being a teacher
     assert other.sampler.sampling_timesteps == 1
+
+
+def test_no_mask_of_the_device_is_an_index(monkeypatch):
+    """The host knows the sizes and asks once for the numbers of all images.
+
+    Two processes that are seeded alike have noise of their own.
+    """
+    distiller = SetDistiller(Teacher(lively(1)), teacher_steps=1, score_thr=0.5)
+    scores = torch.tensor([0.9, 0.5, 0.4])
+    found = InstanceData(bboxes=torch.rand(3, 4), labels=torch.tensor([2, 1, 0]), scores=scores)
+    seen = []
+    monkeypatch.setattr(
+        DiffusionDet, 'detect', lambda *args, **kwargs: seen.append(args[2:]) or [found, found[2:]]
+    )
+    metas = [dict(img_shape=(48, 64), img_id='a.jpg'), dict(img_shape=(40, 60), img_id='b.jpg')]
+    step = SimpleNamespace(
+        batch_inputs=torch.rand(2, 3, 64, 64),
+        maps=[torch.rand(2, 8, 16, 16)],
+        img_metas=metas,
+        image_sizes=torch.empty(2, 2, device='meta'),  # reading it back raises
+    )
+    with Operators() as calls:
+        first, second = distiller._objects(step)
+    assert not calls.calls['masked_index']
+    assert torch.equal(first.scores, scores[:2]) and first.labels.tolist() == [2, 1]
+    assert len(second) == 0
+    [(asked, variant)] = seen
+    assert [m['img_shape'] for m in asked] == [(48, 64), (40, 60)]
+    monkeypatch.setattr('mmdiffdet.distill.set_distiller.get_rank', lambda: 1)
+    distiller._objects(step)
+    ids = [m['img_id'] for metas, _ in seen for m in metas]
+    assert ids == [0, 1, 2, 3]
 
 
 def test_weight_of_the_set():

@@ -20,7 +20,7 @@ from mmdiffdet.engine.epochs import fit_sampler, use_epochs
 from mmdiffdet.engine.finetune import use_schedule
 from mmdiffdet.engine.trainer import build_trainer, require_packages
 
-PARTS = dict(LABEL_STATE=True, LABEL_D3PM=True)
+PARTS = ['d3pm']
 
 
 @pytest.fixture
@@ -51,16 +51,17 @@ def written(cfg, tmp_path):
     return path
 
 
-def source(path, classes=('a', 'b', 'c', 'd', 'e'), **options):
+def source(path, parts=(), classes=('a', 'b', 'c', 'd', 'e'), **bbox_head):
     """A checkpoint of a model for other classes."""
-    model = build(tiny_config(NUM_CLASSES=len(classes or 'abcde'), **options), seed=7)
-    meta = dict(dataset_meta=dict(classes=classes)) if classes else {}
+    bbox_head['num_classes'] = len(classes)
+    model = build(tiny_config(parts, bbox_head=bbox_head), seed=7)
+    meta = dict(dataset_meta=dict(classes=classes))
     save_checkpoint(dict(state_dict=model.state_dict(), meta=meta), str(path))
     return model.state_dict()
 
 
 def test_weights_of_the_classes(tmp_path):
-    config = tiny_config(**PARTS)
+    config = tiny_config(PARTS)
     found = class_weights(config, build(config).state_dict())
     assert {name.split('.', 3)[-1] for name in found} == {
         'class_logits.weight',
@@ -72,8 +73,8 @@ def test_weights_of_the_classes(tmp_path):
 @pytest.mark.parametrize('ema', [False, True])
 def test_finetune_to_other_classes(ema, data, tmp_path, caplog):
     """Those of the classes fresh and listed, all others taken over."""
-    before = source(tmp_path / 'coco.pth', **PARTS)
-    cfg = runner_config(data, tmp_path / 'work', **PARTS)
+    before = source(tmp_path / 'coco.pth', PARTS)
+    cfg = runner_config(data, tmp_path / 'work', PARTS)
     cfg.optim_wrapper.optimizer.lr = 0.0
     cfg.optim_wrapper.optimizer.weight_decay = 0.0
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='nowhere.pth')
@@ -92,7 +93,7 @@ def test_finetune_to_other_classes(ema, data, tmp_path, caplog):
     assert '6 weights start fresh' in log
     assert 'head_series.1.class_logits.bias' in log
     # tested with its own classes
-    test = runner_config(data, tmp_path / 'test', **PARTS)
+    test = runner_config(data, tmp_path / 'test', PARTS)
     test.load_from = str(tmp_path / 'work/epoch_2.pth')
     test.experiment_name = f'{tmp_path.name}_test'
     assert 'coco/bbox_mAP' in Runner.from_cfg(test).test()
@@ -119,7 +120,7 @@ def test_as_many_classes(classes, fresh, data, tmp_path):
 
 
 def test_all_else_must_fit(data, tmp_path):
-    source(tmp_path / 'wide.pth', HIDDEN_DIM=32)
+    source(tmp_path / 'wide.pth', feat_channels=32, roi_extractor=dict(out_channels=32))
     cfg = runner_config(data, tmp_path / 'work')
     with pytest.raises((ValueError, SystemExit), match='of another model'):
         command(written(cfg, tmp_path), '--finetune', tmp_path / 'wide.pth')
@@ -132,15 +133,14 @@ def test_all_else_must_fit(data, tmp_path):
 
 
 def test_epochs_stretch_the_schedule():
-    cfg = read_config(str(ROOT / 'configs/demo/demo.py'))
-    milestones = cfg.param_scheduler[1].milestones[0] / cfg.train_cfg.max_iters
-    use_epochs(cfg, 24)
+    cfg = read_config(str(ROOT / 'configs/baseline/repro10k.py'))  # drops at 8000 and 9500
+    use_epochs(cfg, 40)
     warmup, drop = cfg.param_scheduler
     assert warmup.by_epoch is False and drop.by_epoch is True
-    assert (drop.begin, drop.end, drop.milestones) == (0, 24, [round(24 * milestones)])
+    assert (drop.begin, drop.end, drop.milestones) == (0, 40, [32, 38])
     assert cfg.default_hooks.checkpoint.interval == 1 and cfg.log_processor.by_epoch
-    use_epochs(cfg, 12)  # of epochs already
-    assert cfg.param_scheduler[1].milestones == [round(12 * milestones)]
+    use_epochs(cfg, 20)  # of epochs already
+    assert cfg.param_scheduler[1].milestones == [16, 19]
     cfg = read_config(str(ROOT / 'configs/demo/demo.py'))
     cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=cfg.train_cfg.max_iters)
     use_epochs(cfg, 3)

@@ -29,7 +29,7 @@ def scheduler(**options):
 
 
 def flow_config(**train_cfg):
-    config = tiny_config(SAMPLE_STEP=3)
+    config = tiny_config(sampler=dict(sampling_timesteps=3))
     config.sampler.scheduler = dict(FLOW)
     config.train_cfg.update(train_cfg)
     return config
@@ -173,7 +173,6 @@ def test_timesteps_of_training(which, shift, mean):
         dict(),
         dict(noise_pairing='optimal_transport'),
         dict(timesteps='logit_normal'),
-        dict(timesteps='shifted'),
         dict(timesteps='sampling'),
     ],
 )
@@ -234,9 +233,12 @@ def test_options_that_do_not_fit():
     with pytest.raises(ValueError, match='optimal_transport'):
         build(flow_config(noise_pairing='sinkhorn'))
     config = flow_config(timesteps='shifted')
-    config.sampler.scheduler = dict(type='DDIMScheduler')
-    with pytest.raises(ValueError, match='scheduler with a shift'):
-        build(config)
+    for scheduler_cfg in (dict(type='DDIMScheduler'), FLOW):  # the flow's shift is 1
+        config.sampler.scheduler = dict(scheduler_cfg)
+        with pytest.raises(ValueError, match='shift other than 1'):
+            build(config)
+    config.sampler.scheduler = dict(FLOW, shift=2.0)
+    build(config)
     with pytest.raises(ValueError, match='does not take .*use_karras_sigmas'):
         scheduler(use_karras_sigmas=True)
 

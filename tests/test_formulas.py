@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from tiny import batch, build, tiny_config
 
-from mmdiffdet.convert.detectron2_options import OPTIONS
 from mmdiffdet.diffusion import BoxCodec, BoxRenewal, D3PMScheduler, QualityGuidance
 from mmdiffdet.diffusion.time_schedule import TimeSchedule
 from mmdiffdet.distill.distillers import SamplerDistiller
@@ -76,7 +75,7 @@ def test_a_proposal_attends_to_itself_and_to_its_nearest():
 
 def test_parts_of_one_kind_are_summed():
     stage = MODELS.build(
-        tiny_config(GEO_BIAS=True, GEO_FEAT=True).bbox_head.stage
+        tiny_config(['geo_bias', 'geo_feat']).bbox_head.stage
         | dict(num_classes=3, feat_channels=16)
     )
     boxes = torch.tensor([[[0.0, 0, 10, 10], [4, 0, 14, 10], [50, 0, 110, 10]]])
@@ -257,31 +256,10 @@ def test_defaults_are_the_reference_s(function, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-def test_defaults_of_geometry_and_options():
-    """What Detectron2's options and our arguments say without being told."""
+def test_defaults_of_geometry():
     feature = GeometryFeature(feat_channels=8, num_classes=3)
     assert (feature.schedule.type, feature.schedule.power) == ('linear', 2.0)
     assert feature.scale == 0.1
-    expected = dict(
-        NUM_PROPOSALS=500,
-        NUM_HEADS=6,
-        SNR_SCALE=2.0,
-        SAMPLE_STEP=1,
-        OTA_K=5,
-        USE_NMS=True,
-        LABEL_STATE_SCALE=0.1,
-        LABEL_STATE_KEEP_PROB_CONST=1.0,
-        LABEL_D3PM_USE_DISTRIBUTION=True,
-        QUALITY_HEAD_INCLUDE_T=True,
-        QUALITY_HEAD_USE_LOG_WH=True,
-        QUALITY_LOSS_WEIGHT=1.0,
-        QUALITY_GUIDANCE_TOPK=50,
-        QUALITY_GUIDANCE_SCORE_WEIGHT=True,
-        GRAPH_TOPO_IOU_THRESH=0.1,
-        GEO_BIAS_SCALE=1.0,
-        GEO_FEAT_SCALE=0.1,
-    )
-    assert {name: OPTIONS[name].default for name in expected} == expected
 
 
 def test_defaults_of_the_detector():

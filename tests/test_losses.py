@@ -34,8 +34,8 @@ def objects(count, seed=0):
     )
 
 
-def criterion(**options):
-    return MODELS.build(tiny_config(**options).criterion)
+def criterion(parts=(), **changes):
+    return MODELS.build(dict(tiny_config(parts, criterion=changes).criterion, num_classes=3))
 
 
 def output(num=12, stages=2, images=1, seed=1, quality=True):
@@ -52,7 +52,7 @@ def output(num=12, stages=2, images=1, seed=1, quality=True):
 
 @pytest.mark.parametrize(
     'options',
-    [{}, dict(CLS_LOSS_TYPE='qfl'), dict(QUALITY_HEAD=True), dict(GRAPH_TOPO_LOSS_WEIGHT=1.0)],
+    [{}, *(dict(parts=[part]) for part in ('qfl', 'quality', 'topo'))],
 )
 def test_no_object_at_all(options):
     loss = criterion(**options)
@@ -70,22 +70,20 @@ def test_iou_weight_leaves_the_divisor():
     gt = [objects(3)]
     found = output()
     plain = criterion()(found, gt, SIZE)
-    weighted = criterion(BOX_LOSS_IOU_WEIGHT_POWER=1.0)(found, gt, SIZE)
+    weighted = criterion(iou_weight_power=1.0)(found, gt, SIZE)
     assert weighted['loss_bbox'] < plain['loss_bbox']
     assert torch.equal(weighted['loss_cls'], plain['loss_cls'])
 
 
 def test_quality_loss_needs_the_head():
     with pytest.raises(ValueError, match='QualityHead'):
-        criterion(QUALITY_HEAD=True)(output(quality=False), [objects(2)], SIZE)
+        criterion(['quality'])(output(quality=False), [objects(2)], SIZE)
 
 
 @pytest.mark.parametrize('name', ['loss_cls', 'loss_bbox', 'loss_iou'])
 def test_negative_weight(name):
-    config = tiny_config().criterion
-    config[name].loss_weight = -1.0
     with pytest.raises(ValueError, match=name):
-        MODELS.build(config)
+        criterion(**{name: dict(loss_weight=-1.0)})
 
 
 @pytest.mark.parametrize(
@@ -98,7 +96,6 @@ def test_negative_weight(name):
         (lambda: FederatedClasses([-1.0, 2.0]), 'class_frequency'),
         (lambda: FederatedClasses(torch.zeros(3)), 'not all zero'),
         (lambda: FederatedClasses(num_sampled=0), 'num_sampled'),
-        (lambda: tiny_config(CLS_LOSS_TYPE='ce'), "'focal', 'qfl'"),
     ],
 )
 def test_unknown_names_list_the_valid(build, valid):
@@ -184,11 +181,12 @@ def test_federated_classes_by_their_frequency():
 
 
 def test_federated_loss_ignores_other_classes():
-    config = tiny_config().criterion
-    config.federated = dict(type='FederatedClasses', class_frequency=[1, 0, 0], num_sampled=1)
+    loss = criterion(
+        federated=dict(type='FederatedClasses', class_frequency=[1, 0, 0], num_sampled=1)
+    )
     gt = InstanceData(bboxes=torch.tensor([[10.0, 10.0, 40.0, 40.0]]), labels=torch.tensor([1]))
     found = output()
-    sum(MODELS.build(config)(found, [gt], SIZE).values()).backward()
+    sum(loss(found, [gt], SIZE).values()).backward()
     assert found.logits.grad[..., 1].abs().sum() > 0
     assert found.logits.grad[..., [0, 2]].abs().sum() == 0
 
@@ -253,9 +251,9 @@ def random_batch(counts, stages=3, num=12):
 
 OPTIONS = [
     {},
-    dict(CLS_LOSS_TYPE='qfl', BOX_LOSS_IOU_WEIGHT_POWER=1.0),
-    dict(QUALITY_HEAD=True),
-    dict(QUALITY_HEAD=True, QUALITY_LOSS_TYPE='l1'),
+    dict(parts=['qfl'], iou_weight_power=1.0),
+    dict(parts=['quality']),
+    dict(parts=['quality'], loss_quality=dict(loss_type='l1')),
 ]
 
 
@@ -263,7 +261,7 @@ OPTIONS = [
 def test_a_batch_has_the_losses_of_its_images(options):
     """Stage by stage, image by image, over gathered pairs in float64."""
     found, gt = random_batch([0, 1, 5, 30])
-    loss = criterion(**options)
+    loss, parts = criterion(**options), options.get('parts', ())
     losses = loss(found, gt, SIZE.expand(4, 2))
     sum(losses.values()).backward()
     inputs = [found.logits, found.boxes, found.extras['quality']]
@@ -286,7 +284,7 @@ def test_a_batch_has_the_losses_of_its_images(options):
             one_hot = torch.zeros_like(logits)
             one_hot[matched, truth.labels[of]] = 1.0
             p = logits.sigmoid()
-            if 'CLS_LOSS_TYPE' in options:
+            if 'qfl' in parts:
                 one_hot[matched, truth.labels[of]] = iou
                 weight = (one_hot - p).abs() ** 2
             else:
@@ -297,18 +295,18 @@ def test_a_batch_has_the_losses_of_its_images(options):
                     weight * F.binary_cross_entropy_with_logits(logits, one_hot, reduction='none')
                 ).sum()
             )
-            power = (iou + 1e-3) ** options.get('BOX_LOSS_IOU_WEIGHT_POWER', 0.0)
+            power = (iou + 1e-3) ** options.get('iou_weight_power', 0.0)
             scale = torch.tensor([128.0, 96.0, 128.0, 96.0]).double()
             sums['bbox'] += 5 * (((mine - target) / scale).abs().sum(-1) * power).sum()
             giou = bbox_overlaps(mine, target, 'giou', is_aligned=True)
             sums['giou'] += 2 * ((1 - giou) * power).sum()
-            if options.get('QUALITY_LOSS_TYPE') == 'l1':
+            if 'loss_quality' in options:
                 sums['quality'] += (quality[matched].sigmoid() - iou).abs().sum()
             else:
                 sums['quality'] += F.binary_cross_entropy_with_logits(
                     quality[matched], iou, reduction='sum'
                 )
-        if 'QUALITY_HEAD' not in options:
+        if 'quality' not in parts:
             del sums['quality']
         for name, value in sums.items():
             key = ('' if s == 2 else f's{s}.') + f'loss_{name}'
@@ -345,7 +343,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize(
-    'options', [*OPTIONS, dict(GRAPH_TOPO_LOSS_WEIGHT=1.0), dict(USE_FED_LOSS=True)]
+    'options', [*OPTIONS, dict(parts=['topo']), dict(federated=dict(type='FederatedClasses'))]
 )
 def test_no_value_is_read_and_no_size_depends_on_data(options):
     """The same operators whatever the batch, none of which waits."""
@@ -379,7 +377,7 @@ def test_nothing_leaves_the_device():
     for name in ('logits', 'boxes', 'attention'):
         setattr(found, name, getattr(found, name).detach().to('meta'))
     found.extras = {k: v.detach().to('meta') for k, v in found.extras.items()}
-    losses = criterion(QUALITY_HEAD=True, GRAPH_TOPO_LOSS_WEIGHT=1.0).to('meta')(
+    losses = criterion(['quality', 'topo']).to('meta')(
         found, [g.to('meta') for g in gt], SIZE.expand(3, 2).to('meta')
     )
     assert {v.device.type for v in losses.values()} == {'meta'}

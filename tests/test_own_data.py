@@ -39,7 +39,7 @@ def own(tmp_path, monkeypatch):
 
 def train_and_test(cfg, tmp_path):
     """Two iterations and a test; gives the metrics."""
-    cfg.model = tiny_config(NUM_CLASSES=cfg.model.bbox_head.num_classes)
+    cfg.model = tiny_config(bbox_head=dict(num_classes=cfg.model.bbox_head.num_classes))
     use_amp(cfg, False)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)

@@ -12,6 +12,7 @@ from ledger_rows import ROW, grouped
 
 from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare
+from mmdiffdet.ledger.pareto import pareto_fronts
 from mmdiffdet.reports.page import render_page
 
 TOOL = str(Path(__file__).parents[1] / 'tools/analysis_tools/result_page.py')
@@ -114,3 +115,15 @@ def test_bad_pages(experiments, tmp_path):
         render_page('x', experiments, pictures=[tmp_path / 'boxes.gif'])
     with pytest.raises(FileNotFoundError, match='no.png'):
         render_page('x', experiments, pictures=[tmp_path / 'no.png'])
+
+
+def test_a_front_in_place_of_charts_of_all(experiments):
+    """Of each setting that is beaten a grey mark, of the others the name."""
+    fronts, _ = pareto_fronts(experiments, 'AP', 100)
+    page = render_page('few', experiments, fronts=fronts)
+    [picture] = re.findall(r'<svg.*?</svg>', page, re.S)
+    ElementTree.fromstring(picture)
+    [best] = fronts[0].front  # as good with one step as with twenty
+    assert best['experiment'] == 'student <1>@sample_step=1' and len(fronts[0].beaten) == 3
+    assert 'that no other beats' in page and 'AP by seed' not in page
+    assert '&lt;1&gt;@sample' in picture and 'start' not in picture

@@ -3,12 +3,13 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import forked
 import pytest
 import torch
 from tiny import ROOT, build, runner_config, tiny_config, write_coco
@@ -20,7 +21,7 @@ from mmdiffdet.engine.recipe import TRAININGS, recipe, run_chain, train
 from mmdiffdet.engine.require_checkpoint import require_checkpoint
 from mmdiffdet.engine.trainer import build_trainer, training_lock, use_amp
 
-D3PM = dict(LABEL_STATE=True, LABEL_D3PM=True)
+D3PM = ['d3pm']
 CHAIN = ['baseline', 'warmstart', '20to1']
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
 
@@ -29,6 +30,9 @@ ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
 def folder(tmp_path, monkeypatch):
     """A recipe of the tiny model, two iterations a training."""
     data = write_coco(tmp_path)
+    if hasattr(os, 'fork'):  # where not, each training takes its seconds to start
+        forking = SimpleNamespace(Popen=forked.Popen, STDOUT=subprocess.STDOUT)
+        monkeypatch.setattr(child_process, 'subprocess', forking)
     folder = tmp_path / 'mini'
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -36,8 +40,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     seed = "{{'$TRAIN_SEED:0'}}"
 
-    def write(name, load_from=None, teacher=False, **options):
-        cfg = runner_config(data, tmp_path, **options)
+    def write(name, load_from=None, parts=(), teacher=False):
+        cfg = runner_config(data, tmp_path, parts)
         cfg.pop('work_dir')
         if teacher:
             cfg.custom_hooks = [
@@ -53,10 +57,10 @@ def folder(tmp_path, monkeypatch):
         (folder / f'{name}.py').write_text(text.replace('@seed@', '_seed{{$TRAIN_SEED:0}}'))
 
     write('mini')
-    write('mini_warmstart', 'work_dirs/mini', **D3PM)
-    write('mini_no_teacher', 'work_dirs/mini_warmstart', **D3PM)
-    write('mini_20to1', 'work_dirs/mini_warmstart', teacher=True, **D3PM)
-    write('mini_geo_feat', 'work_dirs/mini_20to1', **D3PM, GEO_FEAT=True)
+    write('mini_warmstart', 'work_dirs/mini', D3PM)
+    write('mini_no_teacher', 'work_dirs/mini_warmstart', D3PM)
+    write('mini_20to1', 'work_dirs/mini_warmstart', D3PM, teacher=True)
+    write('mini_geo_feat', 'work_dirs/mini_20to1', [*D3PM, 'geo_feat'])
     return folder
 
 
@@ -248,7 +252,7 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
         "type='IterBasedTrainLoop', max_iters=8, "
         'val_interval=100)\n'
     )
-    teacher = build(tiny_config(**D3PM), seed=5)
+    teacher = build(tiny_config(D3PM), seed=5)
     (folder.parent / 'work_dirs/mini_warmstart_seed0').mkdir(parents=True)
     torch.save(dict(state_dict=teacher.state_dict()), 'work_dirs/mini_warmstart_seed0/iter_2.pth')
     training = recipe('mini', 0)[3]
@@ -260,12 +264,14 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
         '0',
         '--resume',
     ]
-    subprocess.run(
-        [*command, '--work-dir', 'whole'], env=ENVIRONMENT, check=True, capture_output=True
-    )
+    child_process.run([*command, '--work-dir', 'whole'], Path('whole.log'))
     for iteration in (1, 3, 6):
-        process = subprocess.Popen(
-            command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        process = child_process.subprocess.Popen(
+            command,
+            env=ENVIRONMENT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         for line in process.stdout:
             if re.search(rf'Iter\(train\) \[ *{iteration}/8\]', line):
@@ -273,7 +279,7 @@ def test_a_killed_training_ends_at_the_same_weights(folder):
         else:
             pytest.fail(f'no iteration {iteration}')
         time.sleep(0.02 * iteration)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
     train(training, say=lambda line: None)
     whole = load_checkpoint_file('whole/iter_8.pth')

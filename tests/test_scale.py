@@ -199,7 +199,7 @@ def test_flexible_runner(data, tmp_path):
 def test_fsdp_refuses_scalar_weights(tmp_path):
     strategy = WholeFSDPStrategy(work_dir=str(tmp_path), experiment_name='scalar')
     with pytest.raises(ValueError, match='label_state.gate'):
-        strategy.build_model(build(tiny_config(LABEL_STATE=True)))
+        strategy.build_model(build(tiny_config(['d3pm'])))
     assert strategy.build_model(build(tiny_config())) is not None
 
 

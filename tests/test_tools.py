@@ -29,18 +29,22 @@ ENVIRONMENT = dict(
 )
 
 
-def run(*args, check=True):
+def run(*args, check=True, forked=False):
     """Run a command of tools/ in the repository's folder."""
-    result = subprocess.run(
-        [str(a) for a in args], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
-    )
+    command, options = [str(a) for a in args], dict(cwd=ROOT, env=ENVIRONMENT)
+    if forked and hasattr(os, 'fork'):
+        from forked import run as run_forked
+
+        result = run_forked(command, **options)
+    else:
+        result = subprocess.run(command, **options, capture_output=True, text=True)
     if check:
         assert result.returncode == 0, result.stderr[-3000:]
     return result
 
 
 def python(tool, *args, **kwargs):
-    return run(sys.executable, f'tools/{tool}', *args, **kwargs)
+    return run(sys.executable, f'tools/{tool}', *args, forked=True, **kwargs)
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +54,7 @@ def lab(tmp_path_factory):
     cfg = runner_config(write_coco(folder / 'data'), folder)
     cfg.pop('work_dir')
     cfg.dump(folder / 'tiny.py')
-    log = python('train.py', folder / 'tiny.py', '--work-dir', folder / 'work')
+    log = run(sys.executable, 'tools/train.py', folder / 'tiny.py', '--work-dir', folder / 'work')
     assert 'loss: ' in log.stdout + log.stderr
     assert (folder / 'work/iter_2.pth').exists()
     return folder
@@ -72,6 +76,7 @@ def detections(lab, out, *options, processes=0):
         '--ledger',
         lab / 'ledger.tsv',
         *options,
+        forked=not processes,
     )
     with open(lab / out, 'rb') as file:
         results = pickle.load(file)

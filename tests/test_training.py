@@ -17,7 +17,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
-from tiny import ROOT, build, runner_config, tiny_config, write_coco
+from tiny import ROOT, build, runner_config, stage, tiny_config, write_coco
 
 from mmdiffdet.engine import load_checkpoint_file, precision
 from mmdiffdet.engine.checkpoint import load_weights
@@ -57,13 +57,13 @@ def test_train_test_and_metrics(data, tmp_path):
 
 def test_resumed_training_ends_at_the_same_weights(data, tmp_path):
     """Bit by bit, and with other worker processes."""
-    parts = dict(LABEL_STATE=True, LABEL_D3PM=True)
-    whole = runner_config(data, tmp_path / 'whole', **parts)
+    parts = ['d3pm']
+    whole = runner_config(data, tmp_path / 'whole', parts)
     whole.train_cfg.max_iters = 4
     train(whole)
-    half = runner_config(data, tmp_path / 'half', **parts)
+    half = runner_config(data, tmp_path / 'half', parts)
     train(half)
-    half = runner_config(data, tmp_path / 'half', **parts)
+    half = runner_config(data, tmp_path / 'half', parts)
     half.train_cfg.max_iters = 4
     half.resume = True
     half.train_dataloader.num_workers = 2
@@ -99,21 +99,21 @@ def test_augmentation_follows_the_position():
 
 def test_checkpoint_of_another_model(data, tmp_path):
     train(runner_config(data, tmp_path))
-    cfg = runner_config(data, tmp_path, NUM_HEADS=3, HIDDEN_DIM=16)
+    cfg = runner_config(data, tmp_path, bbox_head=dict(num_stages=3))
     cfg.load_from = str(tmp_path / 'iter_2.pth')
     with pytest.raises(ValueError, match=r'another model:\n.*missing') as e:
         Runner.from_cfg(cfg).test()
     assert 'iter_2.pth' in str(e.value)
-    cfg = runner_config(data, tmp_path / 'classes', NUM_CLASSES=5)
+    cfg = runner_config(data, tmp_path / 'classes', bbox_head=dict(num_classes=5))
     cfg.load_from = str(tmp_path / 'iter_2.pth')
     with pytest.raises(ValueError, match='another model: it has 3 classes, the config 5'):
         Runner.from_cfg(cfg).test()
     # new parts may start fresh in training, but not be missing in testing
-    cfg = runner_config(data, tmp_path / 'more', QUALITY_HEAD=True)
+    cfg = runner_config(data, tmp_path / 'more', ['quality'])
     cfg.load_from = str(tmp_path / 'iter_2.pth')
     with pytest.raises(ValueError, match='quality'):
         Runner.from_cfg(cfg).test()
-    cfg = runner_config(data, tmp_path / 'more', QUALITY_HEAD=True)
+    cfg = runner_config(data, tmp_path / 'more', ['quality'])
     cfg.load_from = str(tmp_path / 'iter_2.pth')
     train(cfg)
     # and an ablation starts from a model with more parts
@@ -258,7 +258,7 @@ def test_classes_in_another_order_than_the_file(data, tmp_path):
 
 
 def test_number_of_classes_differs_from_the_data(data, tmp_path):
-    cfg = runner_config(data, tmp_path, NUM_CLASSES=4)
+    cfg = runner_config(data, tmp_path, bbox_head=dict(num_classes=4))
     with pytest.raises(AssertionError, match='num_classes'):
         train(cfg)
 
@@ -281,11 +281,13 @@ def test_images_without_objects_train(data, tmp_path):
     assert (tmp_path / 'iter_2.pth').exists()
 
 
-EVERYTHING = dict(GEO_BIAS=True, GEO_BIAS_TYPE='mlp', GEO_FEAT=True, QUALITY_HEAD=True)
+EVERYTHING = dict(
+    stage(attention_parts=[dict(type='GeometryBias', mode='mlp')]), parts=['geo_feat', 'quality']
+)
 
 
 def test_parts_by_module():
-    config = tiny_config(**EVERYTHING, LABEL_STATE=True)
+    config = tiny_config(**dict(EVERYTHING, parts=['geo_feat', 'quality', 'd3pm']))
     config.bbox_head.stage.attention_parts[0].name = 'near'
     parts = parts_of(build(config))
     for name, part in {
@@ -391,7 +393,7 @@ def test_geometry_warmup(data, tmp_path):
     hook = HOOKS.build(dict(type='GeometryWarmupHook', start=3, warmup=4))
     assert [hook.factor(i) for i in range(8)] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
     assert GeometryWarmupHook().factor(0) == 1
-    cfg = runner_config(data, tmp_path, GEO_FEAT=True)
+    cfg = runner_config(data, tmp_path, ['geo_feat'])
     cfg.custom_hooks.append(dict(type='GeometryWarmupHook', start=1))
     runner = train(cfg)
     part = runner.model.bbox_head.head_series[0].position_parts['geometry_feature']
@@ -406,7 +408,9 @@ def test_geometry_warmup(data, tmp_path):
 
 def test_warmup_factor_counts_in_training_only():
     model = build(
-        tiny_config(GEO_FEAT=True, GEO_FEAT_PROPOSAL_MODE='add', GEO_FEAT_SCHEDULE='constant')
+        tiny_config(
+            **stage(feature_parts=[dict(type='GeometryFeature', schedule=dict(type='constant'))])
+        )
     )
     part = model.bbox_head.head_series[0].feature_parts['geometry_feature']
     torch.nn.init.normal_(part.absolute[-1].weight)
@@ -421,7 +425,7 @@ def test_warmup_factor_counts_in_training_only():
 
 
 def test_federated_frequencies_come_from_the_data(data, tmp_path):
-    cfg = runner_config(data, tmp_path, USE_FED_LOSS=True)
+    cfg = runner_config(data, tmp_path, criterion=dict(federated=dict(type='FederatedClasses')))
     cfg.custom_hooks.append(dict(type='FederatedFrequencyHook'))
     runner = train(cfg)
     assert runner.model.criterion.federated.class_frequency == [2, 2, 2]
@@ -442,7 +446,7 @@ def test_more_objects_than_proposals_are_told_once(tmp_path):
         ]
     content['annotations'][-1]['iscrowd'] = 1
     (root / 'train.json').write_text(json.dumps(content))
-    cfg = runner_config(root, tmp_path, NUM_PROPOSALS=2)
+    cfg = runner_config(root, tmp_path, train_cfg=dict(num_proposals=2))
     cfg.train_dataloader.dataset = dict(
         type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset
     )

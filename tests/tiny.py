@@ -1,5 +1,7 @@
 """Tiny models, batches and data sets that the tests share."""
 
+import copy
+import functools
 import json
 import traceback
 from collections import Counter
@@ -16,7 +18,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdiffdet.convert.detectron2_model import model_config
+from mmdiffdet.config.file import add_parts
 from mmdiffdet.models import DiffusionDet
 from mmdiffdet.registry import MODELS
 
@@ -24,15 +26,6 @@ from mmdiffdet.registry import MODELS
 MMLogger.get_instance('mmengine', log_level='WARNING')
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
-SIZES = dict(
-    NUM_CLASSES=3,
-    NUM_PROPOSALS=12,
-    HIDDEN_DIM=16,
-    NUM_HEADS=2,
-    NHEADS=4,
-    DIM_FEEDFORWARD=32,
-    DIM_DYNAMIC=8,
-)
 BACKBONE = dict(
     type='mmdet.ResNet',
     depth=18,
@@ -42,43 +35,50 @@ BACKBONE = dict(
     norm_cfg=dict(type='BN', requires_grad=True),
     norm_eval=True,
 )
-NECK = dict(type='mmdet.FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=4)
-
-
-_TO_DETECTRON2 = (
-    ('output_parts.quality.mlp.', 'quality_head.'),
-    ('attention_parts.geometry_bias.mlp.', 'geo_bias_mlp.'),
-    ('attention_parts.geometry_bias.head_scale', 'geo_bias_scale_param'),
-    ('position_parts.geometry_feature.absolute.', 'geo_feat_abs.'),
-    ('position_parts.geometry_feature.relative.', 'geo_feat_rel_mlp.'),
-    ('position_parts.geometry_feature.gate', 'geo_feat_alpha_param'),
-    ('feature_parts.label_state.embed.', 'label_state_embed.'),
-    ('feature_parts.label_state.proj.', 'label_state_proj.'),
-    ('feature_parts.label_state.gate', 'label_state_alpha_param'),
+# what makes a config of ours small, whatever its backbone
+SMALL = dict(
+    neck=dict(out_channels=16),
+    bbox_head=dict(
+        num_classes=3,
+        feat_channels=16,
+        num_stages=2,
+        stage=dict(feedforward_channels=32, dynamic_dim=8),
+        roi_extractor=dict(out_channels=16),
+    ),
+    train_cfg=dict(num_proposals=12),
+    test_cfg=dict(num_proposals=12),
 )
 
 
-def detectron2_name(name: str) -> str:
-    """the Detectron2 system's name of one of our head's weights."""
-    for ours, theirs in _TO_DETECTRON2:
-        name = name.replace(ours, theirs)
-    return name
+@functools.cache
+def _base() -> Config:
+    return Config.fromfile(ROOT / 'configs/_base_/models/diffusiondet_r50_fpn.py')
 
 
-def tiny_config(**options: Any) -> ConfigDict:
-    """A model of a few thousand weights; ``options`` are Detectron2 options."""
-    return ConfigDict(
-        model_config({**SIZES, **options}),
-        backbone=dict(BACKBONE),
-        neck=dict(NECK),
-        data_preprocessor=dict(
-            type='mmdet.DetDataPreprocessor',
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            bgr_to_rgb=True,
-            pad_size_divisor=32,
-        ),
+def tiny_config(parts: Sequence[str] = (), **changes: Any) -> ConfigDict:
+    """The model of ``configs/_base_/models``, with a few thousand weights.
+
+    Args:
+        parts (Sequence[str]): Of ``configs/_base_/parts``, as ``--part``.
+        changes (Any): Merged into the model, as a config does it with that
+            of its ``_base_``.
+    """
+    init_default_scope('mmdiffdet')  # a model's types have no prefix
+    cfg = copy.deepcopy(_base())
+    add_parts(cfg, parts)
+    tiny = dict(
+        backbone=dict(BACKBONE, _delete_=True),
+        neck=dict(in_channels=[8, 16, 32, 64]),
+        bbox_head=dict(stage=dict(interaction=dict(num_heads=4))),
     )
+    for change in (SMALL, tiny, changes):
+        cfg.merge_from_dict(dict(model=change))
+    return cfg.model
+
+
+def stage(**changes: Any) -> Dict[str, Any]:
+    """Changes of the stage, for :func:`tiny_config`."""
+    return dict(bbox_head=dict(stage=changes))
 
 
 def build(config: dict, seed: int = 0) -> DiffusionDet:
@@ -160,10 +160,10 @@ def write_coco(folder: Path, count: int = 6) -> Path:
     return folder
 
 
-def runner_config(root: Path, work_dir: Path, **options: Any) -> Config:
-    """Everything to train and test the tiny model on :func:`write_coco`."""
+def runner_config(root: Path, work_dir: Path, parts: Sequence[str] = (), **changes: Any) -> Config:
+    """Everything to train and test a :func:`tiny_config` on :func:`write_coco`."""
     cfg = Config.fromfile(ROOT / 'configs/demo/demo.py')
-    cfg.model = tiny_config(**options)
+    cfg.model = tiny_config(parts, **changes)
     cfg.work_dir = str(work_dir)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.num_workers = 0
@@ -197,17 +197,17 @@ def shrink_model(model: ConfigDict, num_classes: int = 3) -> None:
         model.encoder.num_layers = model.decoder.num_layers = 1
         model.bbox_head.num_classes = num_classes
         return
-    model.neck.update(in_channels=[m.size(1) for m in maps], out_channels=16)
-    head = model.bbox_head
-    head.update(num_classes=num_classes, feat_channels=16, num_stages=2)
-    head.roi_extractor.out_channels = 16
-    head.stage.update(feedforward_channels=32, dynamic_dim=8)
-    for part in head.stage.get('attention_parts', []):
+    small = Config(dict(model=model))
+    small.merge_from_dict(dict(model=SMALL))
+    model.update(small.model)
+    model.neck.in_channels = [m.size(1) for m in maps]
+    model.bbox_head.num_classes = num_classes
+    stage = model.bbox_head.stage
+    for part in stage.get('attention_parts', []):
         if part.get('topk'):
             part.topk = 4
-    if head.stage.interaction.type == 'SelfAttention':
-        head.stage.interaction.num_heads = 4
-    model.train_cfg.num_proposals = model.test_cfg.num_proposals = 12
+    if stage.interaction.type == 'SelfAttention':
+        stage.interaction.num_heads = 4
 
 
 def shrink_scales(transforms: List[dict]) -> None:

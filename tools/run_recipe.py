@@ -6,10 +6,12 @@
         [--processes N] [--executor local|slurm [--submitit KEY=VALUE ...]]
         [--train-args ...]
 
-RECIPE: demo, bccd and repro10k are chains of baseline, warm start, control
+RECIPE: demo, bccd, pcb and repro10k are chains of baseline, warm start, control
 without teacher, distillation and geometry features; demo_models and
 repro10k_models train DiffusionDet, D3PM + quality and DETR next to each
-other; or a folder of yours with NAME.py, NAME_warmstart.py, ... in it.
+other; few_steps is a study, which tests each training in many ways and leaves a
+page with a Pareto front and verdicts beside its ledger; or a folder of yours with
+NAME.py, NAME_warmstart.py, ... in it.
 Finished trainings are skipped and a training that was killed goes on: repeat the
 command until it is done. With --eval-seeds each training is tested when it is
 trained, and all are summarised. Train seeds are independent: one after the
@@ -25,8 +27,6 @@ from typing import Any, List, Optional
 from mmdiffdet.command import OptionsAction, add_traceback_argument, run_command
 from mmdiffdet.paths import TOOLS
 
-LEDGER = 'work_dirs/ledger/results.tsv'
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -37,7 +37,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--trainings', nargs='+', help='all by default')
     parser.add_argument('--eval-seeds', nargs='+', help='test each training with these')
     parser.add_argument('--steps', nargs='+', help='numbers of sampling steps of the tests')
-    parser.add_argument('--ledger', default=LEDGER, help='where the tests append their rows')
+    parser.add_argument(
+        '--ledger',
+        help='where the tests append their rows; by default work_dirs/ledger/results.tsv, of a '
+        'study work_dirs/ledger/RECIPE.tsv',
+    )
     parser.add_argument('--processes', type=int, default=1, help='GPUs of a training')
     parser.add_argument(
         '--executor',
@@ -115,12 +119,15 @@ def submit(args: argparse.Namespace, calls: List[tuple]) -> List[Any]:
 def main() -> None:
     args = parse_args()
     # late, so that --help is quick
-    from mmdiffdet.engine.recipe import check_train_arguments, recipe, run_chain
+    from mmdiffdet.engine.recipe import STUDIES, check_train_arguments, recipe, run_chain
 
+    study = STUDIES.get(args.recipe)
+    if args.ledger is None:
+        args.ledger = f'work_dirs/ledger/{args.recipe if study else "results"}.tsv'
     try:
         check_train_arguments(args.train_args)
         for seed in args.train_seeds:
-            recipe(args.recipe, seed, args.trainings)
+            trainings = recipe(args.recipe, seed, args.trainings)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'run_recipe: {error}')
     calls = [
@@ -141,6 +148,15 @@ def main() -> None:
             failed.append(seed)
     if args.eval_seeds and osp.exists(args.ledger):
         subprocess.run([sys.executable, str(TOOLS / 'summarize.py'), args.ledger], check=True)
+    if study and args.eval_seeds and not failed:
+        names = args.trainings or [training.name for training in trainings]
+        pairs = study.comparisons(names, args.steps or study.STEPS)
+        command = [sys.executable, str(TOOLS / 'analysis_tools/result_page.py'), args.ledger]
+        command += ['--pareto', '--title', f'mmdiffdet: {args.recipe}', '--out']
+        command += [f'{osp.splitext(args.ledger)[0]}.html']
+        subprocess.run(
+            command + [part for pair in pairs for part in ('--compare', *pair)], check=True
+        )
     if failed:
         sys.exit(
             f'run_recipe: train seeds {failed} failed; the same command goes on where they stopped'

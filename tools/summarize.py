@@ -8,14 +8,14 @@
 Reads ledgers of ours and the tables of the Detectron2 system. Runs are
 averaged only if they share experiment, variant, config and protocol; --pool
 joins the experiments whose labels match the patterns (all, without one) under
-a name of yours, if their protocols agree (several configs are told). A and B are labels as printed, such
-as NAME or NAME@sample_step=4; --across names the protocol field in which they
-may differ. --compare can be given several times: the verdicts are then
-corrected for their number (Holm). --pareto tells the settings that no other
-beats in both metric and seconds an image. --plan tells, before a study, the
-smallest difference that numbers of train seeds could show at the spread of A,
-or of the paired differences of A and B. Repeated and contradicting rows are
-told on the error stream.
+a name of yours, if their protocols agree (several configs are told). A and B
+are labels as printed, such as NAME or NAME@sample_step=4; --across names the
+protocol field in which they may differ. --compare can be given several times:
+the verdicts are then corrected for their number (Holm). --pareto tells the
+settings that no other beats in both metric and seconds an image. --plan tells,
+before a study, the smallest difference that numbers of train seeds could show
+at the spread of A, or of the paired differences of A and B. Repeated and
+contradicting rows are told on the error stream.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from typing import Any, Iterable, List, Optional
 import numpy as np
 
 from ..utils import printable
+from .few_labels import FewLabels
 from .image_file import BadImage, count_image, require_regular
 
 FROM_FILE = 'from_file'
@@ -36,7 +37,7 @@ def require_file(path: str, owner: str) -> None:
         )
 
 
-class CheckedDataset:
+class CheckedDataset(FewLabels):
     """For data sets of MMDetection: nothing is left out without a word.
 
     No image at all is an error; boxes that reach out of their image are counted.

@@ -143,6 +143,11 @@ def has_history(scheduler: diffusers.SchedulerMixin) -> bool:
     return scheduler.config.get('solver_order', 1) > 1 or hasattr(scheduler, 'last_sample')
 
 
+def has_eta(scheduler: diffusers.SchedulerMixin) -> bool:
+    """Whether a step takes DDIM's ``eta``."""
+    return 'eta' in inspect.signature(scheduler.step).parameters
+
+
 def scheduler_step(
     scheduler: diffusers.SchedulerMixin,
     x0: Tensor,

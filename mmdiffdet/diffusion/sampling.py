@@ -1,5 +1,6 @@
 """The reverse process, noise to boxes: one function, and what a config makes of it."""
 
+import warnings
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Callable, List, Optional, Sequence
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .box_codec import BoxCodec
-from .box_schedulers import build_box_scheduler, has_history, scheduler_step
+from .box_schedulers import build_box_scheduler, has_eta, has_history, scheduler_step
 from .guidance import QualityGuidance
 from .label_scheduler import D3PMScheduler
 from .noise import PerImageNoise
@@ -135,7 +136,8 @@ class DiffusionSampler:
         scheduler (dict): A Diffusers scheduler, see
             :func:`~mmdiffdet.diffusion.box_schedulers.build_box_scheduler`.
         sampling_timesteps (int): Number of steps. Defaults to 1.
-        eta (float): Of DDIM; other schedulers ignore it. Defaults to 1.
+        eta (float): Of DDIM; a warning says so where the scheduler has none and
+            it is not the default. Defaults to 1.
         renewal (dict, optional): Config of ``BoxRenewal``; None switches it
             off.
         ensemble (dict, optional): Config of ``StepEnsemble``; None uses the
@@ -144,10 +146,14 @@ class DiffusionSampler:
         stages_per_step (Sequence[int], optional): Stages of the head that
             each step runs, counted from the cascade's first; the last number
             holds for the steps that remain. None, the default, runs all.
+        repeated_stages (int): So many of a step's last stages run once more,
+            with what they said as their input: more refinement without a
+            step of the process. Defaults to 0.
 
     Raises:
-        ValueError: If ``sampling_timesteps`` is not in 1..T, ``eta`` is
-            negative, ``stages_per_step`` is no list of positive numbers, or
+        ValueError: If ``sampling_timesteps`` is not in 1..T, ``eta`` or
+            ``repeated_stages`` is negative, ``stages_per_step`` is no list of
+            positive numbers, or
             a multistep solver is combined with renewal: the solver
             extrapolates from a proposal's earlier predictions, which renewal
             makes those of another box.
@@ -162,11 +168,18 @@ class DiffusionSampler:
         ensemble: Optional[dict] = None,
         guidance: Optional[dict] = None,
         stages_per_step: Optional[Sequence[int]] = None,
+        repeated_stages: int = 0,
     ) -> None:
         self.scheduler = build_box_scheduler(scheduler)
         check_timesteps(sampling_timesteps, self.scheduler.config.num_train_timesteps)
         if not eta >= 0:
             raise ValueError(f'sampler: eta must be >= 0, got {eta}')
+        if eta != 1 and not has_eta(self.scheduler):
+            warnings.warn(
+                f'model.sampler.eta={eta} changes nothing: {type(self.scheduler).__name__} has no '
+                'eta. Leave it out, or use DDIMScheduler',
+                stacklevel=2,
+            )
         if stages_per_step is not None and not (
             isinstance(stages_per_step, (list, tuple))
             and stages_per_step
@@ -175,6 +188,11 @@ class DiffusionSampler:
             raise ValueError(
                 'sampler: stages_per_step must be a list of numbers of stages '
                 f'from 1, e.g. [6, 2], got {stages_per_step!r}'
+            )
+        if type(repeated_stages) is not int or repeated_stages < 0:
+            raise ValueError(
+                'sampler: repeated_stages must be a number of stages, at least 0, got '
+                f'{repeated_stages!r}'
             )
         if renewal is not None and has_history(self.scheduler):
             raise ValueError(
@@ -188,6 +206,7 @@ class DiffusionSampler:
         self.ensemble = ensemble and TASK_UTILS.build(ensemble)
         self.guidance = guidance and TASK_UTILS.build(guidance)
         self.stages_per_step = stages_per_step
+        self.repeated_stages = repeated_stages
 
     @property
     def timesteps(self) -> Tensor:
@@ -209,7 +228,8 @@ class DiffusionSampler:
 
         Args:
             denoise (Callable): See :func:`~mmdiffdet.diffusion.sample`; with
-                ``stages_per_step`` it is given a fourth argument.
+                ``stages_per_step`` or ``repeated_stages`` it is given the number
+                of stages and that of those repeated, too.
             codec (BoxCodec): Signal to boxes and back.
             image_sizes (Tensor): (B, 2), height and width without padding.
             num_proposals (int): N.
@@ -227,15 +247,14 @@ class DiffusionSampler:
                 callback(step)
 
         self.scheduler.set_timesteps(self.sampling_timesteps)
-        stages = self.stages_per_step and chain(
-            self.stages_per_step, repeat(self.stages_per_step[-1])
-        )
+        per_step = self.stages_per_step or [None]
+        stages = chain(per_step, repeat(per_step[-1]))
 
         def staged(boxes: Tensor, label_state: Optional[Tensor], t: Tensor) -> Prediction:
-            return denoise(boxes, label_state, t, next(stages))
+            return denoise(boxes, label_state, t, next(stages), self.repeated_stages)
 
         last = sample(
-            denoise if stages is None else staged,
+            staged if self.stages_per_step or self.repeated_stages else denoise,
             self.scheduler,
             noise(num_proposals, 4),
             noise,

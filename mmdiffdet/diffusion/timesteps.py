@@ -38,6 +38,16 @@ def check_timesteps(steps: int, num_train_timesteps: int) -> None:
         )
 
 
+def check_shift(which: str, scheduler: diffusers.SchedulerMixin) -> None:
+    """Raise ValueError if ``shifted`` timesteps would be drawn as ``all`` are."""
+    if which == 'shifted' and scheduler.config.get('shift', 1) == 1:
+        raise ValueError(
+            "model.train_cfg.timesteps='shifted' needs a scheduler with a shift other than 1, such "
+            'as FlowMatchEulerDiscreteScheduler with model.sampler.scheduler.shift=3; this '
+            f"{type(scheduler).__name__} moves no timestep, which is timesteps='all'"
+        )
+
+
 def shifted(sigma: Any, shift: float) -> Any:
     """s sigma / (1 + (s - 1) sigma) of an array or tensor in [0, 1].
 

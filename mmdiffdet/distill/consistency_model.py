@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..diffusion.prediction import Prediction
+from ..engine.precision import autocast_precision
 from ..engine.unwrap import unwrap
 from ..models.detector import DiffusionDet
 from ..models.structures import TrainingStep
@@ -45,6 +46,8 @@ class ConsistencyModelDistiller(Distiller):
     consistency distillation). Images whose t lies in the first interval, where
     the neighbour would be the objects themselves, have no such loss.
 
+    The average computes in the precision of the student.
+
     Args:
         average (Teacher): The student's moving average.
         teacher (Teacher, optional): Whose step is followed.
@@ -65,6 +68,7 @@ class ConsistencyModelDistiller(Distiller):
         noisy, sizes = step.noisy, step.image_sizes
         gap = student.sampler.scheduler.config.num_train_timesteps // self.intervals
         earlier = (noisy.t - gap).clamp(min=0)
+        self.teacher.precision = autocast_precision(sizes.device.type)
         if self.step_of is None:
             signal = student.forward_process.add_noise(noisy.signal, noisy.noise, earlier)
         else:

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.box_codec import image_scale
 from ..diffusion.box_schedulers import same_process
 from ..diffusion.noise import PerImageNoise, make_generator, side_generator
 from ..diffusion.prediction import Prediction
 from ..diffusion.sampling import sample
 from ..diffusion.timesteps import check_timesteps
-from ..engine.stopwatch import Stopwatch
 from ..models.detector import DiffusionDet
 from ..models.structures import HeadOutput, TrainingStep
 from .teacher import Teacher
@@ -58,7 +58,7 @@ class Distiller:
         self.topk = topk
 
     def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
-        """Losses by name, and the teacher's seconds.
+        """Losses by name.
 
         Args:
             student (DiffusionDet): In training mode.
@@ -142,22 +142,17 @@ class SamplerDistiller(Distiller):
         """See :class:`Distiller`."""
         generator = side_generator(self.name)
         batch, num = step.noisy.boxes.shape[:2]
-        x = torch.randn(batch, num, 4, generator=generator).to(step.noisy.boxes)
+        x = on_device(torch.randn(batch, num, 4, generator=generator), step.noisy.boxes.device)
         seeds = torch.randint(2**62, (batch,), generator=generator).tolist()
-        watch = Stopwatch()
-        with watch('teacher', 1):
-            taught = self.teacher(
-                step.batch_inputs,
-                step.maps,
-                lambda model, table: self._run(
-                    model, table, x, seeds, self.teacher_steps, step.image_sizes
-                ),
-            )
-        learnt = self._run(student, step.table, x, seeds, self.student_steps, step.image_sizes)
-        return dict(
-            self.losses(learnt, taught, step.image_sizes),
-            teacher_seconds=x.new_tensor(watch.per_image('teacher')),
+        taught = self.teacher(
+            step.batch_inputs,
+            step.maps,
+            lambda model, table: self._run(
+                model, table, x, seeds, self.teacher_steps, step.image_sizes
+            ),
         )
+        learnt = self._run(student, step.table, x, seeds, self.student_steps, step.image_sizes)
+        return self.losses(learnt, taught, step.image_sizes)
 
     def _run(
         self,
@@ -198,25 +193,20 @@ class ConsistencyDistiller(Distiller):
                 'ConsistencyDistiller: the teacher reads a label '
                 'state, the student has no label_scheduler'
             )
-        watch = Stopwatch()
-        with watch('teacher', 1):
-            taught = self.teacher(
-                step.batch_inputs,
-                step.maps,
-                lambda model, table: last_stage(
-                    model.bbox_head(
-                        table,
-                        noisy.boxes,
-                        noisy.t,
-                        noisy.label_state if model.label_scheduler else None,
-                        all_stages=False,
-                    )
-                ),
-            )
-        return dict(
-            self.losses(last_stage(step.output), taught, step.image_sizes),
-            teacher_seconds=noisy.boxes.new_tensor(watch.per_image('teacher')),
+        taught = self.teacher(
+            step.batch_inputs,
+            step.maps,
+            lambda model, table: last_stage(
+                model.bbox_head(
+                    table,
+                    noisy.boxes,
+                    noisy.t,
+                    noisy.label_state if model.label_scheduler else None,
+                    all_stages=False,
+                )
+            ),
         )
+        return self.losses(last_stage(step.output), taught, step.image_sizes)
 
 
 def check_process(student: DiffusionDet, teacher: Teacher) -> None:

@@ -4,13 +4,14 @@ import copy
 from typing import Dict
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.noise import side_generator
 from ..diffusion.sampling import SamplingVariant
 from ..diffusion.timesteps import check_timesteps
-from ..engine.stopwatch import Stopwatch
 from ..models.detector import DiffusionDet
 from ..models.structures import TrainingStep
 from .teacher import Teacher
@@ -24,7 +25,7 @@ class SetDistiller:
     Here the teacher samples as in a test, and its detections are objects of
     the student's criterion beside the true ones: the assigner pairs them with
     proposals, the class target is the detection's score, and the losses of
-    boxes are weighted with it.
+    boxes are weighted with it. An image without labels has these losses alone.
 
     Args:
         teacher (Teacher): Whom to learn from.
@@ -57,35 +58,35 @@ class SetDistiller:
         self.loss_weight = loss_weight
 
     def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
-        """Losses by name, the teacher's seconds and detections an image.
+        """Losses by name, and the teacher's detections an image.
 
         Args:
             student (DiffusionDet): In training mode.
             step (TrainingStep): Of this iteration.
         """
-        watch = Stopwatch()
-        with watch('teacher', 1):
-            objects = self._objects(step)
+        objects = self._objects(step)
         losses = student.criterion(step.output, objects, step.image_sizes)
         found = {
             name.replace('loss_', f'loss_{self.name}_'): self.loss_weight * loss
             for name, loss in losses.items()
         }
-        count = sum(len(o) for o in objects) / len(objects)
+        count = sum(map(len, objects)) / len(objects)
         return dict(
             found,
-            teacher_seconds=step.image_sizes.new_tensor(watch.per_image('teacher')),
-            teacher_detections=step.image_sizes.new_tensor(count),
+            teacher_detections=on_device(count, step.image_sizes.device),
         )
 
     def _objects(self, step: TrainingStep) -> list:
-        """Soft objects of each image, boxes in the pixels of the batch."""
+        """Soft objects of each image, boxes in the pixels of the batch.
+
+        The host waits once for their numbers, beside what the teacher's NMS asks
+        of it.
+        """
         # another noise in each iteration, and the global generators untouched
         seed = torch.randint(2**31, (), generator=side_generator(self.name)).item()
-        metas = [
-            dict(img_shape=tuple(size), img_id=i)
-            for i, size in enumerate(step.image_sizes.tolist())
-        ]
+        # and in each process, also where all are seeded alike
+        first = get_rank() * len(step.img_metas)
+        metas = [dict(meta, img_id=first + i) for i, meta in enumerate(step.img_metas)]
         found = self.teacher(
             step.batch_inputs,
             step.maps,
@@ -93,15 +94,14 @@ class SetDistiller:
                 table, metas, SamplingVariant(self.sampler, seed), rescale=False
             ),
         )
-        objects = []
-        for one in found:
-            good = one.scores >= self.score_thr
-            # tensors of inference mode cannot be part of a graph; copies can
-            objects.append(
-                InstanceData(
-                    bboxes=one.bboxes[good].clone().float(),
-                    labels=one.labels[good].clone(),
-                    scores=one.scores[good].clone().float(),
-                )
+        # the best come first
+        good = torch.stack([(one.scores >= self.score_thr).sum() for one in found]).tolist()
+        # tensors of inference mode cannot be part of a graph; copies can
+        return [
+            InstanceData(
+                bboxes=one.bboxes[:n].clone().float(),
+                labels=one.labels[:n].clone(),
+                scores=one.scores[:n].clone().float(),
             )
-        return objects
+            for one, n in zip(found, good)
+        ]

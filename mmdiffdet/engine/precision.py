@@ -36,6 +36,14 @@ def has_bf16() -> bool:
     return bool(probe and probe())
 
 
+def autocast_precision(device_type: str) -> str:
+    """``fp32``, or which of ``PRECISIONS`` autocast computes in at this moment."""
+    if not torch.is_autocast_enabled(device_type):
+        return 'fp32'
+    dtype = torch.get_autocast_dtype(device_type)
+    return next((name for name, known in PRECISIONS.items() if known is dtype), 'fp32')
+
+
 @cache
 def warn_if_emulated() -> None:
     """Tell, once, that a CPU computes bfloat16 without instructions for it."""

@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 from ..config.file import read_config
 from ..paths import CONFIGS, TOOLS
+from . import few_steps
 from .child_process import Say, run
 from .provenance import check_origin, finished
 
@@ -37,7 +38,10 @@ _RECIPES = {
     'demo_models': dict(
         diffusiondet='demo/demo', d3pm_quality='demo/demo+d3pm_quality', detr='detr/detr_demo'
     ),
+    'few_steps': few_steps.TRAININGS,
 }
+# recipes that say how each training is tested, and what is compared
+STUDIES = {'few_steps': few_steps}
 # of tools/train.py, but they would lead away from where a chain looks
 _RESERVED = (
     '--work-dir',
@@ -86,6 +90,12 @@ class Training:
         """Seed and parts, for ``tools/train.py`` and ``tools/test.py``."""
         seed = ['--train-seed', str(self.seed)] if self.option else []
         return [*seed, *(['--part', *self.parts] if self.parts else [])]
+
+    @property
+    def folder(self) -> str:
+        """Name of the work directory, unless the config names another."""
+        name = '+'.join([Path(self.config).stem, *self.parts])
+        return f'{name}_seed{self.seed}' if self.option else name
 
     @cached_property
     def cfg(self) -> Config:
@@ -259,8 +269,8 @@ def run_chain(
         seed (int): The train seed.
         trainings (Sequence[str], optional): Which; all by default.
         train_arguments (Sequence[str]): More of ``tools/train.py``.
-        test_arguments (Sequence[str], optional): Of ``tools/test.py``; None
-            tests nothing.
+        test_arguments (Sequence[str], optional): Of ``tools/test.py``, in
+            addition to those of a study; None tests nothing.
         processes (int): See :func:`train`.
         say (Callable): Told a line a training.
 
@@ -271,13 +281,19 @@ def run_chain(
         RuntimeError: If a training fails; later ones are not begun. Also if an
             earlier training that was not asked for is not what it should be.
     """
-    done = {}
-    for training in recipe(name, seed, trainings):
+    done, chain = {}, recipe(name, seed, trainings)
+    starts = set()  # folders of what is wanted, and of what it starts from
+    for training in reversed(chain if trainings else ()):
+        if training.name in trainings or training.folder in starts:
+            starts.add(osp.basename(osp.dirname(training.cfg.get('load_from') or '')))
+    for training in chain:
         if trainings is None or training.name in trainings:
             train(training, train_arguments, processes, say)
             if test_arguments is not None:
-                test(training, test_arguments, say)
+                ways = STUDIES[name].tests(training.name) if name in STUDIES else [[]]
+                for way in ways:
+                    test(training, [*way, *test_arguments], say)
             done[training.name] = training.checkpoint
-        else:
+        elif training.folder in starts:
             check_origin(training.cfg, seed)
     return done

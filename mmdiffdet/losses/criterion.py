@@ -91,7 +91,11 @@ class DiffusionDetCriterion(nn.Module):
         return self.loss_topology is not None
 
     def forward(
-        self, output: HeadOutput, gt_instances: List[InstanceData], image_sizes: Tensor
+        self,
+        output: HeadOutput,
+        gt_instances: List[InstanceData],
+        image_sizes: Tensor,
+        labelled: Optional[Tensor] = None,
     ) -> Dict[str, Tensor]:
         """Losses by name; a stage before the last has the prefix ``s{i}.``.
 
@@ -102,10 +106,14 @@ class DiffusionDetCriterion(nn.Module):
                 are soft objects: the class target is the score in place of 1,
                 and the losses of boxes are weighted with it.
             image_sizes (Tensor): (B, 2), height and width without padding.
+            labelled (Tensor, optional): (B,) bool, whether it is known what an
+                image shows; one that is not has no objects and no background.
         """
         objects = PaddedObjects.pad(gt_instances)
         logits, boxes = output.logits.float(), output.boxes
         assignment = assign(self.assigner, logits, boxes, objects, image_sizes)
+        if labelled is not None:
+            assignment.index = assignment.index.where(labelled[:, None], IGNORED)
         matched = assignment.index >= 0
         images = torch.arange(boxes.size(1), device=boxes.device)[:, None]
         of = assignment.index.clamp(min=0)

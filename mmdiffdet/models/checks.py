@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Dict, Optional
 from torch import Tensor
 
 from ..diffusion.flow import NOISE_PAIRINGS
-from ..diffusion.timesteps import TRAINING_TIMESTEPS
+from ..diffusion.timesteps import TRAINING_TIMESTEPS, check_shift
 from .interaction import NoInteraction
 from .parts import LabelEmbedding
 from .postprocess import check_nms
@@ -58,23 +58,23 @@ def check_pieces(detector: 'DiffusionDet') -> None:
                 f'model.train_cfg.{key} must be one of {list(known)}, '
                 f'got {detector.train_cfg[key]!r}'
             )
-    if detector.train_cfg['timesteps'] == 'shifted' and 'shift' not in (
-        detector.sampler.scheduler.config
-    ):
-        raise ValueError(
-            "model.train_cfg.timesteps='shifted' needs a scheduler with a shift, such as "
-            f'FlowMatchEulerDiscreteScheduler; {type(detector.sampler.scheduler).__name__} has none'
-        )
+    check_shift(detector.train_cfg['timesteps'], detector.sampler.scheduler)
     if detector.test_cfg['images_per_pass'] < 1:
         raise ValueError(
             'model.test_cfg.images_per_pass must be at least '
             f'1, got {detector.test_cfg["images_per_pass"]}'
         )
-    most = max(detector.sampler.stages_per_step or [0])
-    if most > len(detector.bbox_head.head_series):
+    stages = len(detector.bbox_head.head_series)
+    per_step = detector.sampler.stages_per_step or [stages]
+    if max(per_step) > stages:
         raise ValueError(
-            f'model.sampler.stages_per_step has {most}, model.bbox_head '
-            f'has {len(detector.bbox_head.head_series)} stages'
+            f'model.sampler.stages_per_step has {max(per_step)}, model.bbox_head has {stages} '
+            'stages'
+        )
+    if detector.sampler.repeated_stages > min(per_step):
+        raise ValueError(
+            f'model.sampler.repeated_stages is {detector.sampler.repeated_stages}, a step has '
+            f'{min(per_step)} stages; choose from 0 to that'
         )
     power = detector.test_cfg['quality_power']
     if power < 0:

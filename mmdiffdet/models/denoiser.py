@@ -33,6 +33,7 @@ class Denoiser:
         label_state: Optional[Tensor],
         t: Union[int, Tensor],
         num_stages: Optional[int] = None,
+        repeated_stages: int = 0,
     ) -> Prediction:
         """One step.
 
@@ -41,11 +42,18 @@ class Denoiser:
             label_state (Tensor, optional): (B, N) ids or (B, N, K + 1).
             t (int | Tensor): The timestep of all images, one number.
             num_stages (int, optional): The cascade ends after so many.
+            repeated_stages (int): So many of its last stages run once more.
         """
         # a number of the host, as schedulers hold their timesteps there
         t = torch.full((len(boxes),), int(t), device=boxes.device)
         output = self.head(
-            self.table, boxes, t, label_state, all_stages=False, num_stages=num_stages
+            self.table,
+            boxes,
+            t,
+            label_state,
+            all_stages=False,
+            num_stages=num_stages,
+            repeated_stages=repeated_stages,
         )
         prediction = Prediction(output.boxes[-1], output.logits[-1])
         quality_head = self.head.output_part('quality', num_stages)

@@ -20,7 +20,7 @@ from .denoiser import Denoiser
 from .passes import Measure, passes, unmeasured
 from .postprocess import merge_steps
 from .roi_gather import FeatureTable
-from .structures import TrainingStep
+from .structures import TrainingStep, known_objects
 
 
 @MODELS.register_module()
@@ -111,12 +111,14 @@ class DiffusionDet(BaseDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, and scalars to log whose names lack "loss".
 
+        Images with ``labelled=False`` add what a distiller says of them, and no more.
+
         Args:
             batch_inputs (Tensor): (B, 3, H, W), normalised and padded.
             batch_data_samples (list[DetDataSample]): With ``gt_instances``.
         """
         metas = [s.metainfo for s in batch_data_samples]
-        objects = [s.gt_instances for s in batch_data_samples]
+        objects, known = known_objects(batch_data_samples, batch_inputs.device)
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
         image_sizes = sizes_of(metas, batch_inputs.device)
@@ -139,15 +141,12 @@ class DiffusionDet(BaseDetector):
             noisy.label_state,
             need_attention=self.criterion.needs_attention,
         )
-        losses = self.criterion(output, objects, image_sizes)
+        losses = self.criterion(output, objects, image_sizes, **known)
         if noisy.label_state is not None:
             losses.update(label_statistics(noisy, self.label_scheduler))
         if self.distiller is not None:
-            losses.update(
-                self.distiller(
-                    self, TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes)
-                )
-            )
+            step = TrainingStep(batch_inputs, maps, table, noisy, output, image_sizes, metas)
+            losses.update(self.distiller(self, step))
         return losses
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:

@@ -122,6 +122,7 @@ class DiffusionDetHead(BaseModule):
         all_stages: bool = True,
         need_attention: bool = False,
         num_stages: Optional[int] = None,
+        repeated_stages: int = 0,
     ) -> HeadOutput:
         """Refine noisy boxes.
 
@@ -138,10 +139,11 @@ class DiffusionDetHead(BaseModule):
                 are returned.
             num_stages (int, optional): The cascade ends after so many; by
                 default after all.
+            repeated_stages (int): So many of its last stages run once more.
 
         Raises:
             ValueError: If ``need_attention`` and the stages do not interact,
-                or there are no ``num_stages``.
+                or there are no ``num_stages`` or ``repeated_stages``.
         """
         stages = self.head_series[:num_stages]
         if num_stages is not None and not 1 <= num_stages <= len(self.head_series):
@@ -150,6 +152,12 @@ class DiffusionDetHead(BaseModule):
                 f'stages_per_step), the head has {len(self.head_series)}; '
                 'choose from 1 to that'
             )
+        if not 0 <= repeated_stages <= len(stages):
+            raise ValueError(
+                f'model.sampler.repeated_stages is {repeated_stages}, of a cascade of '
+                f'{len(stages)} stages; choose from 0 to that'
+            )
+        stages = [*stages, *stages[len(stages) - repeated_stages :]]
         if image_index is None:
             image_index = torch.arange(len(boxes), device=boxes.device)
         time_embedding = self.time_mlp(t)

@@ -1,10 +1,14 @@
 """What passes between the head and its stages."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+import torch
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..device import on_device
 from ..diffusion.corruption import NoisyProposals
 
 
@@ -80,6 +84,7 @@ class TrainingStep:
         noisy (NoisyProposals): What the head was trained on.
         output (HeadOutput): What it said.
         image_sizes (Tensor): (B, 2), height and width without padding.
+        img_metas (list[dict]): Of the images, on the host.
     """
 
     batch_inputs: Tensor
@@ -88,3 +93,25 @@ class TrainingStep:
     noisy: NoisyProposals
     output: HeadOutput
     image_sizes: Tensor
+    img_metas: List[dict]
+
+
+def known_objects(
+    samples: SampleList, device: torch.device
+) -> Tuple[List[InstanceData], Dict[str, Tensor]]:
+    """The objects of a batch, of which some images may have none that are known.
+
+    Args:
+        samples (list[DetDataSample]): With ``gt_instances``, which are not read
+            where ``labelled`` of an image's metainfo is False.
+        device (torch.device): Where a mask is put.
+
+    Returns:
+        tuple: Of each image, and ``labelled`` (B,) bool for the criterion, if it is
+        False for any of them.
+    """
+    labelled = [s.metainfo.get('labelled', True) for s in samples]
+    objects = [s.gt_instances if k else s.gt_instances[:0] for s, k in zip(samples, labelled)]
+    if all(labelled):
+        return objects, {}
+    return objects, dict(labelled=on_device(labelled, device, torch.bool))

@@ -1,7 +1,7 @@
 """The charts of a result page."""
 
 import io
-from typing import Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -9,20 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..ledger.experiments import Experiment
+from ..ledger.pareto import ParetoFront
 from ..ledger.reader import plain
 from ..ledger.statistics import summarise, values_by_train_seed
 
 
-def chart(plot: Callable, experiments: Sequence[Experiment], metric: str) -> str:
+def chart(plot: Callable, *what: Any) -> str:
     """Draw a chart as SVG, with the same bytes each time.
 
     Args:
-        plot (Callable): :func:`plot_cost` or :func:`plot_seeds`.
-        experiments (Sequence[Experiment]): The experiments to draw.
-        metric (str): The name of the metric.
+        plot (Callable): A function of this module.
+        what (Any): Its arguments after the axes.
     """
     figure = Figure(figsize=(9, 4.5), layout='constrained')
-    plot(figure.add_subplot(), experiments, metric)
+    plot(figure.add_subplot(), *what)
     text = io.StringIO()
     with rc_context({'svg.hashsalt': plot.__name__}):
         figure.savefig(text, format='svg', metadata={'Date': None})
@@ -63,6 +63,26 @@ def plot_cost(axes: Axes, experiments: Sequence[Experiment], metric: str) -> Non
     axes.grid(alpha=0.3)
     if lines:
         axes.legend()
+
+
+def plot_front(axes: Axes, front: ParetoFront, experiments: Sequence[Experiment]) -> None:
+    """A front with its intervals and labels, and the settings that it beats."""
+    beaten = [
+        (1000 * s.seconds_per_image, s.mean)
+        for s in (summarise(e.runs, front.metric) for e in experiments if e.label in front.beaten)
+    ]
+    if beaten:
+        axes.plot(*zip(*beaten), 'o', color='0.8', markersize=4)
+    for p in front.front:
+        x = 1000 * p['seconds_per_image']
+        mean = p['mean'] if p['mean_of_means'] is None else p['mean_of_means']
+        if p['interval'] is not None:
+            axes.vlines(x, *p['interval'], color='C0', alpha=0.5)
+            axes.hlines(mean, *(1000 * end for end in p['seconds_interval']), color='C0', alpha=0.5)
+        axes.plot(x, mean, 'o', color='C0')
+        axes.annotate(f' {p["experiment"]}', (x, mean), fontsize=7, va='bottom', rotation=20)
+    axes.set(xscale='log', xlabel='ms an image', ylabel=front.metric)
+    axes.grid(alpha=0.3)
 
 
 def _without_steps(label: str) -> str:

@@ -9,12 +9,13 @@ import pandas as pd
 
 from ..ledger.comparison import Comparison
 from ..ledger.experiments import Experiment
+from ..ledger.pareto import ParetoFront
 from ..ledger.protocol import PROTOCOL_FIELDS
 from ..ledger.statistics import summarise
-from .charts import chart, plot_cost, plot_seeds
+from .charts import chart, plot_cost, plot_front, plot_seeds
 from .summary import summary_records, summary_table
 from .text import render_table
-from .verdicts import render_comparison, sentence
+from .verdicts import render_comparison, render_pareto, sentence
 from .viewer import render_viewer, viewer_style
 
 _STYLE = """
@@ -39,6 +40,7 @@ def render_page(
     pictures: Sequence[Path] = (),
     metric: str = 'AP',
     trajectories: Sequence[Path] = (),
+    fronts: Sequence[ParetoFront] = (),
 ) -> str:
     """Write the page as HTML, in which nothing is loaded from elsewhere.
 
@@ -53,6 +55,8 @@ def render_page(
         metric (str): The name of the metric.
         trajectories (Sequence[Path]): The files for the viewer, see
             :func:`~mmdiffdet.reports.viewer.render_viewer`.
+        fronts (Sequence[ParetoFront]): The fronts that are shown in place of the charts
+            of all experiments, where these are many.
 
     Raises:
         ValueError: If there is no experiment, a picture has another format,
@@ -74,7 +78,16 @@ def render_page(
         'means of train seeds, <i>within</i> between the eval seeds of one '
         'training.</p>',
     ]
-    if any(summarise(e.runs, metric).seconds_per_image for e in experiments):
+    for front in fronts:
+        parts += [
+            f'<h2>The settings that no other beats: {html.escape(front.dataset or "")}</h2>',
+            chart(plot_front, front, experiments),
+            _fitting(render_pareto([front], 'html')),
+            '<p>Grey: the settings that are beaten. Intervals are 95 % hierarchical '
+            'bootstrap intervals; <i>on_front</i> is how often a setting is on the '
+            'front when the runs are resampled.</p>',
+        ]
+    if not fronts and any(summarise(e.runs, metric).seconds_per_image for e in experiments):
         parts += [
             f'<h2>{metric} against cost</h2>',
             chart(plot_cost, experiments, metric),
@@ -82,11 +95,12 @@ def render_page(
             'with one train seed (open mark) has that between its eval seeds: '
             'it says nothing of another training.</p>',
         ]
-    parts += [
-        f'<h2>{metric} by seed</h2>',
-        chart(plot_seeds, experiments, metric),
-        '<p>A dot is an eval seed, a bar the mean of a train seed.</p>',
-    ]
+    if not fronts:
+        parts += [
+            f'<h2>{metric} by seed</h2>',
+            chart(plot_seeds, experiments, metric),
+            '<p>A dot is an eval seed, a bar the mean of a train seed.</p>',
+        ]
     for comparison in comparisons:
         name = f'{comparison.b.label} against {comparison.a.label}'
         parts += [f'<h2>{html.escape(name)}</h2>', _fitting(render_comparison(comparison, 'html'))]

@@ -2,11 +2,13 @@
 
     python tools/analysis_tools/result_page.py FILES-or-FOLDERS --out PAGE.html
         [--compare A B [FIELD]] [--pictures A.png B.png] [--title TEXT]
-        [--trajectories A.json B.json] [--metric AP]
+        [--trajectories A.json B.json] [--metric AP] [--pareto]
 
 --compare can be given several times; A and B are labels as
 tools/summarize.py prints them, FIELD is the protocol field that is studied.
-The verdicts of several are corrected for their number (Holm). Trajectories are
+The verdicts of several are corrected for their number (Holm). --pareto shows the
+settings that no other beats in both metric and time, in place of the charts of
+all. Trajectories are
 files that tools/analysis_tools/plot_trajectory.py writes, one a model: the page
 plays them side by side.
 """
@@ -18,6 +20,7 @@ from mmdiffdet.command import add_traceback_argument, run_command
 from mmdiffdet.convert.detectron2_tables import read_detectron2_table
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import group, select
+from mmdiffdet.ledger.pareto import pareto_fronts
 from mmdiffdet.ledger.problems import find_problems
 from mmdiffdet.ledger.reader import read_results
 from mmdiffdet.ledger.row import METRICS
@@ -34,6 +37,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--title', default='mmdiffdet: results')
     parser.add_argument('--metric', choices=METRICS, default='AP')
     parser.add_argument('--compare', nargs='+', action='append', default=[], metavar=('A', 'B'))
+    parser.add_argument(
+        '--pareto', action='store_true', help='the settings that no other beats, not charts of all'
+    )
     parser.add_argument('--pictures', nargs='+', type=Path, default=[])
     parser.add_argument('--trajectories', nargs='+', type=Path, default=[])
     add_traceback_argument(parser)
@@ -62,6 +68,7 @@ def main() -> None:
         args.pictures,
         args.metric,
         args.trajectories,
+        pareto_fronts(experiments, args.metric)[0] if args.pareto else (),
     )
     with atomic_path(args.out) as path:
         path.write_text(page, encoding='utf-8')
