@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Iterator, List, Union
 
 _HOST = re.sub(r'\W', '', platform.node())[:20]
 
@@ -90,6 +90,17 @@ def _runs(process: int) -> bool:
 def printable(text: str) -> str:
     """The text on one line: control characters and line breaks as escapes."""
     return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def leaf_datasets(cfg: dict) -> List[dict]:
+    """Configs of the data sets within wrappers.
+
+    Args:
+        cfg (dict): Of a data set or of a wrapper.
+    """
+    if 'datasets' in cfg:
+        return [leaf for part in cfg['datasets'] for leaf in leaf_datasets(part)]
+    return leaf_datasets(cfg['dataset']) if 'dataset' in cfg else [cfg]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Is B better than A: units, tests, intervals and advice."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -16,6 +17,7 @@ from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import pool
 from mmdiffdet.ledger.resampling import bootstrap_means, components, paired_tests, unpaired_tests
+from mmdiffdet.reports.verdicts import render_comparison, sentence
 
 
 def test_train_seed_is_the_unit(tmp_path: Path) -> None:
@@ -100,8 +102,46 @@ def test_unpaired_train_seeds(tmp_path: Path) -> None:
     assert c.units == (4, 5) and c.verdict == 'better'
     expected = stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False).pvalue
     assert c.tests[1].p == pytest.approx(expected)
-    assert c.decisive.name == 'permutation'
-    assert c.decisive.p == pytest.approx(2 / 126)
+    assert c.decisive.name == "permutation of Welch's t"
+    assert c.decisive.p == pytest.approx(1 / 126)
+
+
+def test_unequal_variances_are_no_effect() -> None:
+    """Means are equal, and the smaller group varies three times as much; a permutation
+    of the difference of the means would be wrong in 16 % of the draws."""
+    rng = np.random.default_rng(0)
+    wrong = [
+        unpaired_tests(rng.normal(40, 3, 5), rng.normal(40, 1, 10))[0].p <= 0.05 for _ in range(200)
+    ]
+    assert sum(wrong) / 200 < 0.11
+
+
+def test_the_permuted_statistic_is_welchs() -> None:
+    """By hand, over all 35 ways to choose three of seven."""
+    a, b = np.array([40.0, 41, 43]), np.array([42.5, 42.6, 43.4, 43.5])
+    every = np.concatenate([a, b])
+    ways = [list(i) for i in itertools.combinations(range(7), 3)]
+    t = np.array(
+        [stats.ttest_ind(np.delete(every, i), every[i], equal_var=False).statistic for i in ways]
+    )
+    expected = np.mean(abs(t) >= abs(t[0]) - 1e-9)
+    assert unpaired_tests(a, b)[0].p == pytest.approx(expected) != 4 / 35
+
+
+def test_other_eval_seeds_are_told_in_the_verdict(tmp_path: Path) -> None:
+    a = Ledger(ledger_of(tmp_path / 'a.tsv', dict(a=[[40, 41, 42]] * 3)))
+    ledger_of(tmp_path / 'b.tsv', dict(b=[[45, 46], [45, 47], [44, 46]]))
+    c = compare(*experiments_of(a.path, tmp_path / 'b.tsv'))
+    told = 'with 6 and 6 runs (eval seeds 0-2 of A and 0, 1 of B; compared are those of both)'
+    assert told in render_comparison(c, 'table') and told in sentence(c)
+    moved = [replace(r, train_seed=r.train_seed + 3) for r in a.read()]
+    a.path.unlink()
+    a.append(moved)
+    c = compare(*experiments_of(a.path, tmp_path / 'b.tsv'))
+    told = 'with 9 and 6 runs (eval seeds 0-2 of A and 0, 1 of B)'
+    assert told in render_comparison(c, 'table') and told in sentence(c)
+    c = compare(*two(tmp_path / 'same', [[40, 41]] * 3, [[42, 43]] * 3))
+    assert 'eval seeds' not in sentence(c)
 
 
 def test_partners_that_are_missing_are_told(tmp_path: Path) -> None:
@@ -255,4 +295,5 @@ def test_rounding_is_no_variance() -> None:
     assert np.ptp(b - a) > 0
     assert [t.name for t in paired_tests(b - a)] == ['sign-flip permutation']
     a, b = np.array([0.1 + 0.2, 0.3, 0.3]), np.array([0.7, 0.7, 0.1 * 7])
-    assert [t.name for t in unpaired_tests(a, b)] == ['permutation']
+    (test,) = unpaired_tests(a, b)
+    assert test.name == "permutation of Welch's t" and test.p == pytest.approx(0.1)

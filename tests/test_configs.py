@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 from tiny import ROOT, shrink_model, shrink_scales, write_coco
 
 from mmdiffdet.config.file import read_config
-from mmdiffdet.datasets.checks import leaf_datasets
 from mmdiffdet.engine.trainer import use_amp
 from mmdiffdet.registry import HOOKS, MODELS
+from mmdiffdet.utils import leaf_datasets
 
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')

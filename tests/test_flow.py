@@ -215,6 +215,20 @@ def test_a_flow_is_not_used_as_a_diffusion(tmp_path):
     assert Teacher.load(checkpoint, flow).model.sampler.scheduler.shift == 3.0
 
 
+def test_a_signal_scale_of_the_test_is_that_of_the_training(tmp_path):
+    """Nor do weights tell what their noise meant in pixels."""
+    root = write_coco(tmp_path / 'data')
+    cfg = runner_config(root, tmp_path / 'work')
+    Runner.from_cfg(cfg).train()
+    for change in (dict(scale=1.0), dict(noise_sigma=(1, 1, 2, 2)), dict(noise_mean=(0, 0, 1, 0))):
+        other = runner_config(root, tmp_path / 'again')
+        other.load_from = str(tmp_path / 'work/iter_2.pth')
+        other.model.box_codec = dict(type='BoxCodec', **change)
+        message = f'box_codec.{next(iter(change))} of the config has .*it was trained with'
+        with pytest.raises(ValueError, match=message):
+            Runner.from_cfg(other).test()
+
+
 def test_options_that_do_not_fit():
     with pytest.raises(ValueError, match='optimal_transport'):
         build(flow_config(noise_pairing='sinkhorn'))

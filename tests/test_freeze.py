@@ -12,6 +12,7 @@ from ledger_rows import ROW, experiments_of, table_of
 
 from mmdiffdet.ledger import Ledger, sha256_of_file
 from mmdiffdet.ledger.freeze import freeze
+from mmdiffdet.ledger.hashing import sha256s_of_tests
 from mmdiffdet.ledger.verify import verify
 from mmdiffdet.utils import atomic_folder
 
@@ -44,6 +45,16 @@ for row in Ledger(os.environ['ORIGINAL']).read():
 """
 
 
+CONFIG = """
+model = dict(
+    type='DiffusionDet',
+    backbone=dict(depth=50),
+    sampler=dict(type='DiffusionSampler', scheduler=dict(type='DDIMScheduler'), renewal=0.5))
+test_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=[]))
+test_cfg = dict(variants=[dict(sampling_timesteps=1), dict(renewal=None, num_proposals=9)])
+"""
+
+
 @pytest.fixture
 def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A deliverable of 2 train seeds x 3 eval seeds, and its sources."""
@@ -53,7 +64,7 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         out_dir.mkdir()
         checkpoint = out_dir / f'last{train}.pth'
         checkpoint.write_bytes(bytes([train] * 10))
-        (out_dir / 'config.py').write_text(f'seed = {train}\n')
+        (out_dir / 'config.py').write_text(f'{CONFIG}seed = {train}\n')
         rows += [
             replace(
                 ROW,
@@ -61,6 +72,7 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 eval_seed=seed,
                 checkpoint=str(checkpoint),
                 checkpoint_sha256=sha256_of_file(checkpoint),
+                config_sha256=sha256s_of_tests(CONFIG)[0],
                 AP=40 + train + 0.1 * seed,
                 out_dir=str(out_dir),
             )
@@ -168,6 +180,14 @@ def _drop_model(folder: Path) -> None:
             'AP_mean is 41.900000',
         ),
         (
+            lambda f: (_edit(f / 'configs/001.py', 'depth=50', 'depth=18'), _sum_again(f)),
+            '001.py is not the config that was tested: its model and test settings have not the',
+        ),
+        (
+            lambda f: ((f / 'configs/001.py').write_text('import os'), _sum_again(f)),
+            '001.py is no dumped config',
+        ),
+        (
             lambda f: (_edit(f / 'runs.tsv', '\t41.1\t', '\tx\t'), _sum_again(f)),
             'runs.tsv:6: AP could not',
         ),
@@ -234,6 +254,11 @@ def test_checkpoints_may_have_moved(frozen: Path, tmp_path: Path) -> None:
             r'last0.pth, .*run1/config.py',
         ),
         (lambda t: _flip(t / 'run0/last0.pth'), ValueError, 'is not the file'),
+        (
+            lambda t: _edit(t / 'run1/config.py', 'depth=50', 'depth=18'),
+            ValueError,
+            'run1/config.py is not the config that was tested',
+        ),
         (lambda t: (t / 'again').mkdir(), FileExistsError, 'exists'),
     ],
 )

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from ledger_rows import ROW
 
 from mmdiffdet.ledger import (
@@ -175,6 +178,27 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text('half')
     Ledger(tmp_path / 'ledger.tsv').append([ROW])
     assert not left.exists() and all((tmp_path / name).exists() for name in others)
+
+
+def test_a_lock_that_is_not_free_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And waited for: a row of hours is not thrown away."""
+    monkeypatch.setattr('mmdiffdet.ledger.ledger.PATIENCE', 0.05)
+    ledger = Ledger(tmp_path / 'ledger.tsv')
+    taken = threading.Event()
+
+    def hold() -> None:
+        with FileLock(f'{ledger.path}.lock'):
+            taken.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    told = r'waiting for .*ledger.tsv.lock, which another process holds.*end that process'
+    with pytest.warns(UserWarning, match=told):
+        ledger.append([ROW])
+    thread.join()
+    assert ledger.read() == [ROW]
 
 
 def test_nothing_is_written_if_a_row_fails(tmp_path: Path) -> None:

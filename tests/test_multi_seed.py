@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from mmdiffdet.engine.stopwatch import Stopwatch, device_name
 from mmdiffdet.engine.test_case import experiment_of
 from mmdiffdet.evaluation import CocoMetric
 from mmdiffdet.ledger import Ledger, sha256_of_file
+from mmdiffdet.ledger.hashing import sha256s_of_tests
 
 
 @pytest.fixture(scope='module')
@@ -152,7 +154,8 @@ def test_rows(data, checkpoint, tmp_path):
         assert row.scheduler == 'DDIMScheduler' and row.eta == 1
         assert row.images_per_second == pytest.approx(1 / row.seconds_per_image)
         assert run.work_dir and row.out_dir.startswith(run.work_dir)
-    assert len({r.config_sha256 for r in rows}) == 1
+    dumped = sha256s_of_tests(Path(rows[0].out_dir, 'config.py').read_text())
+    assert {r.config_sha256 for r in rows} == set(dumped) and len(dumped) == 2
     assert rows[2].seconds_per_image > rows[0].seconds_per_image
 
 
@@ -401,6 +404,8 @@ def test_a_detector_that_does_not_sample(tmp_path):
     assert (row.model_family, row.scheduler, row.eta) == ('DETR', 'none', None)
     assert row.AP == pytest.approx(100 * metrics['coco/bbox_mAP'])
     assert row.seconds_per_image > 0
+    dumped = sha256s_of_tests(Path(row.out_dir, 'config.py').read_text())
+    assert set(dumped) == {row.config_sha256}
 
 
 def test_rows_are_named_by_changes_or_as_told(data, checkpoint, tmp_path, capsys):
@@ -413,9 +418,24 @@ def test_rows_are_named_by_changes_or_as_told(data, checkpoint, tmp_path, capsys
 
     (plain,) = test()
     assert test(changes=['renewal=None'], force=True) == [f'{plain}+renewal=None']
+    assert 'what else' not in capsys.readouterr().err
     # a name that is not taken is told
     assert test(exp_name='mine') == [f'{plain}+renewal=None']
     printed = capsys.readouterr()
     assert f'as {plain}+renewal=None' in printed.out + printed.err
     assert '--force tests again and names it mine' in printed.out + printed.err
     assert test(exp_name='mine', force=True) == ['mine']
+
+
+def test_metrics_that_no_row_holds_are_told(data, checkpoint, tmp_path, capsys):
+    """A row that is there stands for its six metrics, not for a recall or a VOC AP."""
+    path = tmp_path / 'l.tsv'
+    runner(data, checkpoint, tmp_path, [ledger_hook(path)]).test()
+    run = runner(data, checkpoint, tmp_path, [ledger_hook(path)])
+    run.test_loop.evaluator.metrics[0].classwise = True
+    run.test_loop.evaluator.metrics.append(SimpleNamespace(results=[], dataset_meta=None))
+    capsys.readouterr()
+    run.test()
+    printed = capsys.readouterr()
+    told = 'rows hold AP, AP50, AP75, APs, APm, APl: what else CocoMetric, SimpleNamespace report'
+    assert told in printed.out + printed.err

@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ledger_rows import experiments_of, ledger_of, summarize, table_of
 
+from mmdiffdet.ledger import Ledger
 from mmdiffdet.ledger.pareto import pareto_fronts
 
 
@@ -38,14 +40,29 @@ def test_front(ledger: Path) -> None:
 
 
 def test_share_tells_a_front_by_chance(tmp_path: Path) -> None:
-    """Two settings of the same spread and mean, but for a hair."""
+    """Two settings of the same spread and mean, but for a hair, of other train seeds."""
     rng = np.random.default_rng(0)
     values = rng.normal(40, 1, (5, 3))
     path = ledger_of(tmp_path / 'l.tsv', dict(a=values), seconds_per_image=0.1)
-    ledger_of(path, dict(b=values + 0.001), seconds_per_image=0.2)
+    other = Ledger(ledger_of(tmp_path / 'm.tsv', dict(b=values + 0.001), seconds_per_image=0.2))
+    Ledger(path).append(replace(r, train_seed=r.train_seed + 5) for r in other.read())
     (front,), _ = pareto_fronts(experiments_of(path))
     assert [p['experiment'] for p in front.front] == ['a', 'b']
     assert 0.4 < front.front[1]['share'] < 0.6
+
+
+def test_shared_seeds_are_resampled_together(tmp_path: Path) -> None:
+    """What all settings of a train seed have in common is no chance between them."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(40, 1, (5, 1)) + rng.normal(0, 0.3, (5, 3))
+    path = ledger_of(tmp_path / 'l.tsv', dict(a=values), seconds_per_image=0.1)
+    ledger_of(path, dict(b=values + 0.001), seconds_per_image=0.2)
+    # only the train seeds are shared: eval noise is drawn for each setting
+    ledger_of(path, dict(c=values[:, :2].mean(1, keepdims=True) + 1), seconds_per_image=0.3)
+    (front,), _ = pareto_fronts(experiments_of(path))
+    a, b, c = front.front
+    assert b['share'] == 1 and c['share'] > 0.99
+    assert b['interval'] == pytest.approx(tuple(end + 0.001 for end in a['interval']))
 
 
 def test_devices_and_data_sets_are_kept_apart(ledger: Path) -> None:

@@ -306,6 +306,24 @@ def test_pool_is_named_and_counts_nothing_twice(tmp_path: Path) -> None:
         pool(experiments_of(tmp_path), 'x', ['a_*'])
 
 
+def test_a_pool_of_several_configs_is_told(tmp_path: Path) -> None:
+    """Train seeds 0-1 were tested with one config, 2-3 with another."""
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40], [41]], b=[[40], [41], [42], [41]]))
+    other = Ledger(ledger_of(tmp_path / 'm.tsv', dict(a=[[42], [44]]), config_sha256='d' * 64))
+    moved = [
+        replace(r, train_seed=r.train_seed + 2, checkpoint_sha256=f'{r.train_seed + 2}' * 64)
+        for r in other.read()
+    ]
+    other.path.unlink()
+    Ledger(ledger).append(moved)
+    told = 'all mixes runs of 2 configs, bbbbbbbb and dddddddd: its mean and spread are of no one'
+    arguments = (ledger, '--pool', 'all', 'a@*')
+    assert told in summarize(*arguments).stderr
+    assert told in json.loads(summarize(*arguments, '--format', 'json').stdout)['problems'][-1]
+    assert told in summarize(*arguments, '--compare', 'b', 'all').stderr
+    assert 'mixes' not in summarize(ledger).stderr  # two experiments
+
+
 # -- repetition and contradiction -------------------------------------------
 def test_copy_counts_once_and_is_reported(tmp_path: Path) -> None:
     first = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42]]))
@@ -355,6 +373,26 @@ def test_one_checkpoint_is_no_several_trainings(tmp_path: Path) -> None:
     done = summarize(ledger.path, '--compare', 'a', 'b')
     assert done.returncode == 1 and 'it is one training, not several' in done.stderr
     assert 'b (contradictory)' in summarize(ledger.path).stdout
+
+
+def test_a_run_without_a_train_seed_is_no_replicate(tmp_path: Path) -> None:
+    """It may be a training that is there already; nor are two of them one."""
+    ledger = ledger_of(tmp_path / 'l.tsv', dict(a=[[40, 42], [41, 43]], b=[[40, 42], [41, 43]]))
+    row = replace(ROW, exp_name='a', checkpoint_sha256='e' * 64, train_seed=None)
+    Ledger(ledger).append([row])
+    told = f'a: 1 run without a train seed ({ledger}:10) beside others that have one may be'
+    done = summarize(ledger)
+    assert 'a (contradictory)' in done.stdout and told in done.stderr
+    for arguments in (('--compare', 'a', 'b'), ('--plan', 'a')):
+        done = summarize(ledger, *arguments)
+        assert done.returncode == 1 and told in done.stderr
+        assert 'give them an exp_name of their own' in done.stderr
+    other = Ledger(tmp_path / 'm.tsv')
+    other.append(replace(row, checkpoint_sha256=c * 64, eval_seed=i) for i, c in enumerate('ef'))
+    told = 'a: its runs without a train seed have 2 checkpoints (eeeeeeee, ffffffff)'
+    assert told in summarize(other.path).stderr
+    done = summarize(other.path, ledger, '--compare', 'a', 'b')
+    assert done.returncode == 1 and told in done.stderr
 
 
 def test_problems_of_a_name_with_blanks_are_told(tmp_path: Path) -> None:

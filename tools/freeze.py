@@ -7,7 +7,7 @@ Takes all rows of the ledgers, or those of the selected experiments (labels as
 tools/summarize.py prints them). The folder OUT/NAME holds the runs, a
 manifest with the checkpoints' hashes, the resolved configs, the environment
 and the sum of each file. Nothing is written if a checkpoint or config is
-missing. Keep the printed digest: tools/verify.py --digest takes it.
+missing or not the one that was tested. Keep the printed digest: tools/verify.py --digest takes it.
 """
 
 from pathlib import Path

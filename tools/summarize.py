@@ -8,14 +8,14 @@
 Reads ledgers of ours and the tables of the Detectron2 system. Runs are
 averaged only if they share experiment, variant, config and protocol; --pool
 joins the experiments whose labels match the patterns (all, without one) under
-a name of yours, if their protocols agree. A and B are labels as printed, such
-as NAME or NAME@sample_step=4; --across names the protocol field in which they
-may differ. --compare can be given several times: the verdicts are then
-corrected for their number (Holm). --pareto tells the settings that no other
-beats in both metric and seconds an image. --plan tells, before a study, the
-smallest difference that numbers of train seeds could show at the spread of A,
-or of the paired differences of A and B. Repeated and contradicting rows are
-told on the error stream.
+a name of yours, if their protocols agree (several configs are told). A and B
+are labels as printed, such as NAME or NAME@sample_step=4; --across names the
+protocol field in which they may differ. --compare can be given several times:
+the verdicts are then corrected for their number (Holm). --pareto tells the
+settings that no other beats in both metric and seconds an image. --plan tells,
+before a study, the smallest difference that numbers of train seeds could show
+at the spread of A, or of the paired differences of A and B. Repeated and
+contradicting rows are told on the error stream.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
 from mmdiffdet.ledger.ledger import read_lines
 from mmdiffdet.ledger.pareto import pareto_fronts
-from mmdiffdet.ledger.problems import find_problems
+from mmdiffdet.ledger.problems import find_problems, mixed_configs
 from mmdiffdet.ledger.reader import MANIFEST_MARK, read_results
 from mmdiffdet.ledger.row import METRICS
 from mmdiffdet.ledger.study import plan_study
@@ -110,7 +110,7 @@ def main() -> None:
     pools = [pool(experiments, name, patterns) for name, *patterns in args.pool]
     if len({p.name for p in pools}) < len(pools):
         raise ValueError('--pool: a name is given twice')
-    problems = find_problems(results)
+    problems = find_problems(results) + [told for p in pools for told in mixed_configs(p)]
     experiments += pools
     if args.manifest:
         text = render_manifest(

@@ -3,12 +3,13 @@
     python tools/verify.py FOLDER [--rerun N --trust] [--checkpoints DIR]
         [--digest SHA256] [--tolerance 0.1]
 
-Checks the hash of every file and checkpoint and recomputes the manifest from
-the runs. --rerun tests N rows again with tools/test.py: the metrics must be
-equal to the last digit on the same device and versions, within the tolerance
-elsewhere. A config of MMEngine is a program: --rerun executes those of the
-folder, so it asks for --trust, once you have read them. --digest is what
-tools/freeze.py printed. Exit status 1 if anything does not agree.
+Checks the hash of every file and checkpoint, recomputes the manifest from the
+runs, and checks that the configs are those that were tested. --rerun tests N
+rows again with tools/test.py: the metrics must be equal to the last digit on
+the same device and versions, within the tolerance elsewhere. A config of
+MMEngine is a program: --rerun executes those of the folder, so it asks for
+--trust, once you have read them. --digest is what tools/freeze.py printed.
+Exit status 1 if anything does not agree.
 """
 
 import sys

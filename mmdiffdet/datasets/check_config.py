@@ -15,8 +15,8 @@ from mmengine.registry import init_default_scope
 
 from ..evaluation.rehearsal import rehearse
 from ..registry import DATASETS
-from ..utils import atomic_path
-from .checks import DatasetReport, check_dataset, leaf_datasets
+from ..utils import atomic_path, leaf_datasets
+from .checks import DatasetReport, check_dataset
 from .image_file import BadImage, read_image
 
 TILE = (320, 240)

@@ -160,13 +160,8 @@ def _check_pipeline(report: DatasetReport, dataset: BaseDataset, readable: dict)
                 warnings.simplefilter('ignore')  # of what has been noted
                 dataset.prepare_data(index)
         except Exception as error:  # depends on the transforms
-            name = osp.basename(dataset.get_data_info(index)['img_path'])
-            where = f'{name}: {type(error).__name__} {error}'
-            report.note('image that the pipeline fails on', where, error=True)
-
-
-def leaf_datasets(cfg: dict) -> List[dict]:
-    """Configs of the data sets within the config of wrappers such as ``ConcatDataset``."""
-    if 'datasets' in cfg:
-        return [leaf for part in cfg['datasets'] for leaf in leaf_datasets(part)]
-    return leaf_datasets(cfg['dataset']) if 'dataset' in cfg else [cfg]
+            report.note(
+                'image that the pipeline fails on',
+                f'{osp.basename(info["img_path"])}: {type(error).__name__} {error}',
+                error=True,
+            )

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from .checks import leaf_datasets
+from ..utils import leaf_datasets
 from .coco_file import read_coco
 from .loading import FROM_FILE, require_file
 from .voc import name_of, read_names, read_xml

@@ -4,7 +4,7 @@ from typing import Mapping, Optional
 
 from mmengine.config import Config
 
-from ..datasets.checks import leaf_datasets
+from ..utils import leaf_datasets
 from .epochs import use_epochs
 
 FINETUNE_EPOCHS = 24

@@ -13,9 +13,8 @@ from mmengine.runner import Runner
 
 from .. import __version__
 from ..datasets import LVISV1Dataset
-from ..datasets.checks import leaf_datasets
-from ..device import uses_tf32
-from ..ledger import Ledger, Row, sha256_of_config
+from ..ledger import Ledger, Row
+from ..ledger.hashing import sha256_of_test
 from ..ledger.row import FORMULA, METRICS
 from ..registry import HOOKS, LOOPS
 from ..utils import atomic_path, remove_left
@@ -38,11 +37,6 @@ _METRICS = (
     ),
     {name: f'lvis/bbox_{name}' for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')},
 )
-# of the sampler, what the protocol says; of the test, what is data or seed
-_IN_PROTOCOL = ('type', 'sampling_timesteps', 'eta')
-# of data sets and metrics, with what other options AP is another number
-_OF_DATA = ('indices', 'bbox_min_size')
-_OF_METRIC = ('iou_thrs', 'proposal_nums')
 
 
 @HOOKS.register_module()
@@ -146,6 +140,12 @@ class LedgerHook(Hook):
                 f'AP {row.AP:.4f}; --force tests again'
                 + (f' and names it {mine}' if row.exp_name != mine else '')
             )
+        more = [type(m).__name__ for m in runner.test_loop.evaluator.metrics if _reports_more(m)]
+        if known and more:
+            runner.logger.warning(
+                f'rows hold {", ".join(METRICS)}: what else {", ".join(more)} report is missing '
+                f'for the {len(known)} tests that {self.ledger.path} has; --force tests them again'
+            )
         return known
 
     def row(self, case: TestCase, metrics: Dict[str, float], seconds: float) -> Optional[Row]:
@@ -222,51 +222,17 @@ class LedgerHook(Hook):
         self._model_cfg = runner.cfg.to_dict()
         self._images_per_pass = images_per_pass(runner, runner.test_dataloader)
 
-    def _config_sha256(self, case: TestCase) -> str:
-        """Of the model and how it is tested, less protocol, seeds, paths."""
-        cfg = self._model_cfg
-        model = {k: v for k, v in cfg['model'].items() if k != 'train_cfg'}
-        model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
-        model['test_cfg'] = {
-            k: v for k, v in (model.get('test_cfg') or {}).items() if k != 'eval_seed'
-        }
-        if self._images_per_pass > 1:  # as if the config said so: it rounds differently
-            model['test_cfg']['images_per_pass'] = self._images_per_pass
-        if case.variant and case.variant.num_proposals:
-            model['test_cfg']['num_proposals'] = case.variant.num_proposals
-        sampler = case.sampler_cfg.to_dict()
-        if sampler:
-            model['sampler'] = {k: v for k, v in sampler.items() if k not in _IN_PROTOCOL}
-            model['sampler']['scheduler'] = {
-                k: v for k, v in sampler['scheduler'].items() if k != 'type'
-            }
-        leaves = leaf_datasets(cfg['test_dataloader']['dataset'])
-        pipelines = [leaf.get('pipeline', []) for leaf in leaves]
-        tested = dict(model=model, pipeline=pipelines[0] if len(pipelines) == 1 else pipelines)
-        if cfg['test_cfg'].get('tta'):
-            tested['tta'] = cfg['test_cfg']['tta']
-        metrics = cfg.get('test_evaluator') or []
-        metrics = metrics if isinstance(metrics, list) else [metrics]
-        for name, parts, keys in (('data', leaves, _OF_DATA), ('metric', metrics, _OF_METRIC)):
-            options = [{k: part[k] for k in keys if part.get(k) is not None} for part in parts]
-            if any(options):
-                tested[name] = options
-        compiled = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] == 'CompileHook']
-        if compiled:  # which rounds differently
-            tested['compile'] = compiled
-        return sha256_of_config(tested)
-
-    def _precision(self) -> str:
-        precision = self._model_cfg['test_cfg'].get('precision', 'fp32')
-        return 'tf32' if precision == 'fp32' and uses_tf32() else precision
-
     def _row(
         self, case: TestCase, percent: Dict[str, Optional[float]], seconds: Optional[float]
     ) -> Row:
         try:
             return Row(
                 **self._shared,
-                config_sha256=self._config_sha256(case),
+                config_sha256=sha256_of_test(
+                    self._model_cfg,
+                    case.sampler_cfg.to_dict(),
+                    case.variant and case.variant.num_proposals,
+                ),
                 eval_seed=case.eval_seed,
                 **case.protocol,
                 precision=self._precision(),
@@ -276,6 +242,12 @@ class LedgerHook(Hook):
             )
         except ValueError as error:
             raise ValueError(f'no row could be written to {self.ledger.path}: {error}') from None
+
+
+def _reports_more(metric: Any) -> bool:
+    """Whether an evaluator gives other numbers than the six of a row."""
+    more = getattr(metric, 'classwise', False) or getattr(metric, 'metric_items', None)
+    return type(metric).__name__ != 'CocoMetric' or bool(more)
 
 
 def _from_here(path: str) -> str:

@@ -17,6 +17,7 @@ from ..device import channels_last_on_gpu
 from ..diffusion.box_schedulers import same_process
 from ..diffusion.sampling import SamplingVariant
 from ..evaluation.dump_detections import DumpDetections
+from ..ledger.hashing import merge
 from ..registry import LOOPS, MODELS, TASK_UTILS
 from .check_detections import FiniteWatch, check_detections
 from .images_per_pass import in_passes
@@ -135,7 +136,7 @@ class MultiSeedTestLoop(TestLoop):
                 raise ValueError(
                     f'test_cfg.variants: num_proposals must be at least 1, got {num_proposals}'
                 )
-            _merge(cfg, sampler_change)
+            merge(cfg, sampler_change)
             sampler = TASK_UTILS.build(cfg)
             if not same_process(sampler.scheduler, self.model.sampler.scheduler):
                 raise ValueError(
@@ -248,12 +249,3 @@ class MultiSeedTestLoop(TestLoop):
         evaluator = Evaluator(metrics)
         evaluator.dataset_meta = self.evaluator.dataset_meta
         return evaluator
-
-
-def _merge(cfg: ConfigDict, change: dict) -> None:
-    """Merge nested dicts in place; None switches something off."""
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(cfg.get(key), dict):
-            _merge(cfg[key], value)
-        else:
-            cfg[key] = copy.deepcopy(value)

@@ -5,7 +5,7 @@ from typing import List
 
 from mmengine.config import Config, ConfigDict
 
-from ..datasets.checks import leaf_datasets
+from ..utils import leaf_datasets
 
 SCALES = (1.0, 0.8, 1.25)
 """Of the images, relative to the plain test; each is flipped too."""

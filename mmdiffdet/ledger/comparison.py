@@ -1,4 +1,4 @@
-"""Whether one experiment is better than another."""
+"""The verdict on whether one experiment is better than another."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,9 +8,8 @@ import numpy as np
 
 from .experiments import Experiment, describe
 from .pairing import Sides, sides_of
-from .planning import more_runs
-from .power import ALPHA, MIN_UNITS
-from .problems import contradicts_itself
+from .power import ALPHA, MIN_UNITS, more_runs
+from .problems import contradicts_itself, mixed_configs
 from .protocol import PROTOCOL_FIELDS
 from .resampling import (
     Components,
@@ -30,18 +29,19 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Comparison:
-    """B against A; a positive difference means that B has the larger metric.
+    """The comparison of B with A.
 
     Args:
-        a, b (Experiment): The one to compare with, and the one in question.
-        metric (str): Name of the metric.
-        sides (Sides): What was compared with what.
-        difference (float): Between the means of the train seeds' means.
-        low, high (float, optional): Ends of the 95 % bootstrap interval.
-        tests (List[Test]): The p-values there are.
-        doubts (List[str]): What is not known of the two experiments.
-        corrected (float, optional): p-value of the decisive test, corrected
-            for ``together`` comparisons that were made.
+        a, b (Experiment): A is the one to compare with, B the one in question.
+        metric (str): The name of the metric.
+        sides (Sides): The values that were compared with each other.
+        difference (float): B minus A, of the means of the train seeds' means.
+        low, high (float, optional): The ends of the 95 % bootstrap interval.
+        tests (List[Test]): The tests that could be made.
+        doubts (List[str]): Sentences on what is not known of the experiments.
+        corrected (float, optional): The p-value of the decisive test, corrected
+            for the number of comparisons.
+        together (int): The number of comparisons that were made together.
     """
 
     a: Experiment
@@ -58,35 +58,34 @@ class Comparison:
 
     @cached_property
     def summaries(self) -> Tuple[Summary, Summary]:
-        """Of A and of B, over all of their runs."""
+        """Means and spreads of A and of B over all of their runs."""
         return summarise(self.a.runs, self.metric), summarise(self.b.runs, self.metric)
 
     @property
     def pairing(self) -> str:
-        """What was paired, and how much of it."""
+        """A sentence on what was paired and how much of it."""
         return self.sides.pairing
 
     @property
     def used(self) -> Tuple[int, int]:
-        """Number of runs of A and of B that were compared."""
-        groups = self.sides.groups
-        return tuple(sum(map(len, side)) for side in (groups[0], groups[-1]))
+        """The numbers of runs of A and of B that were compared."""
+        return tuple(sum(map(len, self.sides.groups[side])) for side in (0, -1))
 
     @property
     def unit(self) -> str:
-        """Replicate of the test: ``train seed``, ``eval seed`` or ``none``."""
+        """What a replicate of the test is: ``train seed``, ``eval seed`` or ``none``."""
         return self.sides.unit
 
     @property
     def units(self) -> Tuple[int, int]:
-        """Number of replicates of A and of B."""
+        """The numbers of replicates of A and of B."""
         return len(self.sides.units[0]), len(self.sides.units[-1])
 
     @property
     def decisive(self) -> Optional[Test]:
-        """The test that counts: the permutation test where it can reach what is
-        needed, 0.05 over the number of comparisons that were made together;
-        otherwise the t-test; none with two replicates."""
+        """The test that decides. It is the permutation test where that can reach the
+        p that is needed, 0.05 over the number of comparisons made together, and
+        else the t-test. With two replicates there is none."""
         if min(self.units) < MIN_UNITS:
             return None
         needed = ALPHA / self.together
@@ -94,23 +93,24 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``not distinguishable``."""
-        if self.decisive:
-            if (self.decisive.p if self.corrected is None else self.corrected) <= ALPHA:
-                if self.difference > 0 and self.low > 0:
-                    return 'better'
-                if self.difference < 0 and self.high < 0:
-                    return 'worse'
-        return UNDECIDED
+        """The verdict on B: ``better``, ``worse`` or ``not distinguishable``."""
+        p = self.corrected
+        if p is None:
+            p = self.decisive.p if self.decisive else 1.0
+        if self.decisive is None or p > ALPHA:
+            return UNDECIDED
+        if self.difference > 0 and self.low > 0:
+            return 'better'
+        return 'worse' if self.difference < 0 and self.high < 0 else UNDECIDED
 
     @cached_property
     def alone(self) -> 'Comparison':
-        """The same comparison, had it been the only one."""
+        """The comparison as it would be if it had been the only one."""
         return replace(self, corrected=None, together=1)
 
     @property
     def scope(self) -> str:
-        """What the verdict speaks of."""
+        """What the verdict speaks of, as the rest of a sentence."""
         if self.unit == 'train seed':
             counts = ' and '.join(map(str, dict.fromkeys(self.units)))
             return f'training with any seed, judged by {counts} train seeds of each'
@@ -123,13 +123,13 @@ class Comparison:
 
     @property
     def spread(self) -> Components:
-        """Variances of the (paired) differences, or the sums of those of A and B."""
+        """The variances of the paired differences, or the sums of those of A and B."""
         parts = zip(*map(components, self.sides.groups))
         return Components(*(None if None in values else sum(values) for values in parts))
 
     @cached_property
     def more(self) -> str:
-        """About how many more runs would settle it."""
+        """A sentence on about how many more runs would settle the comparison."""
         if self.verdict != UNDECIDED:
             return 'none needed'
         if self.alone.verdict != UNDECIDED:
@@ -138,7 +138,7 @@ class Comparison:
 
     @property
     def notes(self) -> List[str]:
-        """What limits the answer."""
+        """Sentences on what limits the answer."""
         notes, count = [*self.doubts, *self.sides.notes], min(self.units)
         if self.unit == 'none':
             return notes
@@ -178,29 +178,27 @@ def compare(
     across: Optional[str] = None,
     resamples: int = 10000,
 ) -> Comparison:
-    """Compare B with A.
+    """Compare experiment B with experiment A.
 
-    Runs are paired by (train seed, eval seed), so that what the two
-    trainings and the sampling noise have in common cancels. The unit of the
-    test is the train seed: the eval seeds of one model are no independent
-    replicates of its training, so their differences are averaged first. With
-    one train seed on each side the unit is the eval seed, and the verdict
-    speaks of these two checkpoints only.
+    Runs are paired by (train seed, eval seed), so that what the two trainings and
+    the sampling noise have in common cancels. The unit of the test is the train
+    seed: the eval seeds of one model are no independent replicates of its training,
+    so their differences are averaged first. With one train seed on each side the
+    unit is the eval seed, and the verdict speaks of these two checkpoints only.
 
-    B is better (worse) if the decisive test has p <= 0.05 and the bootstrap
-    interval lies above (below) zero. The decisive test is the permutation
-    test if it can reach 0.05 (paired: from six replicates), else, from three
-    replicates, the t-test, which has the right level if their means are
-    normal; with two nothing is decided.
+    B is better (worse) if the decisive test has p <= 0.05 and the bootstrap interval
+    lies above (below) zero. The decisive test is the permutation test if it can
+    reach 0.05 (paired: from six replicates). Else it is, from three replicates, the
+    t-test, which has the right level if their means are normal.
 
     Args:
-        a (Experiment): The one to compare with.
-        b (Experiment): The one in question.
-        metric (str): Name of the metric.
-        across (str, optional): The protocol field that is being studied,
-            which may differ. With ``model_family``, if one side does not
-            sample, so may what only the other has: steps, scheduler, eta.
-        resamples (int): Number of bootstrap samples.
+        a (Experiment): The experiment to compare with.
+        b (Experiment): The experiment in question.
+        metric (str): The name of the metric.
+        across (str, optional): The protocol field that is studied, which may
+            differ. With ``model_family``, if one side does not sample, so may what
+            only the other has: steps, scheduler and eta.
+        resamples (int): The number of bootstrap samples.
 
     Raises:
         ValueError: If the protocols differ otherwise, if the field is none
@@ -215,8 +213,7 @@ def compare(
     means = [np.mean([g.mean() for g in side]) for side in reversed(sides.groups)]
     if len(means) == 2:
         boot, means = [boot[0] - boot[1]], [means[0] - means[1]]
-    tests: List[Test] = []
-    low = high = None
+    tests, low, high = [], None, None
     if sides.unit != 'none':
         tests = (paired_tests if len(sides.units) == 1 else unpaired_tests)(*sides.units)
         low, high = interval(boot[0], 1 - ALPHA)
@@ -224,17 +221,17 @@ def compare(
 
 
 def correct(comparisons: Sequence[Comparison]) -> List[Comparison]:
-    """Correct the verdicts of several comparisons for their number (Holm, 1979).
+    """Correct the verdicts of several comparisons for their number.
 
-    The probability that any verdict is wrong where there is no difference
-    stays at 5 %: the smallest of n p-values is multiplied by n, the next one
-    by n - 1, and so on, and none becomes smaller than the one before it.
-    Comparisons without a decisive test do not count. Which test decides depends
-    on the number too, see :attr:`Comparison.decisive`: six train seeds let a
-    permutation test settle one pair, and the t-test several.
+    The method is Holm's (1979, 'A simple sequentially rejective multiple test
+    procedure'): the smallest of n p-values is multiplied by n, the next one by
+    n - 1, and so on, and none becomes smaller than the one before it. The
+    probability that any verdict is wrong where there is no difference then stays at
+    5 %. Comparisons without a decisive test do not count. Which test decides depends
+    on the number too, see :attr:`Comparison.decisive`.
 
     Args:
-        comparisons (Sequence[Comparison]): All that were made together.
+        comparisons (Sequence[Comparison]): All comparisons that were made together.
     """
     done = list(comparisons)
     tested = [i for i, c in enumerate(done) if c.decisive]
@@ -249,7 +246,11 @@ def correct(comparisons: Sequence[Comparison]) -> List[Comparison]:
 
 
 def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List[str]:
-    """Refuse what must not be compared; notes on what is not known."""
+    """Refuse experiments that must not be compared, see :func:`compare`.
+
+    Returns:
+        List[str]: Sentences on what is not known of them.
+    """
     for experiment in (a, b):
         for problem in contradicts_itself(experiment):
             raise ValueError(f'cannot compare: {problem}')
@@ -280,6 +281,7 @@ def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List
         notes.append(
             f'not recorded on either side: {", ".join(unknown)}; that they are equal is not checked'
         )
+    notes += mixed_configs(a) + mixed_configs(b)
     for side, recipes in (('A', a.recipes), ('B', b.recipes)):
         if len(recipes) > 1:
             notes.append(

@@ -1,6 +1,6 @@
-"""Runs that may be averaged, by name; pools that the user names."""
+"""Experiments, which are runs that may be averaged, and pools that the user names."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -13,15 +13,15 @@ from .row import METRICS
 
 @dataclass
 class Experiment:
-    """Runs of one protocol and one config.
+    """Runs of one name, protocol and config, or a pool of such runs.
 
     Args:
-        name (str): Name of the experiment.
-        protocol (Protocol): What all runs share.
-        runs (DataFrame): One or more, see :class:`~.reader.Results`.
-        selectors (dict): Fields that tell it from others of its name.
-        label (str): Name, and the selectors that are needed to find it.
-        members (tuple): Labels of what a pool is made of.
+        name (str): The name of the experiment.
+        protocol (Protocol): The protocol of all runs.
+        runs (DataFrame): One run or more, see :class:`~.reader.Results`.
+        selectors (dict): The fields that tell it from others of its name.
+        label (str): The name, with the selectors that are needed to find it.
+        members (tuple): The labels of what a pool is made of.
     """
 
     name: str
@@ -33,26 +33,28 @@ class Experiment:
 
     @property
     def checkpoints(self) -> List[Optional[str]]:
-        """The different checkpoint hashes, as they first occur."""
+        """The different checkpoint hashes, in the order of the runs."""
         return list(map(plain, self.runs.checkpoint_sha256.unique()))
 
     @property
     def recipes(self) -> List[str]:
-        """The different names in it, apart from seeds and steps."""
+        """The different names of its runs, without seeds and steps."""
         names = self.runs.exp_name.fillna(self.runs.experiment)
         return list(names.str.replace(r'(?<=seed)\d+|_step\d+(?=_|$)', '', regex=True).unique())
 
 
 def tested_config(runs: pd.DataFrame) -> pd.Series:
-    """The hash of each run's config, or its path where that is all there is."""
+    """Return the hash of each run's config, or its path where there is no hash."""
     return runs.config_sha256.fillna(runs.config)
 
 
 def group(runs: pd.DataFrame) -> List[Experiment]:
-    """Put runs together that may be averaged, in the order of the first one of
-    each experiment. A run that is there twice with the same numbers counts once."""
-    # a ledger is one whole with other ledgers; any other table stands for
-    # itself, as its exp_name is rarely more than a file name
+    """Put runs together that may be averaged, in the order of their first ones.
+
+    A run that is there twice with the same numbers counts once.
+    """
+    # ledgers are one whole; any other table stands for itself, as its exp_name is
+    # rarely more than a file name
     of = runs.assign(
         tested=tested_config(runs),
         table=runs.source.where(~runs.is_row.astype(bool), None),
@@ -64,12 +66,8 @@ def group(runs: pd.DataFrame) -> List[Experiment]:
     for _, members in of.groupby(keys, dropna=False, sort=False):
         first = dict(zip(keys, map(plain, members[keys].iloc[0])))
         protocol = Protocol(**{k: first[k] for k in PROTOCOL_FIELDS})
-        selectors = {
-            **dict(first['variant']),
-            **{k: str(v) for k, v in asdict(protocol).items()},
-            'config': str(first['tested']),
-            'source': str(first['table'] or 'ledger'),
-        }
+        selectors = {**dict(first['variant']), **_texts(protocol), 'config': str(first['tested'])}
+        selectors['source'] = str(first['table'] or 'ledger')
         members = members[runs.columns]
         experiments.append(Experiment(first['experiment'], protocol, members, selectors))
     _label(experiments)
@@ -77,9 +75,9 @@ def group(runs: pd.DataFrame) -> List[Experiment]:
 
 
 def select(experiments: Sequence[Experiment], text: str) -> Experiment:
-    """The experiment that ``NAME`` or ``NAME@field=value,...`` means.
+    """Find the experiment that ``NAME`` or ``NAME@field=value,...`` means.
 
-    Hashes may be shortened to their beginning.
+    A hash may be shortened to its beginning.
 
     Raises:
         ValueError: If none or several match.
@@ -96,25 +94,21 @@ def select(experiments: Sequence[Experiment], text: str) -> Experiment:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(
-            f'{text!r} means {len(found)} experiments; choose one of: '
-            + ', '.join(e.label for e in found)
-        )
-    near = [e.label for e in experiments if name in e.name]
-    raise ValueError(
-        f'no experiment {text!r}; there '
-        + (f'is: {", ".join(near)}' if near else 'is none with a name like it')
-    )
+        labels = ', '.join(e.label for e in found)
+        raise ValueError(f'{text!r} means {len(found)} experiments; choose one of: {labels}')
+    near = ', '.join(e.label for e in experiments if name in e.name)
+    near = f'is: {near}' if near else 'is none with a name like it'
+    raise ValueError(f'no experiment {text!r}; there {near}')
 
 
 def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] = ()) -> Experiment:
-    """One experiment out of several, because the user says so.
+    """Make one experiment out of several, because the user says so.
 
     Args:
-        experiments (Sequence[Experiment]): Experiments to choose from.
-        name (str): Name of the pool.
-        patterns (Sequence[str]): Labels with ``*`` and ``?``; all if there is
-            none.
+        experiments (Sequence[Experiment]): The experiments to choose from.
+        name (str): The name of the pool.
+        patterns (Sequence[str]): Labels with ``*`` and ``?``. Without one, all
+            experiments are chosen.
 
     Raises:
         ValueError: If a pattern finds nothing, if protocols differ, or if a
@@ -125,7 +119,7 @@ def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] =
         found = [e for e in experiments if fnmatchcase(e.label, pattern)]
         if not found:
             raise ValueError(f'pool {name}: no experiment matches {pattern!r}')
-        chosen += [e for e in found if not any(e is c for c in chosen)]
+        chosen += [e for e in found if e.label not in {c.label for c in chosen}]
     if any(e.name == name for e in experiments):
         raise ValueError(f'pool {name}: an experiment has that name already')
     first = chosen[0]
@@ -148,39 +142,40 @@ def pool(experiments: Sequence[Experiment], name: str, patterns: Sequence[str] =
             f'is in {where(same.iloc[0])} and in {where(run)}; choose '
             'one of the two by patterns after the name'
         )
-    selectors = {k: str(v) for k, v in asdict(first.protocol).items()}
     members = tuple(e.label for e in chosen)
-    return replace(first, name=name, label=name, runs=runs, selectors=selectors, members=members)
+    return Experiment(name, first.protocol, runs, _texts(first.protocol), name, members)
 
 
 def describe(differs: Dict[str, tuple]) -> str:
-    """Fields that differ, as text."""
+    """Return fields that differ, with the values of both sides, as text."""
     return ', '.join(
         f'{name} ' + ' against '.join('not recorded' if v is None else str(v) for v in values)
         for name, values in differs.items()
     )
 
 
+def _texts(protocol: Protocol) -> Dict[str, str]:
+    return {k: str(v) for k, v in asdict(protocol).items()}
+
+
 def _matches(selectors: Dict[str, str], wanted: str) -> bool:
     for part in filter(None, wanted.split(',')):
         key, _, value = part.partition('=')
-        if value != selectors.get(key):
-            if not (_hashed(key) and value and selectors.get(key, '').startswith(value)):
-                return False
+        there = selectors.get(key)
+        if value != there and not (_hashed(key) and value and (there or '').startswith(value)):
+            return False
     return True
 
 
 def _hashed(key: str) -> bool:
-    """Whether a selector may be shortened to its beginning."""
+    """Whether a selector is a hash, which may be shortened to its beginning."""
     return key == 'config' or key.endswith('sha256')
 
 
 def _label(experiments: Sequence[Experiment]) -> None:
-    """Labels with the fewest selectors that keep them apart."""
-    by_name: Dict[str, List[Experiment]] = {}
-    for experiment in experiments:
-        by_name.setdefault(experiment.name, []).append(experiment)
-    for name, same in by_name.items():
+    """Give labels with the fewest selectors that keep experiments of a name apart."""
+    for name in dict.fromkeys(e.name for e in experiments):
+        same = [e for e in experiments if e.name == name]
         if len(same) == 1:
             same[0].label = name
             continue
@@ -192,8 +187,7 @@ def _label(experiments: Sequence[Experiment]) -> None:
                 table = rest
         # eight digits of a hash do, unless two begin alike
         short = table.apply(lambda column: column.str[:8] if _hashed(column.name) else column)
-        for experiment, row in zip(
-            same, (table if short.duplicated().any() else short).to_dict('records')
-        ):
+        shown = table if short.duplicated().any() else short
+        for experiment, row in zip(same, shown.to_dict('records')):
             selected = ','.join(f'{k}={v}' for k, v in row.items() if plain(v) is not None)
             experiment.label = f'{name}@{selected}'

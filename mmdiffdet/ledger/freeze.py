@@ -1,4 +1,4 @@
-"""Make a folder that says what a result rests on."""
+"""Making a deliverable, the folder that says what a result rests on."""
 
 import json
 import platform
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..utils import atomic_folder
 from .experiments import Experiment
-from .hashing import sha256_of_file
+from .hashing import sha256_of_file, sha256s_of_tests
 from .ledger import write_rows
 from .problems import contradicts_itself
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS
@@ -29,27 +29,27 @@ VERSIONS = ('torch', 'mmdet', 'diffusers', 'mmdiffdet')
 
 
 def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
-    """Write the deliverable.
+    """Write a deliverable.
 
-    ``runs.tsv`` holds all rows, ``manifest.tsv`` a line a model (experiment,
-    train seed and protocol), ``configs/`` the resolved config that each was
-    tested with, taken from ``config.py`` in the rows' ``out_dir``,
-    ``environment.json`` the devices and versions of the rows and of this
-    machine, ``SHA256SUMS`` the hash of each of these files. Checkpoints are
-    not copied; their hashes are in the manifest.
+    ``runs.tsv`` holds all rows, and ``manifest.tsv`` a line for each model
+    (experiment, train seed and protocol). ``configs/`` holds the resolved config that
+    each was tested with, taken from ``config.py`` in the rows' ``out_dir``.
+    ``environment.json`` names the devices and versions of the rows and of this
+    machine, and ``SHA256SUMS`` the hash of each of these files. Checkpoints are not
+    copied; their hashes are in the manifest.
 
     Args:
         experiments (Sequence[Experiment]): What to freeze.
-        folder (Path): Appears only when it is complete.
+        folder (Path): The folder to make. It appears only when it is complete.
 
     Returns:
-        str: SHA-256 of ``SHA256SUMS``, which stands for the whole folder.
+        str: The SHA-256 of ``SHA256SUMS``, which stands for the whole folder.
 
     Raises:
         FileExistsError: If the folder exists.
-        FileNotFoundError: If checkpoints or configs do not; all are named.
-        ValueError: If rows are not ours or contradict each other, or if a
-            checkpoint is not the one that was tested.
+        FileNotFoundError: If checkpoints or configs do not exist; all are named.
+        ValueError: If rows are not ours or contradict each other, or if a checkpoint
+            or config is not the one that was tested.
     """
     if folder.exists():
         raise FileExistsError(
@@ -63,13 +63,8 @@ def freeze(experiments: Sequence[Experiment], folder: Path) -> str:
     return sha256_of_file(folder / SUMS)
 
 
-def config_name(number: int) -> str:
-    """Where the folder has the resolved config of a model, counted from 0."""
-    return f'configs/{number:03d}.py'
-
-
 def models_of(rows: Sequence[Row]) -> List[List[Row]]:
-    """The rows of each tested model, in the order of the rows."""
+    """Return the rows of each tested model, in the order of the rows."""
     models: Dict[tuple, List[Row]] = {}
     for row in rows:
         # a test of the model, whatever the eval seed
@@ -79,7 +74,7 @@ def models_of(rows: Sequence[Row]) -> List[List[Row]]:
 
 
 def manifest_of(models: Sequence[Sequence[Row]]) -> List[Dict[str, str]]:
-    """The lines of the manifest, a model each."""
+    """Return the lines of the manifest, one for each model."""
     lines = []
     for number, rows in enumerate(models):
         values = np.array([row.AP for row in rows])
@@ -88,7 +83,7 @@ def manifest_of(models: Sequence[Sequence[Row]]) -> List[Dict[str, str]]:
             n=str(len(rows)),
             AP_mean=f'{values.mean():.6f}',
             AP_std=f'{values.std():.6f}' if len(rows) > 1 else NOT_AVAILABLE,
-            config=config_name(number),
+            config=f'configs/{number:03d}.py',
         )
         for name in MANIFEST_COLUMNS:
             value = getattr(rows[0], name, None)
@@ -128,10 +123,27 @@ def _check_files(models: Sequence[Sequence[Row]]) -> None:
             )
         if not _config_of(row).is_file():
             missing.append(str(_config_of(row)))
+        else:
+            for problem in config_problems(row, _config_of(row)):
+                raise ValueError(f'cannot freeze: {problem}')
     if missing:
         raise FileNotFoundError(
             'cannot freeze, these files are missing: ' + ', '.join(dict.fromkeys(missing))
         )
+
+
+def config_problems(row: Row, path: Path) -> List[str]:
+    """Return a sentence if a file is not the config of a row's test, or none."""
+    try:
+        if row.config_sha256 in sha256s_of_tests(path.read_text(encoding='utf-8')):
+            return []
+    except ValueError as error:
+        return [f'{path} {error}']
+    return [
+        f'{path} is not the config that was tested: its model and test settings have not the '
+        f'config_sha256 of the row, {row.config_sha256} (mmdiffdet {row.mmdiffdet}); put the one '
+        'that was tested back, or test again'
+    ]
 
 
 def _config_of(row: Row) -> Path:

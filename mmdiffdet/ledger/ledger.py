@@ -1,34 +1,38 @@
-"""The file that every test appends to."""
+"""The ledger, the file that every test appends its results to."""
 
 import os
 import re
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ..utils import atomic_path
 from .row import COLUMNS, Row, RunKey
 
+PATIENCE = 10.0
+"""Seconds to wait for the lock before that is told."""
+
 
 class Appended(NamedTuple):
-    """What :meth:`Ledger.append` did with the rows."""
+    """The rows that :meth:`Ledger.append` wrote, and those that were there already."""
 
     written: List[Row]
     skipped: List[Row]
 
 
 class Ledger:
-    """A TSV of :class:`Row`, safe with several processes at once.
+    """A TSV file of :class:`Row` that several processes may append to at once.
 
-    Writers queue at a lock on the side file ``<path>.lock``; the table is
-    written to a temporary file that replaces it, so that a reader, or a
-    process that dies, never sees half of it. A symbolic link stands for the
-    file that it leads to.
+    Writers queue at a lock on the side file ``<path>.lock``; one that waits for more
+    than ten seconds says so. The table is written to a temporary file that replaces
+    it, so that neither a reader nor a process that dies ever leaves half of it. A
+    symbolic link stands for the file that it leads to.
 
     Args:
-        path (str | os.PathLike): File of the ledger; it is created, with its
+        path (str | os.PathLike): The file of the ledger. It is created, with its
             folder, when the first row is appended.
     """
 
@@ -36,7 +40,7 @@ class Ledger:
         self.path = Path(path)
 
     def read(self) -> List[Row]:
-        """All rows; none if the file does not exist yet.
+        """Return all rows, or none if the file does not exist yet.
 
         Raises:
             ValueError: If the file is not a ledger or a line does not parse.
@@ -50,7 +54,7 @@ class Ledger:
         return [row for _, row in parse_rows(self.path, lines)]
 
     def find(self, keys: Iterable[RunKey]) -> Dict[RunKey, Row]:
-        """The rows of those of these tests that are there already."""
+        """Return the rows of those of these tests that are there already."""
         keys = set(keys)
         return {row.key: row for row in self.read() if row.key in keys}
 
@@ -58,12 +62,12 @@ class Ledger:
         """Add rows, all of them or none.
 
         Args:
-            rows (Iterable[Row]): Results; those of a test that is there
-                already are skipped.
-            force (bool): Replace the rows of such tests instead.
+            rows (Iterable[Row]): The results. Rows of a test that is there already
+                are skipped.
+            force (bool): Whether to replace the rows of such tests instead.
 
         Raises:
-            ValueError: If the file is not a ledger; it is left alone.
+            ValueError: If the file is not a ledger, which is left alone.
         """
         done = Appended([], [])
         with self._locked() as path:
@@ -85,7 +89,17 @@ class Ledger:
     def _locked(self) -> Iterator[Path]:
         path = Path(os.path.realpath(self.path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{path}.lock'):
+        lock = FileLock(f'{path}.lock')
+        try:
+            held = lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            warnings.warn(
+                f'waiting for {path}.lock, which another process holds while it writes {path}; if '
+                'that takes longer, end that process, and this one goes on',
+                stacklevel=4,
+            )
+            held = lock.acquire()
+        with held:
             # of a writer that was killed: nobody else writes now
             left = re.compile(rf'\.{re.escape(path.stem)}-\w{{8}}{re.escape(path.suffix)}')
             for other in path.parent.iterdir():
@@ -95,7 +109,7 @@ class Ledger:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a whole ledger; it replaces the file only when it is complete."""
+    """Write a whole ledger, which replaces the file only when it is complete."""
     with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         file.write('\t'.join(COLUMNS) + '\n')
         for row in rows:
@@ -105,7 +119,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_lines(path: Path) -> List[str]:
-    """Lines of a text file without their ends and without a byte order mark.
+    """Read the lines of a text file without their ends and a byte order mark.
 
     Raises:
         ValueError: If the path is no regular file or does not hold UTF-8.
@@ -120,13 +134,13 @@ def read_lines(path: Path) -> List[str]:
 
 
 def is_ledger(header: str) -> bool:
-    """Whether a file with this first line has the columns of :class:`Row`;
-    older ledgers have no version."""
+    """Whether a file with this first line has the columns of :class:`Row`, but
+    perhaps for the version, which older ledgers do not have."""
     return tuple(header.split('\t')) in (COLUMNS, COLUMNS[:-1])
 
 
 def not_a_ledger(header: str) -> str:
-    """What sets the columns of a file apart from those of a ledger."""
+    """Say what sets the columns of a file apart from those of a ledger."""
     columns = header.split('\t')
     missing = [c for c in COLUMNS[:-1] if c not in columns]
     unknown = [c for c in dict.fromkeys(columns) if c not in COLUMNS]
@@ -139,8 +153,11 @@ def not_a_ledger(header: str) -> str:
 
 
 def parse_rows(path: Path, lines: Sequence[str]) -> Iterator[Tuple[int, Row]]:
-    """Each row of a ledger with the number of its line, from 2; raises
-    ValueError, with file and line, if one does not parse."""
+    """Yield each row of a ledger with the number of its line, which begins at 2.
+
+    Raises:
+        ValueError: If a line does not parse. File and line are named.
+    """
     count = len(lines[0].split('\t'))
     for number, line in enumerate(lines[1:], 2):
         cells = line.split('\t')

@@ -1,6 +1,6 @@
-"""What of two experiments is compared with what, as one table."""
+"""Which runs of two experiments are compared with each other."""
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,16 @@ SEEDS = ['train_seed', 'eval_seed']
 
 
 class Sides(NamedTuple):
-    """Paired differences B - A, or the values of A and of B.
+    """The paired differences B - A, or the values of A and those of B.
 
     Args:
-        groups (list): One side (differences) or two, each with an array a
-            train seed that has a value an eval seed.
-        pairing (str): What was paired, and how much of it.
-        unit (str): Replicate of a test: ``train seed``, ``eval seed`` or
+        groups (list): One side (differences) or two. A side is a list with an array
+            for each train seed, which holds a value for each eval seed.
+        pairing (str): A sentence on what was paired and how much of it.
+        unit (str): What a replicate of a test is: ``train seed``, ``eval seed`` or
             ``none``.
-        units (list[ndarray]): A value a replicate, of each side.
-        notes (List[str]): What limits the answer.
+        units (list[ndarray]): For each side, a value for each replicate.
+        notes (List[str]): Sentences on what limits the answer.
     """
 
     groups: List[List[np.ndarray]]
@@ -31,11 +31,12 @@ class Sides(NamedTuple):
 
 
 def sides_of(a: Experiment, b: Experiment, metric: str) -> Sides:
-    """Pair the runs of two experiments, where they can be paired.
+    """Pair the runs of two experiments where they can be paired.
 
-    A pair needs both seeds. If each side has one train seed, or an unknown
-    one, the eval seed is enough. If pairing would leave one train seed where
-    both sides have more, the sides are independent.
+    A pair has the same train seed and the same eval seed. If each side has one
+    train seed, or an unknown one, the same eval seed is enough. If pairing would
+    leave one train seed where both sides have more, the sides are taken as
+    independent.
 
     Raises:
         ValueError: If a side has no run with the metric.
@@ -91,8 +92,13 @@ def _with_units(sides: List[List[np.ndarray]], pairing: str, notes: List[str]) -
 
 
 def side_of(experiment: Experiment, metric: str) -> List[np.ndarray]:
-    """The values of an experiment, an array a train seed."""
+    """Return the values of an experiment, an array for each train seed."""
     return _groups(_in_order(_values(experiment, metric)), 'value')
+
+
+def seeds_of(experiment: Experiment, metric: str) -> List[Tuple[Optional[int], int]]:
+    """Return train seed and eval seed of each value of :func:`side_of`, in its order."""
+    return [*_in_order(_values(experiment, metric))[SEEDS].itertuples(index=False, name=None)]
 
 
 def _values(experiment: Experiment, metric: str) -> pd.DataFrame:
@@ -104,7 +110,7 @@ def _values(experiment: Experiment, metric: str) -> pd.DataFrame:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Seeds in the order of their text, which the bootstrap's draws rest on."""
+    """Sort by the seeds' text, on whose order the bootstrap's draws rest."""
     return table.sort_values(SEEDS, key=lambda seeds: seeds.astype(str))
 
 
@@ -114,11 +120,9 @@ def _groups(table: pd.DataFrame, column: str) -> List[np.ndarray]:
 
 
 def _for_each_eval_seed(single: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """A training's only result, once for each eval seed of the other side."""
+    """Repeat a training's only result for each eval seed of the other side."""
     seeds = other[SEEDS]
     if single.train_seed.nunique(dropna=False) == other.train_seed.nunique(dropna=False) == 1:
         seeds = seeds.assign(train_seed=single.train_seed.iloc[0])
     repeated = single.merge(seeds, on='train_seed', how='left', suffixes=('_own', ''))
-    return repeated.assign(eval_seed=repeated.eval_seed.fillna(repeated.eval_seed_own))[
-        [*SEEDS, 'value']
-    ]
+    return repeated.assign(eval_seed=repeated.eval_seed.fillna(repeated.pop('eval_seed_own')))

@@ -1,12 +1,13 @@
-"""Settings that no other beats in both metric and cost."""
+"""The settings that no other setting beats in both metric and cost."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
+from zlib import crc32
 
 import numpy as np
 
 from .experiments import Experiment
-from .pairing import side_of
+from .pairing import seeds_of, side_of
 from .power import ALPHA
 from .problems import contradicts_itself
 from .reader import plain
@@ -21,13 +22,15 @@ class ParetoFront:
     Args:
         metric, dataset, annotation_sha256, device (str, optional): What all
             settings share.
-        front (list[dict]): From the cheapest to the best: label, summary and
-            protocol; ``interval`` and ``seconds_interval``, 95 % hierarchical
-            bootstrap intervals (None of one run; from one train seed they say
-            nothing of another training); and ``share``, how often the setting
-            is on the front when the metrics of all are resampled, each setting
-            for itself and the costs as they are.
-        beaten (List[str]): Labels of the other settings.
+        front (list[dict]): The settings from the cheapest to the best, with label,
+            summary and protocol. ``interval`` and ``seconds_interval`` are 95 %
+            hierarchical bootstrap intervals; they are None of one run, and of one
+            train seed they say nothing of another training. ``share`` is how often
+            the setting is on the front when the metrics of all are resampled and
+            the costs stay as they are. Settings with the same train seeds draw them
+            together, and so the eval seeds if these are the same too; others draw
+            each for themselves.
+        beaten (List[str]): The labels of the other settings.
     """
 
     metric: str
@@ -41,14 +44,18 @@ class ParetoFront:
 def pareto_fronts(
     experiments: Sequence[Experiment], metric: str = 'AP', resamples: int = 10000
 ) -> Tuple[List[ParetoFront], List[str]]:
-    """A front for each data set, its annotations and device.
+    """Find the front of each data set (with its annotations) and device.
 
-    A setting beats another if its mean of the train seeds' means is as good,
-    it is as fast, and better in one of the two. Seconds of different devices
-    are not compared.
+    A setting beats another if its mean of the train seeds' means is as good, it is
+    as fast, and it is better in one of the two.
+
+    Args:
+        experiments (Sequence[Experiment]): The settings.
+        metric (str): The name of the metric.
+        resamples (int): The number of bootstrap samples.
 
     Returns:
-        tuple: The fronts, and a sentence for what is left out and why.
+        tuple: The fronts, and sentences on what is left out and why.
 
     Raises:
         ValueError: If no setting has both the metric and its cost.
@@ -73,12 +80,11 @@ def pareto_fronts(
     left_out = [f'not on a front, as they {why}: {", ".join(e)}' for why, e in without.items()]
     if not comparable:
         raise ValueError('\n'.join(['--pareto: nothing to compare', *left_out]))
-    rng = np.random.default_rng(0)
     fronts = []
     for key, settings in comparable.items():
         # the cheapest first; of those that cost the same the best one
         settings.sort(key=lambda setting: setting[:2])
-        boot = np.array([bootstrap_means(side_of(e, metric), resamples, rng) for *_, e in settings])
+        boot = np.array([_resampled_means(e, metric, resamples) for *_, e in settings])
         on_front = _above_all_before(np.array([[-mean] for _, mean, _ in settings]))[:, 0]
         shares = _above_all_before(boot).mean(1)
         front, beaten = [], []
@@ -87,23 +93,23 @@ def pareto_fronts(
                 beaten.append(e.label)
                 continue
             summary = summarise(e.runs, metric)
-            seconds = bootstrap_means(side_of(e, 'seconds_per_image'), resamples, rng)
+            seconds = _resampled_means(e, 'seconds_per_image', resamples)
             ends = [interval(b, 1 - ALPHA) if summary.n > 1 else None for b in (means, seconds)]
-            front.append(
-                dict(
-                    experiment=e.label,
-                    **asdict(summary),
-                    interval=ends[0],
-                    seconds_interval=ends[1],
-                    share=float(share),
-                    **asdict(e.protocol),
-                )
-            )
+            found = dict(interval=ends[0], seconds_interval=ends[1], share=float(share))
+            front.append({'experiment': e.label, **asdict(summary), **found, **asdict(e.protocol)})
         fronts.append(ParetoFront(metric, *key, front, beaten))
     return fronts, left_out
 
 
+def _resampled_means(experiment: Experiment, metric: str, resamples: int) -> np.ndarray:
+    """Means of draws that are the same for all experiments with the same seeds."""
+    seeds = seeds_of(experiment, metric)
+    trains = list(dict.fromkeys(train for train, _ in seeds))
+    rngs = [np.random.default_rng(crc32(repr(drawn).encode())) for drawn in (trains, seeds)]
+    return bootstrap_means(side_of(experiment, metric), resamples, *rngs)
+
+
 def _above_all_before(values: np.ndarray) -> np.ndarray:
-    """Whether each value, (settings, samples), is above all in the rows before."""
+    """Whether each value, of (settings, samples), is above all in the rows before it."""
     best = np.maximum.accumulate(values)
     return np.vstack([np.ones_like(values[:1], dtype=bool), values[1:] > best[:-1]])

@@ -1,12 +1,12 @@
-"""Rows that repeat or contradict each other."""
+"""Rows that repeat or contradict each other, or should not be averaged."""
 
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence
 
 import pandas as pd
 
 from .experiments import Experiment, group, tested_config
 from .protocol import PROTOCOL_FIELDS
-from .reader import Results, where
+from .reader import Results, listed, plain, where
 from .row import METRICS
 from .statistics import summarise
 
@@ -15,7 +15,7 @@ _TEST = ['checkpoint_sha256', 'tested', 'variant', *PROTOCOL_FIELDS, 'eval_seed'
 
 
 def find_problems(results: Results) -> List[str]:
-    """What a reader of all these results should know, a sentence each."""
+    """Return what a reader of all these results should know, a sentence each."""
     experiments = group(results.runs)
     labels = pd.concat([e.runs.assign(label=e.label).label for e in experiments] or [pd.Series()])
     runs = results.runs.assign(
@@ -32,7 +32,7 @@ def find_problems(results: Results) -> List[str]:
 
 
 def contradicts_itself(experiment: Experiment) -> List[str]:
-    """Why an experiment's mean means nothing; empty if it does."""
+    """Return sentences on why an experiment's mean means nothing, or none."""
     runs = experiment.runs.assign(label=experiment.label)
     problems = [*_checkpoints([experiment]), *_train_seeds(runs)]
     if not problems and experiment.runs.duplicated(['train_seed', 'eval_seed']).any():
@@ -40,22 +40,34 @@ def contradicts_itself(experiment: Experiment) -> List[str]:
     return problems
 
 
+def mixed_configs(experiment: Experiment) -> List[str]:
+    """Return a sentence if a pool has runs of several configs, or none."""
+    configs = tested_config(experiment.runs).dropna().unique()
+    if len(configs) < 2:
+        return []
+    known = experiment.runs.config_sha256.notna().all()
+    shown = sorted(config[:8] if known else config for config in configs)
+    return [
+        f'{experiment.label} mixes runs of {len(configs)} configs, '
+        f'{", ".join(shown[:-1])} and {shown[-1]}: its mean and spread are of no one setting'
+    ]
+
+
 def _repeated(runs: pd.DataFrame, keys: List[str]) -> Iterator[pd.DataFrame]:
-    """The runs that are equal in all keys, two or more at a time."""
+    """Yield the runs that are equal in all keys, two or more at a time."""
     repeated = runs[runs.duplicated(keys, keep=False)]
-    for _, same in repeated.groupby(keys, dropna=False, sort=False):
-        yield same
+    yield from (same for _, same in repeated.groupby(keys, dropna=False, sort=False))
 
 
 def _same_test(runs: pd.DataFrame) -> Iterable[str]:
-    """Same checkpoint hash, config, protocol and eval seed."""
+    """Tell of runs with the same checkpoint hash, config, protocol and eval seed."""
     found: Dict[tuple, List[pd.DataFrame]] = {}
     for same in _repeated(runs.dropna(subset='checkpoint_sha256'), _TEST):
         differ = len(same.drop_duplicates(list(METRICS))) > 1
         key = (differ, same.checkpoint_sha256.iloc[0], tuple(same.label.unique()))
         found.setdefault(key, []).append(same)
     for (differ, sha, labels), tests in sorted(found.items(), key=lambda item: not item[0][0]):
-        seeds = _list(pd.concat(tests).eval_seed)
+        seeds = listed(pd.concat(tests).eval_seed)
         about = f'checkpoint {sha[:8]}, eval seed {seeds}, in {" and ".join(labels)}'
         if differ:
             values = ' against '.join(f'{r.AP} ({where(r)})' for r in tests[0].itertuples())
@@ -70,7 +82,7 @@ def _same_test(runs: pd.DataFrame) -> Iterable[str]:
 
 
 def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
-    """Equal in all metrics, though not known to be one test."""
+    """Tell of runs that are equal in all metrics, though not known to be one test."""
     found: Dict[tuple, List[int]] = {}
     # a detector that finds nothing equals any other that does not, and one or
     # two numbers may be equal by chance
@@ -81,7 +93,7 @@ def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
             found.setdefault(tuple(same.label.unique()), []).append(same.eval_seed.iloc[0])
     for labels, seeds in found.items():
         yield (
-            f'same numbers to the last digit: eval seed {_list(seeds)} in '
+            f'same numbers to the last digit: eval seed {listed(seeds)} in '
             f'{" and ".join(labels)}; either one is a copy, or what sets '
             'them apart had no effect'
         )
@@ -89,15 +101,25 @@ def _same_numbers(runs: pd.DataFrame) -> Iterable[str]:
 
 def _checkpoints(experiments: Sequence[Experiment]) -> Iterable[str]:
     for experiment in experiments:
-        runs = experiment.runs.dropna(subset=['train_seed', 'checkpoint_sha256'])
-        for seed, shas in runs.groupby('train_seed', sort=False).checkpoint_sha256.unique().items():
+        runs = experiment.runs.dropna(subset='checkpoint_sha256')
+        by_seed = runs.groupby('train_seed', sort=False, dropna=False).checkpoint_sha256.unique()
+        for seed, shas in by_seed.items():
             if len(shas) > 1:
+                who = f'train seed {seed} has'
+                if plain(seed) is None:
+                    who = 'its runs without a train seed have'
                 yield (
-                    f'{experiment.label}: train seed {seed} has '
-                    f'{len(shas)} checkpoints '
+                    f'{experiment.label}: {who} {len(shas)} checkpoints '
                     f'({", ".join(sorted(s[:8] for s in shas))}); they are '
                     'no replicates, give each an exp_name of its own'
                 )
+        unknown = experiment.runs[experiment.runs.train_seed.isna()]
+        if 0 < len(unknown) < len(experiment.runs):
+            yield (
+                f'{experiment.label}: {len(unknown)} run{"s" * (len(unknown) > 1)} without a train '
+                f'seed ({where(unknown.iloc[0])}) beside others that have one may be of the same '
+                'training; give them an exp_name of their own'
+            )
 
 
 def _train_seeds(runs: pd.DataFrame) -> Iterable[str]:
@@ -113,7 +135,7 @@ def _train_seeds(runs: pd.DataFrame) -> Iterable[str]:
 
 
 def _stated(results: Results) -> Iterable[str]:
-    """Stated means against the runs of the table they name."""
+    """Compare stated means with the runs of the table that they name."""
     files = results.runs.source.map(lambda path: path.resolve())
     for item in results.stated.itertuples():
         of_file = results.runs[files == (item.source.parent / item.runs_file).resolve()]
@@ -122,23 +144,8 @@ def _stated(results: Results) -> Iterable[str]:
             yield f'{where(item)}: {said} of {item.runs_file}, which was not read'
             continue
         found = summarise(of_file)
+        pairs = (found.mean, item.mean), (found.std, item.std)
         # half a unit of the fifth decimal, as the statement has five
-        if any(
-            a is None or abs(a - b) > 5.1e-6
-            for a, b in ((found.mean, item.mean), (found.std, item.std))
-        ):
-            yield (
-                f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give '
-                f'{_round(found.mean)} / {_round(found.std)}'
-            )
-
-
-def _round(value: object) -> str:
-    return 'n/a' if value is None else f'{value:.5f}'
-
-
-def _list(seeds: Iterable[int]) -> str:
-    values: Tuple[int, ...] = tuple(sorted(set(seeds)))
-    if len(values) > 2 and values == tuple(range(values[0], values[-1] + 1)):
-        return f'{values[0]}-{values[-1]}'
-    return ', '.join(map(str, values))
+        if any(a is None or abs(a - b) > 5.1e-6 for a, b in pairs):
+            given = ' / '.join('n/a' if a is None else f'{a:.5f}' for a, _ in pairs)
+            yield f'contradiction: {where(item)} {said}, the runs of {item.runs_file} give {given}'

@@ -1,4 +1,4 @@
-"""What two results must share to be averaged."""
+"""The protocol of a test, which two results must share to be averaged."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, Optional, Tuple
@@ -19,12 +19,11 @@ WITHOUT_ETA = (
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a checkpoint was tested. None is a field that was not recorded, or
-    that the scheduler has not.
+    """How a checkpoint was tested.
 
-    Two protocols are equal only if every field is; a recorded value is never
-    equal to one that was not recorded. The fields are columns of
-    :class:`~mmdiffdet.ledger.Row`.
+    The fields are columns of :class:`~mmdiffdet.ledger.Row`. A field is None if it
+    was not recorded, or if the scheduler does not have it. Two protocols are equal
+    only if every field is; a recorded value never equals one that was not recorded.
     """
 
     model_family: Optional[str] = None
@@ -36,21 +35,18 @@ class Protocol:
     precision: Optional[str] = None
 
     def differs(self, other: 'Protocol') -> Dict[str, Tuple[Any, Any]]:
-        """Fields that differ, with the value of each side."""
-        mine, theirs = asdict(self), asdict(other)
-        return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}
+        """Return the fields that differ, with the value of each side."""
+        theirs = asdict(other)
+        return {k: (v, theirs[k]) for k, v in asdict(self).items() if v != theirs[k]}
 
     @property
     def samples(self) -> bool:
-        """Whether the detector has steps, scheduler, eta and eval seed."""
+        """Whether the detector samples, with steps, scheduler, eta and eval seed."""
         return self.scheduler != NO_SAMPLER
 
     @property
     def unrecorded(self) -> Tuple[str, ...]:
-        """Names of the fields that were not recorded.
-
-        ``eta`` is not among them if the scheduler is one that has none.
-        """
+        """The fields that were not recorded, without an ``eta`` that there is not."""
         no_eta = self.scheduler in WITHOUT_ETA
         return tuple(
             k for k, v in asdict(self).items() if v is None and not (k == 'eta' and no_eta)

@@ -1,4 +1,4 @@
-"""Results as data frames, whoever wrote them."""
+"""Reading results of ledgers and of other systems' tables into data frames."""
 
 import os
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from .ledger import is_ledger, not_a_ledger, parse_rows, read_lines
 from .row import COLUMNS, METRICS, Row
 
 MANIFEST_MARK = 'experiment\t'
-"""How the header of an index begins; a folder's index is passed over."""
+"""What the header of an index begins with. A folder's index is passed over."""
 _OF_RUN = (*COLUMNS, 'experiment', 'variant', 'source', 'line', 'is_row')
 _OF_STATED = ('experiment', 'variant', 'source', 'line', 'sample_step', 'mean', 'std', 'runs_file')
 _INTEGERS = ('train_seed', 'eval_seed', 'sample_step')
@@ -21,17 +21,17 @@ Records = List[Dict[str, Any]]
 
 
 class Results(NamedTuple):
-    """What was read.
+    """The runs that were read, and the means that a table states.
 
     Args:
-        runs (DataFrame): A test a line, with the columns of
-            :class:`~mmdiffdet.ledger.Row`; missing is what was not recorded.
-            ``experiment`` is what a run is averaged with; ``variant``, pairs
-            of a column and its value, sets apart the experiments of one
-            foreign table; ``source`` and ``line`` say where the run stands;
-            ``is_row`` says whether that is a ledger of ours.
-        stated (DataFrame): Means and deviations that a table states of the
-            runs in another file, ``runs_file``.
+        runs (DataFrame): A line for each test, with the columns of
+            :class:`~mmdiffdet.ledger.Row`; what was not recorded is missing.
+            ``experiment`` names what a run is averaged with. ``variant``, pairs of a
+            column and its value, sets apart the experiments of one foreign table.
+            ``source`` and ``line`` say where the run stands, and ``is_row`` whether
+            that is a ledger of ours.
+        stated (DataFrame): Means and deviations that a table states of the runs in
+            another file, ``runs_file``.
     """
 
     runs: pd.DataFrame
@@ -39,8 +39,8 @@ class Results(NamedTuple):
 
 
 ForeignReader = Callable[[Path, List[str]], Optional[Tuple[Records, Records]]]
-"""Given a file and its lines: records of runs and of stated means, or None if
-the file is not of this kind."""
+"""A function of a file and its lines. It returns records of runs and of stated
+means, or None if the file is not of its kind."""
 
 
 def read_results(
@@ -49,8 +49,8 @@ def read_results(
     """Read files, and the TSV files of folders.
 
     Args:
-        paths (Iterable[str | os.PathLike]): Files and folders. A file that
-            is given twice is read once.
+        paths (Iterable[str | os.PathLike]): Files and folders. A file that is given
+            twice is read once.
         foreign (Iterable[Callable]): Readers of other systems' tables.
 
     Raises:
@@ -76,33 +76,41 @@ def read_results(
 
 
 def record_of(row: Row, source: Path, line: int) -> Dict[str, Any]:
-    """A ledger's row as a record of :func:`frame_of`."""
+    """Return a ledger's row as a record for :func:`frame_of`."""
     return dict(
         asdict(row), experiment=row.exp_name, variant=(), source=source, line=line, is_row=True
     )
 
 
 def frame_of(records: Records) -> pd.DataFrame:
-    """The frame of runs, see :class:`Results`; a record may lack columns."""
+    """Make the frame of runs, see :class:`Results`. A record may lack columns."""
     frame = pd.DataFrame(records, columns=_OF_RUN)
     # integers that may be missing; hashes and names stay as they are
     return frame.astype(dict.fromkeys(_INTEGERS, 'Int64') | dict.fromkeys(_FLOATS, float))
 
 
 def plain(value: Any) -> Any:
-    """A cell of a frame as Python's own value; None if it was not recorded."""
+    """Return a cell of a frame as Python's own value, None if it was not recorded."""
     if not isinstance(value, tuple) and pd.isna(value):
         return None
     return value.item() if isinstance(value, np.generic) else value
 
 
 def where(run: Any) -> str:
-    """File and line of a run, a line of the frame."""
+    """Return file and line of a run, which is a line of the frame."""
     return f'{run.source}:{run.line}'
 
 
+def listed(seeds: Iterable[int]) -> str:
+    """Return the different seeds as text, such as ``0, 2``, or ``0-4`` for all five."""
+    values = sorted(set(seeds))
+    if len(values) > 2 and values == [*range(values[0], values[-1] + 1)]:
+        return f'{values[0]}-{values[-1]}'
+    return ', '.join(map(str, values))
+
+
 def rows_of(runs: pd.DataFrame) -> Iterator[Row]:
-    """The rows that lines of a ledger of ours hold."""
+    """Yield the rows that lines of a ledger of ours hold."""
     for values in runs[list(COLUMNS)].itertuples(index=False):
         yield Row(*map(plain, values))
 

@@ -1,8 +1,8 @@
 """Intervals, tests and variances of results with two levels of seeds.
 
-A train seed is the independent replicate; its eval seeds repeat the sampling
-of one trained model. A list of arrays is one array a train seed, with one
-value an eval seed.
+A train seed is the independent replicate; its eval seeds repeat the sampling of one
+trained model. ``Groups`` is a list with an array for each train seed, which holds a
+value for each eval seed.
 """
 
 import math
@@ -16,7 +16,7 @@ _CHUNK = 500
 
 
 class Test(NamedTuple):
-    """A two-sided test of no difference: its p-value, and the smallest one
+    """A two-sided test of no difference, with its p-value and the smallest p-value
     that it can have with this number of replicates."""
 
     name: str
@@ -25,24 +25,36 @@ class Test(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Sample variances; ``train`` is None with one train seed."""
+    """Sample variances between train seeds (None if there is one) and between the
+    eval seeds of one training (None if each has one)."""
 
     train: Optional[float]
     evaluation: Optional[float]
 
 
-def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Resampled means of the train seeds' means.
+def bootstrap_means(
+    groups: Groups,
+    resamples: int,
+    rng: np.random.Generator,
+    inner_rng: Optional[np.random.Generator] = None,
+) -> np.ndarray:
+    """Resample the mean of the train seeds' means by a hierarchical bootstrap.
 
-    Train seeds are drawn with replacement, then, within each drawn one, its
-    eval seeds (Davison & Hinkley 1997, section 3.8; Saravanan et al. 2020,
-    'Application of the hierarchical bootstrap to multi-level data in
-    neuroscience'). With few train seeds it gives too little spread, about
-    sqrt((T - 1) / T) of it for T of them, as every bootstrap does.
+    Train seeds are drawn with replacement and then, within each drawn one, its eval
+    seeds (Davison & Hinkley 1997, section 3.8; Saravanan et al. 2020, 'Application
+    of the hierarchical bootstrap to multi-level data in neuroscience'). With T train
+    seeds the spread is too small by about sqrt((T - 1) / T), as of every bootstrap.
+
+    Args:
+        groups (Groups): The values.
+        resamples (int): The number of means.
+        rng (Generator): Draws the train seeds.
+        inner_rng (Generator, optional): Draws the eval seeds; ``rng`` by default.
 
     Returns:
-        ndarray: (resamples,).
+        ndarray: Means of shape (resamples,).
     """
+    inner_rng = inner_rng or rng
     sizes = np.array([len(g) for g in groups])
     padded = np.zeros((len(groups), sizes.max()))
     for row, values in zip(padded, groups):
@@ -52,7 +64,7 @@ def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) ->
         count = min(_CHUNK, resamples - start)
         drawn = rng.integers(len(groups), size=(count, len(groups)))
         size = sizes[drawn][..., None]
-        inner = rng.random((*drawn.shape, sizes.max()))
+        inner = inner_rng.random((*drawn.shape, sizes.max()))
         values = padded[drawn[..., None], (inner * size).astype(int)]
         used = np.arange(sizes.max()) < size
         means.append(((values * used).sum(-1) / size[..., 0]).mean(-1))
@@ -60,13 +72,13 @@ def bootstrap_means(groups: Groups, resamples: int, rng: np.random.Generator) ->
 
 
 def paired_tests(differences: np.ndarray) -> List[Test]:
-    """Sign-flip permutation test and t-test of paired differences.
+    """Make a sign-flip permutation test and a t-test of paired differences.
 
-    The permutation test needs no distribution, but n differences give
-    p >= 2 / 2**n: it cannot reach 0.05 with fewer than six.
+    The permutation test needs no distribution, but n differences give p >= 2 / 2**n:
+    it cannot reach 0.05 with fewer than six.
 
     Args:
-        differences (ndarray): A value a replicate, two or more.
+        differences (ndarray): A value for each replicate, two or more.
     """
     if not np.any(differences):
         return [Test('all differences are zero', 1.0, 1.0)]
@@ -86,19 +98,37 @@ def paired_tests(differences: np.ndarray) -> List[Test]:
 
 
 def unpaired_tests(a: np.ndarray, b: np.ndarray) -> List[Test]:
-    """Permutation test and Welch's t-test of two independent groups, with a
-    value a replicate, two or more on each side."""
+    """Make a permutation test and Welch's t-test of two independent groups.
+
+    The statistic of the permutation test is the absolute value of Welch's t, not
+    the difference of the means, so that with many replicates it has the right
+    level though the two variances differ (Janssen 1997, 'Studentized permutation
+    tests for non-iid hypotheses'). With few it is liberal where the smaller group
+    varies more: 11 % instead of 5 % for 4 replicates against 8 with a fifth of the
+    deviation; the difference of the means would be wrong in 21 %.
+
+    Args:
+        a, b (ndarray): A value for each replicate, two or more in each group.
+    """
     if np.ptp(np.concatenate([a, b])) == 0:
         return [Test('all results are equal', 1.0, 1.0)]
 
     def statistic(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        return y.mean(axis) - x.mean(axis)
+        difference = y.mean(axis) - x.mean(axis)
+        error = x.var(axis, ddof=1) / x.shape[axis] + y.var(axis, ddof=1) / y.shape[axis]
+        # |t| / sqrt(1 + t**2), which has the order of |t| and is finite without variance
+        return abs(difference) / np.sqrt(difference**2 + error)
 
     permutation = stats.permutation_test(
-        (a, b), statistic, vectorized=True, rng=np.random.default_rng(0)
+        (a, b),
+        statistic,
+        vectorized=True,
+        alternative='greater',
+        rng=np.random.default_rng(0),
     )
-    smallest = 2 / math.comb(len(a) + len(b), len(a))
-    tests = [Test('permutation', float(permutation.pvalue), smallest)]
+    # groups of the same size can be exchanged, which changes no |t|
+    smallest = (1 + (len(a) == len(b))) / math.comb(len(a) + len(b), len(a))
+    tests = [Test("permutation of Welch's t", float(permutation.pvalue), smallest)]
     if _vary(a) or _vary(b):
         p = stats.ttest_ind(a, b, equal_var=False).pvalue
         tests.append(Test("Welch's t", float(p), 0.0))
@@ -112,7 +142,7 @@ def _vary(values: np.ndarray) -> bool:
 
 
 def components(groups: Groups) -> Components:
-    """Variances between and within train seeds, by moments."""
+    """Estimate the variances between and within train seeds by moments."""
     inner = [np.var(g, ddof=1) for g in groups if len(g) > 1]
     evaluation = float(np.mean(inner)) if inner else None
     if len(groups) < 2:
@@ -123,7 +153,7 @@ def components(groups: Groups) -> Components:
 
 
 def interval(means: np.ndarray, confidence: float) -> Tuple[float, float]:
-    """Percentile interval of resampled means, at a confidence such as 0.95."""
+    """Return the percentile interval of resampled means at a confidence such as 0.95."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

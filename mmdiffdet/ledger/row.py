@@ -1,4 +1,4 @@
-"""One test of one checkpoint with one sampling seed."""
+"""A row of the ledger: one test of one checkpoint with one eval seed."""
 
 import math
 import re
@@ -9,19 +9,20 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Union, get_args, g
 from .protocol import NOT_AVAILABLE, PROTOCOL_FIELDS, Protocol
 
 VERSION = 1
-"""Of the columns; a ledger says in each row which it has."""
+"""The version of the columns, which each row of a ledger names."""
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 NO_OBJECTS = (-1.0, -100.0)
-"""How COCO evaluation says that there is no object of a size class."""
+"""What COCO's evaluation gives where there is no object of a size class."""
 FORMULA = '=+-@'
-"""What a cell begins with that a spreadsheet executes."""
+"""The characters that a cell begins with which a spreadsheet executes."""
 # also what turns the direction of text, and halves of characters
 CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 def parse_metric(value: Union[str, float, None]) -> Optional[float]:
-    """A metric in percent; None if it is not available: empty, ``n/a``, nan or
-    COCO's -1, also times 100.
+    """Return a metric in percent, or None if it is not available.
+
+    That is an empty cell, ``n/a``, nan or COCO's -1, also times 100.
 
     Raises:
         ValueError: If the value is not a number from 0 to 100.
@@ -37,7 +38,7 @@ def parse_metric(value: Union[str, float, None]) -> Optional[float]:
 
 
 class RunKey(NamedTuple):
-    """What makes a test the same test."""
+    """What two rows of the same test have in common."""
 
     checkpoint_sha256: str
     config_sha256: str
@@ -47,38 +48,36 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the ledger; its fields are the columns, in this order.
+    """A row of the ledger. Its fields are the columns, in this order.
 
     Args:
-        exp_name (str): Experiment; the same for all of its seeds.
-        train_seed (int, optional): Seed of the training, if it is known.
-        eval_seed (int): Seed of the sampling noise.
-        checkpoint, checkpoint_sha256 (str): Path, and SHA-256 of the file.
-        config, config_sha256 (str): Path, and SHA-256 of the resolved model
-            and test config.
-        dataset, annotation_sha256 (str): Name, and SHA-256 of the annotations.
-        model_family (str): Detector type, e.g. ``DiffusionDet``.
-        sample_step (int): Number of sampling steps.
-        scheduler (str): Class name of the sampler's scheduler.
-        eta (float, optional): Stochasticity, if the scheduler has one.
-        precision (str): ``fp32``, ``bf16``, ``fp16``, or ``tf32``: float32 whose
-            products a GPU computes in TF32.
-        AP (float): In percent, as the other five metrics.
-        AP50, AP75 (float, optional): AP at IoU 0.5 and 0.75.
-        APs, APm, APl (float, optional): AP of small, medium and large
-            objects; None where there is none (COCO's -1).
-        seconds_per_image (float, optional): Inference time.
-        images_per_second (float, optional): Throughput of all processes.
-        device (str): The hardware's own name, which says whether two runs
+        exp_name (str): The experiment, which is the same for all of its seeds.
+        train_seed (int, optional): The seed of the training, if it is known.
+        eval_seed (int): The seed of the sampling noise.
+        checkpoint, checkpoint_sha256 (str): Path and SHA-256 of the file.
+        config, config_sha256 (str): Path of the config, and SHA-256 of what it says
+            of model and test, see :func:`~mmdiffdet.ledger.hashing.sha256_of_test`.
+        dataset, annotation_sha256 (str): Name and SHA-256 of the annotations.
+        model_family (str): The detector's type, e.g. ``DiffusionDet``.
+        sample_step (int): The number of sampling steps.
+        scheduler (str): The class name of the sampler's scheduler.
+        eta (float, optional): The scheduler's stochasticity, if it has one.
+        precision (str): ``fp32``, ``bf16`` or ``fp16``.
+        AP (float): The average precision in percent, as the other five metrics.
+        AP50, AP75 (float, optional): AP at an IoU of 0.5 and 0.75.
+        APs, APm, APl (float, optional): AP of small, medium and large objects. It is
+            None where there is no such object (COCO's -1).
+        seconds_per_image (float, optional): The inference time.
+        images_per_second (float, optional): The throughput of all processes.
+        device (str): The hardware's own name, by which one knows whether two runs
             must agree to the last digit.
-        torch, mmdet, diffusers, mmdiffdet (str): Versions.
-        out_dir (str): Folder with the run's log and ``config.py``.
-        time (str): ISO 8601, now by default.
-        ledger_version (int): Version of these columns.
+        torch, mmdet, diffusers, mmdiffdet (str): The versions of these packages.
+        out_dir (str): The folder with the run's log and ``config.py``.
+        time (str): The time in ISO 8601, now by default.
+        ledger_version (int): The version of these columns.
 
     Raises:
-        ValueError: If a value is missing, out of its range or not fit for a
-            table.
+        ValueError: If a value is missing, out of its range or not fit for a table.
     """
 
     exp_name: str
@@ -123,12 +122,12 @@ class Row:
 
     @property
     def protocol(self) -> Protocol:
-        """How the checkpoint was tested."""
+        """The protocol by which the checkpoint was tested."""
         return Protocol(**{k: getattr(self, k) for k in PROTOCOL_FIELDS})
 
     @property
     def key(self) -> RunKey:
-        """What makes another row the same test."""
+        """The key that another row of the same test has too."""
         return RunKey(self.checkpoint_sha256, self.config_sha256, self.protocol, self.eval_seed)
 
     @property
@@ -137,20 +136,22 @@ class Row:
         return {name: getattr(self, name) for name in METRICS}
 
     def cells(self) -> Sequence[str]:
-        """Text of each column; numbers are written to the last digit."""
+        """Return the text of each column, with numbers to the last digit."""
         return [NOT_AVAILABLE if value is None else str(value) for value in asdict(self).values()]
 
     @classmethod
     def from_cells(cls, cells: Sequence[str]) -> 'Row':
-        """The row that :meth:`cells` wrote; the version may be missing, as in
-        older ledgers. Raises ValueError if a cell does not parse."""
-        return cls(
-            **{name: None if cell == NOT_AVAILABLE else cell for name, cell in zip(COLUMNS, cells)}
-        )
+        """Return the row that :meth:`cells` wrote, perhaps without the version, as in
+        older ledgers.
+
+        Raises:
+            ValueError: If a cell does not parse.
+        """
+        return cls(**{k: None if v == NOT_AVAILABLE else v for k, v in zip(COLUMNS, cells)})
 
 
 def _checked(name: str, value: Any) -> Any:
-    """The value in its column's type."""
+    """Return the value in its column's type."""
     kind = _TYPES[name]
     if name in METRICS:
         value = parse_metric(value)
@@ -172,12 +173,9 @@ def _checked(name: str, value: Any) -> Any:
         if name == 'time':
             datetime.fromisoformat(value)
         return value
-    if kind is int:
-        if isinstance(value, float) or isinstance(value, bool):
-            raise ValueError(f'must be an integer, got {value!r}')
-        number = int(value)
-    else:
-        number = float(value)
+    if kind is int and isinstance(value, (float, bool)):
+        raise ValueError(f'must be an integer, got {value!r}')
+    number = kind(value)
     if name == 'ledger_version' and number != VERSION:
         raise ValueError(
             f'is {number}, this package reads {VERSION}; use the package that wrote it'

@@ -1,4 +1,4 @@
-"""Mean and spread of an experiment whose runs have two seeds."""
+"""Mean and spread of an experiment whose runs have a train seed and an eval seed."""
 
 import math
 from dataclasses import dataclass
@@ -12,23 +12,22 @@ from .reader import plain
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics of one metric. None is what the runs cannot tell.
+    """Statistics of one metric. What the runs cannot tell is None.
 
-    The deviations are of the population (divisor n), so that for the same
-    eval seeds at every train seed ``std**2 == across**2 + within**2``.
+    Deviations are of the population (divisor n), so that for the same eval seeds at
+    every train seed ``std**2 == across**2 + within**2``.
 
     Args:
-        n (int): Number of runs that have the metric.
-        seeds (str): Train seeds x eval seeds, e.g. ``5x5``, ``?x5``
-            (train seed not recorded), ``3x2-5`` (some are missing).
-        mean (float, optional): Mean over all runs.
-        std (float, optional): Deviation over all runs.
-        mean_of_means (float, optional): Mean of the train seeds' means.
-        across (float, optional): Deviation of the train seeds' means; with
-            one train seed it is not known, rather than 0.
-        within (float, optional): Root mean variance within a train seed,
+        n (int): The number of runs that have the metric.
+        seeds (str): Train seeds x eval seeds: ``5x5``; ``?x5`` if a train seed was
+            not recorded; ``3x2-5`` if their numbers differ.
+        mean, std (float, optional): Mean and deviation over all runs.
+        mean_of_means (float, optional): The mean of the train seeds' means.
+        across (float, optional): The deviation of the train seeds' means. With one
+            train seed it is not known, rather than 0.
+        within (float, optional): The root of the mean variance within a train seed,
             over those that have two runs or more.
-        seconds_per_image (float, optional): Mean, if all runs that have it
+        seconds_per_image (float, optional): The mean time, if all runs that have it
             were on one device.
     """
 
@@ -43,8 +42,7 @@ class Summary:
 
 
 def summarise(runs: pd.DataFrame, metric: str = 'AP') -> Summary:
-    """Mean and spread of a metric of one experiment; runs that do not have it
-    are left out."""
+    """Summarise a metric of one experiment. Runs that do not have it are left out."""
     values = values_by_train_seed(runs, metric)
     flat = np.concatenate([*values.values(), []])
     counts = sorted({len(v) for v in values.values()})
@@ -67,7 +65,7 @@ def summarise(runs: pd.DataFrame, metric: str = 'AP') -> Summary:
 
 
 def values_by_train_seed(runs: pd.DataFrame, metric: str) -> Dict[Optional[int], np.ndarray]:
-    """The metric's values of each train seed, without those it lacks."""
+    """Return the metric's values by train seed, without runs that do not have it."""
     known = runs.set_index('train_seed')[metric].dropna()
     groups = known.groupby(level=0, dropna=False, sort=False)
     return {plain(seed): values.to_numpy() for seed, values in groups}

@@ -1,4 +1,4 @@
-"""What a study could show, before anybody trains for it."""
+"""The smallest difference that a study could show, before anybody trains for it."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy import stats
 from .comparison import check_protocols
 from .experiments import Experiment
 from .pairing import side_of, sides_of
-from .planning import detectable, variance_of_difference
+from .power import detectable, variance_of_difference
 from .problems import contradicts_itself
 
 
@@ -18,17 +18,18 @@ class Study:
     """The smallest differences that a comparison could show.
 
     Args:
-        label, metric (str): Of the experiment, or of both; what is compared.
-        paired (bool): Whether by train seed and eval seed.
-        seen (tuple): Train seeds, and eval seeds of each, that the spread is
-            known from.
-        deviation (float): Standard deviation, between train seeds, of the
+        label (str): What is compared.
+        metric (str): The name of the metric.
+        paired (bool): Whether runs are paired by train seed and eval seed.
+        seen (tuple): The numbers of train seeds, and of eval seeds of each, that the
+            spread is known from.
+        deviation (float): The standard deviation, between train seeds, of the
             difference of two models' means over their eval seeds.
-        factor (tuple): 95 % interval of the true one in units of that, if
-            differences are normal.
-        smallest (dict[int, float]): By number of train seeds on each side,
-            with as many eval seeds as were seen.
-        notes (List[str]): What limits the answer.
+        factor (tuple): The 95 % interval of the true deviation in units of that one,
+            if differences are normal.
+        smallest (dict[int, float]): The smallest difference by the number of train
+            seeds on each side, with as many eval seeds as were seen.
+        notes (List[str]): Sentences on what limits the answer.
     """
 
     label: str
@@ -44,17 +45,16 @@ class Study:
 def plan_study(
     a: Experiment, b: Optional[Experiment] = None, metric: str = 'AP', across: Optional[str] = None
 ) -> Study:
-    """The smallest difference that numbers of train seeds could show.
+    """Find the smallest difference that numbers of train seeds could show.
 
-    The test that decides in :func:`~mmdiffdet.ledger.comparison.compare`
-    finds it four times in five. The spread is that of the paired differences
-    of A and B or, of one experiment alone, what two unpaired ones that vary
-    like it would have.
+    The test that decides in :func:`~mmdiffdet.ledger.comparison.compare` finds it
+    four times in five. The spread is that of the paired differences of A and B. Of
+    one experiment alone it is what two unpaired ones that vary like it would have.
 
     Args:
-        a (Experiment): Its trainings vary as those of the study will.
-        b (Experiment, optional): The same with another method.
-        metric (str): Name of the metric.
+        a (Experiment): An experiment whose trainings vary as those of the study will.
+        b (Experiment, optional): An experiment with the other method.
+        metric (str): The name of the metric.
         across (str, optional): The protocol field in which A and B differ.
 
     Raises:

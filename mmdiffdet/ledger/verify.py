@@ -1,4 +1,4 @@
-"""Check a deliverable against its files, and rerun some of it."""
+"""Checking a deliverable against its files, and testing some of it again."""
 
 import subprocess
 import tempfile
@@ -6,15 +6,24 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
-from .freeze import MANIFEST, MANIFEST_COLUMNS, RUNS, SUMS, VERSIONS, manifest_of, models_of
+from .freeze import (
+    MANIFEST,
+    MANIFEST_COLUMNS,
+    RUNS,
+    SUMS,
+    VERSIONS,
+    config_problems,
+    manifest_of,
+    models_of,
+)
 from .hashing import sha256_of_file
 from .ledger import Ledger, read_lines
 from .row import Row
 
 
 class Verification(NamedTuple):
-    """What was found: ``problems``, a sentence each and none if all is well,
-    the SHA-256 of ``SHA256SUMS`` and what was ``checked``."""
+    """The problems that were found, a sentence each, the SHA-256 of ``SHA256SUMS``,
+    and what was checked."""
 
     problems: List[str]
     digest: str
@@ -29,22 +38,22 @@ def verify(
     digest: Optional[str] = None,
     tolerance: float = 0.1,
 ) -> Verification:
-    """Check every hash, the manifest against the runs, and rerun tests.
+    """Check every hash, the manifest and configs against the runs, and rerun tests.
 
-    A rerun calls ``test_command CONFIG CHECKPOINT --eval-seeds S --steps N
-    --ledger TEMPORARY.tsv --work-dir TEMPORARY``, which must append the row
-    of this test to the ledger. Its metrics must be equal to the last digit
-    if device and versions are; elsewhere they may differ by ``tolerance``.
+    A rerun calls ``test_command CONFIG CHECKPOINT --eval-seeds S --steps N --ledger
+    TEMPORARY.tsv --work-dir TEMPORARY``, which must append the row of this test to
+    the ledger. Its metrics must be equal to the last digit if device and versions
+    are. Elsewhere they may differ by ``tolerance``.
 
     Args:
         folder (Path): The deliverable.
-        rerun (int): Number of rows to rerun, spread over the models.
-        test_command (Sequence[str]): Starts a test.
-        checkpoints (Path, optional): Folder to look for the checkpoints in,
-            by their file names; by default they are where they were tested.
-        digest (str, optional): SHA-256 that ``SHA256SUMS`` must have: without
-            it, somebody who changes a number and all sums is not found out.
-        tolerance (float): AP points.
+        rerun (int): The number of rows to rerun, spread over the models.
+        test_command (Sequence[str]): The command that starts a test.
+        checkpoints (Path, optional): The folder to look for the checkpoints in, by
+            their file names. By default they are where they were tested.
+        digest (str, optional): The SHA-256 that ``SHA256SUMS`` must have. Without it,
+            somebody who changes a number and all sums is not found out.
+        tolerance (float): The allowed difference in points of AP.
 
     Raises:
         FileNotFoundError: If the folder is no deliverable.
@@ -68,10 +77,12 @@ def verify(
     lines = manifest_of(models)
     problems += _check_manifest(lines, manifest[1:], folder / MANIFEST)
     checked.append(f'{len(rows)} rows of {len(models)} models')
-    paths = {}
-    for row, *_ in models:
-        path = Path(row.checkpoint)
-        paths[row.checkpoint_sha256] = path if checkpoints is None else checkpoints / path.name
+    for (row, *_), line in zip(models, lines):
+        path = folder / line['config']
+        problems += config_problems(row, path) if path.is_file() else ()  # missing is told above
+    paths = {row.checkpoint_sha256: Path(row.checkpoint) for row, *_ in models}
+    if checkpoints is not None:
+        paths = {sha: checkpoints / path.name for sha, path in paths.items()}
     for sha, path in paths.items():
         if not path.is_file():
             problems.append(f'checkpoint {path} is missing')
@@ -92,7 +103,7 @@ def verify(
 
 
 def _check_sums(folder: Path) -> Iterator[Optional[str]]:
-    """A problem or None for each file that is listed or there."""
+    """Yield a problem, or None, for each file that is listed or there."""
     listed = {}
     for line in read_lines(folder / SUMS):
         sha, _, name = line.partition('  ')

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ..config.text import parse_config_text
-from ..datasets.checks import leaf_datasets
 from ..registry import BOX_SCHEDULERS, DATASETS, LABEL_SCHEDULERS, MODELS, TASK_UTILS, TRANSFORMS
+from ..utils import leaf_datasets
 
 _REGISTRIES = (MODELS, TASK_UTILS, TRANSFORMS, BOX_SCHEDULERS, LABEL_SCHEDULERS)
 _LIBRARIES = ('mmdet', 'mmcv', 'mmengine', 'torch', 'diffusers')

@@ -1,4 +1,4 @@
-"""Charts of a result page."""
+"""The charts of a result page."""
 
 import io
 from typing import Any, Callable, Dict, List, Sequence
@@ -15,7 +15,7 @@ from ..ledger.statistics import summarise, values_by_train_seed
 
 
 def chart(plot: Callable, *what: Any) -> str:
-    """A chart as SVG, with the same bytes each time.
+    """Draw a chart as SVG, with the same bytes each time.
 
     Args:
         plot (Callable): A function of this module.
@@ -30,7 +30,7 @@ def chart(plot: Callable, *what: Any) -> str:
 
 
 def plot_cost(axes: Axes, experiments: Sequence[Experiment], metric: str) -> None:
-    """Metric against milliseconds an image, steps of one model in one colour."""
+    """Plot the metric against milliseconds an image, each model in a colour."""
     devices = {plain(device) for e in experiments for device in e.runs.device.unique()}
     lines: Dict[str, List[tuple]] = {}
     for e in experiments:
@@ -92,7 +92,7 @@ def _without_steps(label: str) -> str:
 
 
 def plot_seeds(axes: Axes, experiments: Sequence[Experiment], metric: str) -> None:
-    """Each eval seed's metric, and the mean of each train seed."""
+    """Plot the metric of each eval seed, and the mean of each train seed."""
     found = {e.label: values_by_train_seed(e.runs, metric) for e in experiments}
     seeds = sorted(
         {s for values in found.values() for s in values},

@@ -10,6 +10,7 @@ import pandas as pd
 from ..ledger.comparison import Comparison
 from ..ledger.experiments import Experiment
 from ..ledger.pareto import ParetoFront
+from ..ledger.protocol import PROTOCOL_FIELDS
 from ..ledger.statistics import summarise
 from .charts import chart, plot_cost, plot_front, plot_seeds
 from .summary import summary_records, summary_table
@@ -41,20 +42,21 @@ def render_page(
     trajectories: Sequence[Path] = (),
     fronts: Sequence[ParetoFront] = (),
 ) -> str:
-    """Text of the page; nothing in it is loaded from elsewhere.
+    """Write the page as HTML, in which nothing is loaded from elsewhere.
 
     Args:
-        title (str): Of the page.
-        experiments (Sequence[Experiment]): Rows of the table and points of
-            the charts.
-        comparisons (Sequence[Comparison]): Each becomes a table.
-        problems (Sequence[str]): Shown before the table.
-        pictures (Sequence[Path]): PNG or JPEG files, embedded.
-        metric (str): Which to summarise.
-        trajectories (Sequence[Path]): For the viewer, see
+        title (str): The page's title.
+        experiments (Sequence[Experiment]): The rows of the table and points of the
+            charts, one or more.
+        comparisons (Sequence[Comparison]): The comparisons, each of which becomes a
+            table.
+        problems (Sequence[str]): Sentences that are shown before the table.
+        pictures (Sequence[Path]): PNG or JPEG files, which are embedded.
+        metric (str): The name of the metric.
+        trajectories (Sequence[Path]): The files for the viewer, see
             :func:`~mmdiffdet.reports.viewer.render_viewer`.
-        fronts (Sequence[ParetoFront]): Shown in place of the charts of all
-            experiments, which is for those that are many.
+        fronts (Sequence[ParetoFront]): The fronts that are shown in place of the charts
+            of all experiments, where these are many.
 
     Raises:
         ValueError: If there is no experiment, a picture has another format,
@@ -117,7 +119,7 @@ def render_page(
 def _outcome(
     experiments: Sequence[Experiment], comparisons: Sequence[Comparison], metric: str
 ) -> List[str]:
-    """What came out, in sentences."""
+    """Say what came out in sentences."""
     if comparisons:
         items = ''.join(f'<li>{html.escape(sentence(c))}</li>' for c in comparisons)
         return [f'<ul>{items}</ul>']
@@ -133,24 +135,20 @@ def _outcome(
 
 
 def _summary(experiments: Sequence[Experiment], metric: str) -> List[str]:
-    """The table, without columns in which all rows are the same; these in a sentence."""
+    """Write the table without columns in which all rows are the same, and these in a
+    sentence."""
     records = summary_records(experiments, pd.DataFrame(), metric)
-    columns, rows, protocol = summary_table(records)
-    values = {c: {row[i] for row in rows} for i, c in enumerate(columns)}
-    same = [c for c in columns if c in protocol and len(values[c]) == 1]
-    kept = [i for i, c in enumerate(columns) if c not in same]
-    table = render_table(
-        [[row[i] for i in kept] for row in rows], [columns[i] for i in kept], 'html'
-    )
-    parts = [_fitting(table)]
-    if same:
-        text = ', '.join(f'{c} {next(iter(values[c]))}' for c in same)
-        parts.append(f'<p>The same in all rows: {html.escape(text)}.</p>')
-    return parts
+    columns, rows = summary_table(records)
+    table = pd.DataFrame(rows, columns=columns)
+    same = [c for c in PROTOCOL_FIELDS if table[c].nunique() == 1]
+    text = html.escape(', '.join(f'{c} {table[c][0]}' for c in same))
+    table = table.drop(columns=same)
+    parts = [_fitting(render_table(table.to_numpy().tolist(), [*table], 'html'))]
+    return parts + [f'<p>The same in all rows: {text}.</p>'] * bool(same)
 
 
 def _fitting(table: str) -> str:
-    """A table that scrolls by itself where it is wider than the page."""
+    """Let a table scroll by itself where it is wider than the page."""
     return f'<div class="table">{table}</div>'
 
 

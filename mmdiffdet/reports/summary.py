@@ -1,7 +1,8 @@
-"""Experiments as a table, TSV, Markdown, JSON or HTML."""
+"""Means and spreads of experiments as a table, TSV, Markdown, JSON or HTML."""
 
 import json
 from dataclasses import asdict, fields
+from itertools import zip_longest
 from typing import Any, Dict, List, Sequence, Tuple
 
 import pandas as pd
@@ -21,70 +22,55 @@ _SHOWN = ('n', 'seeds', *_DIGITS, 'checkpoint')
 def summary_records(
     experiments: Sequence[Experiment], stated: pd.DataFrame, metric: str
 ) -> List[Record]:
-    """A record an experiment, then those that are stated without runs.
+    """Summarise each experiment as a record, and then what is stated without runs.
 
     Args:
         experiments (Sequence[Experiment]): What to summarise.
-        stated (DataFrame): Stated means, shown as they are for metric AP.
-        metric (str): Name of the metric.
+        stated (DataFrame): Stated means, which are shown as they are for metric AP.
+        metric (str): The name of the metric.
     """
-    records = []
-    for experiment in experiments:
-        records.append(
-            {
-                'experiment': experiment.label,
-                **asdict(summarise(experiment.runs, metric)),
-                'checkpoints': experiment.checkpoints,
-                'contradictory': bool(contradicts_itself(experiment)),
-                'pool_of': list(experiment.members),
-                **asdict(experiment.protocol),
-            }
-        )
+    records = [
+        {
+            'experiment': experiment.label,
+            **asdict(summarise(experiment.runs, metric)),
+            'checkpoints': experiment.checkpoints,
+            'contradictory': bool(contradicts_itself(experiment)),
+            'pool_of': list(experiment.members),
+            **asdict(experiment.protocol),
+        }
+        for experiment in experiments
+    ]
     for item in stated.itertuples() if metric == 'AP' else ():
         variant = ','.join(f'{k}={v}' for k, v in item.variant)
         records.append(
             {
                 **dict.fromkeys(f.name for f in fields(Summary)),
                 'experiment': f'{item.experiment}@{variant}',
-                'seeds': 'stated',
-                'mean': item.mean,
-                'std': item.std,
-                'checkpoints': [],
-                'contradictory': False,
-                'pool_of': [],
+                **dict(seeds='stated', mean=item.mean, std=item.std),
+                **dict(checkpoints=[], contradictory=False, pool_of=[]),
                 **asdict(Protocol(sample_step=plain(item.sample_step))),
             }
         )
     return records
 
 
-def summary_table(
-    records: Sequence[Record],
-) -> Tuple[List[str], List[List[str]], Tuple[str, ...]]:
-    """The summary as text of cells.
-
-    Args:
-        records (Sequence[Record]): Of :func:`summary_records`.
-
-    Returns:
-        tuple: Names of the columns, rows, and which columns are of the
-        protocol.
-    """
+def summary_table(records: Sequence[Record]) -> Tuple[List[str], List[List[str]]]:
+    """Return the names of the summary's columns, and its rows as text of cells."""
     columns = ['experiment', *_SHOWN, *PROTOCOL_FIELDS]
     rows = [dict(_cells(r), experiment=_name(r)) for r in records]
-    return columns, [[r[c] for c in columns] for r in rows], tuple(PROTOCOL_FIELDS)
+    return columns, [[r[c] for c in columns] for r in rows]
 
 
 def render_summary(
     records: Sequence[Record], problems: Sequence[str], metric: str, style: str
 ) -> str:
-    """Text of the summary.
+    """Write the summary as text.
 
     Args:
-        records (Sequence[Record]): Of :func:`summary_records`.
-        problems (Sequence[str]): Part of JSON only; else they are for the
-            error stream.
-        metric (str): For the heading.
+        records (Sequence[Record]): The records of :func:`summary_records`.
+        problems (Sequence[str]): Problems, which are a part of JSON only. Else they
+            are for the error stream.
+        metric (str): The name of the metric, for the heading.
         style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
     """
     if style == 'json':
@@ -92,51 +78,36 @@ def render_summary(
             dict(metric=metric, experiments=list(records), problems=list(problems)), indent=2
         )
     if style != 'table':
-        columns, cells, _ = summary_table(records)
+        columns, cells = summary_table(records)
         return render_table(cells, columns, style)
     shown = [*_SHOWN, 'experiment']
-    rows = [dict(_cells(r), experiment=_name(r)) for r in records]
+    body = [[dict(_cells(r), experiment=_name(r))[c] for c in shown] for r in records]
+    head, *lines = render_table(body, shown, 'table').split('\n')
     # the same protocol in neighbouring lines, whatever the files' order
-    order: Dict[Protocol, List[Record]] = {}
-    for record, row in zip(records, rows):
+    order: Dict[Protocol, List[str]] = {}
+    for record, line in zip(records, lines):
         protocol = Protocol(**{k: record[k] for k in PROTOCOL_FIELDS})
-        order.setdefault(protocol, []).append(row)
-    body = [[r[c] for c in shown] for rows in order.values() for r in rows]
-    lines = render_table(body, shown, 'table').split('\n')
-    text = [f'{metric}; deviations are of the population', lines[0]]
-    start = 1
-    for protocol, of_protocol in order.items():
-        text += ['', one_line(f'protocol: {protocol}')]
-        text += lines[start : start + len(of_protocol)]
-        start += len(of_protocol)
+        order.setdefault(protocol, []).append(line)
+    text = [f'{metric}; deviations are of the population', head]
+    for protocol, lines in order.items():
+        text += ['', one_line(f'protocol: {protocol}'), *lines]
     return '\n'.join(text)
 
 
 def render_manifest(
     experiments: Sequence[Experiment], records: Sequence[Record], metrics: Sequence[str]
 ) -> str:
-    """The index of all experiments, a TSV.
+    """Write the index of all experiments, a TSV file.
 
     Args:
-        experiments (Sequence[Experiment]): In the order of the records.
-        records (Sequence[Record]): Of :func:`summary_records`, for AP.
-        metrics (Sequence[str]): Whose means to list too.
+        experiments (Sequence[Experiment]): The experiments, in the order of the records.
+        records (Sequence[Record]): The records of :func:`summary_records` for AP.
+        metrics (Sequence[str]): The other metrics whose means are listed.
     """
-    columns = [
-        'experiment',
-        'n',
-        'seeds',
-        *_DIGITS,
-        *(f'mean_{m}' for m in metrics),
-        'checkpoint_sha256',
-        'config',
-        *PROTOCOL_FIELDS,
-        'pool_of',
-        'sources',
-    ]
+    columns = ['experiment', 'n', 'seeds', *_DIGITS, *(f'mean_{m}' for m in metrics)]
+    columns += ['checkpoint_sha256', 'config', *PROTOCOL_FIELDS, 'pool_of', 'sources']
     rows = []
-    for i, record in enumerate(records):
-        runs = experiments[i].runs if i < len(experiments) else None
+    for record, experiment in zip_longest(records, experiments):
         cells = dict.fromkeys(columns, NOT_AVAILABLE)
         cells.update(_cells(record))
         cells.update(
@@ -144,7 +115,8 @@ def render_manifest(
             checkpoint_sha256=_join(record['checkpoints']),
             pool_of=_join(record['pool_of']),
         )
-        if runs is not None:
+        if experiment is not None:
+            runs = experiment.runs
             cells.update({f'mean_{m}': number(summarise(runs, m).mean, 4) for m in metrics})
             cells.update(
                 config=_join(map(plain, tested_config(runs).unique())),
@@ -162,7 +134,7 @@ def _name(record: Record) -> str:
 
 
 def _cells(record: Record) -> Dict[str, str]:
-    """Each value as text."""
+    """Return each value as text."""
     cells = {k: number(v, _DIGITS.get(k)) for k, v in record.items() if not isinstance(v, list)}
     shas = [s[:8] for s in record['checkpoints'] if s]
     cells['checkpoint'] = shas[0] if shas else NOT_AVAILABLE
@@ -172,7 +144,7 @@ def _cells(record: Record) -> Dict[str, str]:
 
 
 def number(value: Any, digits: Any = None) -> str:
-    """A value as text, with so many digits after the point."""
+    """Return a value as text, with so many digits after the point."""
     if value is None:
         return NOT_AVAILABLE
     return str(value) if digits is None else f'{value:.{digits}f}'

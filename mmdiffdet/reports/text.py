@@ -1,4 +1,4 @@
-"""A table as text, in which no cell can be more than text.
+"""Tables as text, in which no cell can be more than text.
 
 Names come from files of strangers: terminal escapes are shown as what they
 are, markup is escaped, and what a spreadsheet would execute begins with an
@@ -19,16 +19,16 @@ _MARKUP = re.compile(r'[\\`*|\[\]~]|(?<![^\W_])_|_(?![^\W_])')
 
 
 def one_line(text: str) -> str:
-    """Each line of a message without what would steer a terminal."""
+    """Return a message, in each line of which nothing steers a terminal."""
     return '\n'.join(map(printable, text.split('\n')))
 
 
 def render_table(rows: Sequence[Sequence[str]], columns: Sequence[str], style: str) -> str:
-    """Text of a table.
+    """Write a table as text.
 
     Args:
-        rows (Sequence[Sequence[str]]): Cells of each row.
-        columns (Sequence[str]): Names of the columns.
+        rows (Sequence[Sequence[str]]): The cells of each row.
+        columns (Sequence[str]): The names of the columns.
         style (str): One of :data:`FORMATS` but for ``json``.
     """
     lines = [[_ESCAPE[style](printable(cell)) for cell in line] for line in (columns, *rows)]

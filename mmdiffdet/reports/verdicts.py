@@ -1,23 +1,23 @@
-"""Comparisons, plans and fronts as a table, TSV, Markdown, JSON or HTML."""
+"""Verdicts, plans and fronts as a table, TSV, Markdown, JSON or HTML."""
 
 import json
 from dataclasses import asdict
 from typing import Any, Sequence
 
-from ..ledger.comparison import Comparison
+from ..ledger.comparison import UNDECIDED, Comparison
 from ..ledger.pareto import ParetoFront
 from ..ledger.protocol import NOT_AVAILABLE
-from ..ledger.reader import plain
+from ..ledger.reader import listed, plain
 from ..ledger.study import Study
 from .summary import Record, number
 from .text import one_line, render_table
 
 
 def render_comparisons(comparisons: Sequence[Comparison], style: str) -> str:
-    """Text of comparisons; JSON has a list of them if there are several.
+    """Write comparisons as text. JSON has a list of them if there are several.
 
     Args:
-        comparisons (Sequence[Comparison]): What to tell.
+        comparisons (Sequence[Comparison]): The comparisons.
         style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
     """
     if style != 'json':
@@ -27,31 +27,21 @@ def render_comparisons(comparisons: Sequence[Comparison], style: str) -> str:
 
 
 def _comparison_record(c: Comparison) -> Record:
+    summaries = dict(zip(('summary_a', 'summary_b'), map(asdict, c.summaries)))
+    shared = {k: getattr(c, k) for k in ('pairing', 'used', 'unit', 'units', 'difference')}
     return dict(
-        a=c.a.label,
-        b=c.b.label,
-        metric=c.metric,
-        summary_a=asdict(c.summaries[0]),
-        summary_b=asdict(c.summaries[1]),
-        pairing=c.pairing,
-        used=c.used,
-        unit=c.unit,
-        units=c.units,
-        difference=c.difference,
+        **dict(a=c.a.label, b=c.b.label, metric=c.metric, **summaries, **shared),
         interval=[c.low, c.high],
         tests=[t._asdict() for t in c.tests],
         decisive=c.decisive and c.decisive.name,
         variance=c.spread._asdict(),
-        verdict=c.verdict,
-        speaks_of=c.scope,
-        more_runs=c.more,
-        notes=c.notes,
+        **dict(verdict=c.verdict, speaks_of=c.scope, more_runs=c.more, notes=c.notes),
         **({} if c.corrected is None else dict(corrected_p=c.corrected)),
     )
 
 
 def render_comparison(c: Comparison, style: str) -> str:
-    """Text of a comparison, in any style but JSON."""
+    """Write a comparison as text, in any style but JSON."""
     interval = 'no interval'
     if c.low is not None:
         interval = f'95 % hierarchical bootstrap interval {c.low:+.4f} to {c.high:+.4f}'
@@ -60,9 +50,7 @@ def render_comparison(c: Comparison, style: str) -> str:
     )
     if c.corrected is not None:
         tests += f'; corrected for the number of comparisons (Holm) p = {c.corrected:.4f}'
-    verdict = f'B is {c.verdict} than A, with {_runs(c)}'
-    if c.verdict == 'not distinguishable':
-        verdict = f'not distinguishable with {_runs(c)}'
+    verdict = f'B is {c.verdict} than A, with' if c.verdict != UNDECIDED else f'{UNDECIDED} with'
     rows = [
         ['A', _side(c, 0)],
         ['B', _side(c, 1)],
@@ -71,7 +59,7 @@ def render_comparison(c: Comparison, style: str) -> str:
         ['B - A', f'{c.difference:+.4f} {c.metric}; {interval}'],
         ['test', f'{tests}; unit: {c.unit}' if tests else 'none'],
         ['cost', _cost(c)],
-        ['verdict', f'{verdict}; this speaks of {c.scope}'],
+        ['verdict', f'{verdict} {_runs(c)}; this speaks of {c.scope}'],
         ['more runs', c.more],
         *(['note', note] for note in c.notes),
     ]
@@ -81,13 +69,11 @@ def render_comparison(c: Comparison, style: str) -> str:
 
 
 def sentence(c: Comparison) -> str:
-    """What a comparison says, for one who has not seen its table."""
+    """Say what came out of a comparison to one who has not seen its table."""
     means = [s.mean for s in c.summaries]
+    verdict = c.verdict + ',' * (c.verdict != UNDECIDED)
     text = f'{c.b.label} has {c.metric} {means[1]:.1f}, {c.a.label} {means[0]:.1f}: '
-    if c.verdict == 'not distinguishable':
-        text += f'not distinguishable with {_runs(c)}'
-    else:
-        text += f'{c.verdict}, with {_runs(c)}'
+    text += f'{verdict} with {_runs(c)}'
     seconds = [s.seconds_per_image for s in c.summaries]
     if all(seconds) and not _on_two_devices(c):
         text += f', at {seconds[1] / seconds[0]:.2f} times the time an image'
@@ -95,14 +81,19 @@ def sentence(c: Comparison) -> str:
 
 
 def _runs(c: Comparison) -> str:
-    return f'{c.used[0]} and {c.used[1]} runs'
+    text = f'{c.used[0]} and {c.used[1]} runs'
+    seeds = [listed(e.runs.dropna(subset=c.metric).eval_seed) for e in (c.a, c.b)]
+    if seeds[0] == seeds[1] or not (c.a.protocol.samples and c.b.protocol.samples):
+        return text
+    paired = '' if c.pairing.startswith('unpaired') else '; compared are those of both'
+    return f'{text} (eval seeds {seeds[0]} of A and {seeds[1]} of B{paired})'
 
 
 def render_study(study: Study, style: str) -> str:
-    """Text of what a study could show.
+    """Write what a study could show as text.
 
     Args:
-        study (Study): To tell.
+        study (Study): The study.
         style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
     """
     s = study
@@ -135,10 +126,10 @@ def render_study(study: Study, style: str) -> str:
 
 
 def render_pareto(fronts: Sequence[ParetoFront], style: str) -> str:
-    """Text of the settings that no other beats in both metric and cost.
+    """Write the settings that no other beats in both metric and cost as text.
 
     Args:
-        fronts (Sequence[ParetoFront]): What to tell.
+        fronts (Sequence[ParetoFront]): The fronts, one or more.
         style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
     """
     if style == 'json':

@@ -1,4 +1,4 @@
-"""The viewer of a page: boxes on their way from noise to objects, to play with."""
+"""The viewer of a page, which plays boxes on their way from noise to objects."""
 
 import html
 import json
@@ -14,25 +14,24 @@ _KEYS = dict(
 
 
 def viewer_style() -> str:
-    """The viewer's style sheet."""
+    """Return the viewer's style sheet."""
     return _resource('viewer.css')
 
 
 def render_viewer(paths: Sequence[Path]) -> str:
-    """A part of a page in which trajectories can be played, models side by side.
+    """Write the part of a page that plays trajectories, models side by side.
 
     Args:
-        paths (Sequence[Path]): Files that
-            ``tools/analysis_tools/plot_trajectory.py`` wrote, one a model,
-            with the same images in the same order.
+        paths (Sequence[Path]): Files that ``tools/analysis_tools/plot_trajectory.py``
+            wrote, one for each model, with the same images in the same order.
 
     Returns:
         str: HTML with data and script, which loads nothing from elsewhere.
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If a file is no such file, or is of other classes or images
-            than the first.
+        ValueError: If a file is no such file, or is of other classes or images than
+            the first one.
     """
     models = [_read(Path(path)) for path in paths]
     first = models[0]
