@@ -24,7 +24,7 @@ assert cfg.model.test_cfg.num_proposals == 7
 stages = recipe('demo', 0)
 assert [s.checkpoint for s in stages][:1] == ['work_dirs/demo_seed0/iter_300.pth']
 try:
-    require_checkpoint('work_dirs/bccd_seed1/iter_1000.pth', 'load_from')
+    require_checkpoint('work_dirs/bccd_seed1/iter_1400.pth', 'load_from')
 except FileNotFoundError as error:
     assert 'mmdiffdet train configs/bccd/bccd.py --train-seed 1' in str(error), error
 try:

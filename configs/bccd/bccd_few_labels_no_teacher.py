@@ -1,6 +1,6 @@
 # The control: trained on with the same tenth of the labels, without a teacher
 _base_ = './bccd_few_labels.py'
-load_from = 'work_dirs/bccd_few_labels_seed{{$TRAIN_SEED:0}}/iter_1000.pth'
+load_from = 'work_dirs/bccd_few_labels_seed{{$TRAIN_SEED:0}}/iter_1400.pth'
 model = dict(train_cfg=dict(timesteps='sampling'))
 max_iters = 200
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/detr_r50.py',
     '../_base_/datasets/demo.py',
-    '../_base_/schedules/schedule_1000.py',
+    '../_base_/schedules/schedule_1400.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(

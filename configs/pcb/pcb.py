@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/diffusiondet_mbv2_fpn.py',
     '../_base_/datasets/pcb.py',
-    '../_base_/schedules/schedule_1000.py',
+    '../_base_/schedules/schedule_1400.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(bbox_head=dict(num_classes=6))

@@ -160,8 +160,6 @@ def _check_pipeline(report: DatasetReport, dataset: BaseDataset, readable: dict)
                 warnings.simplefilter('ignore')  # of what has been noted
                 dataset.prepare_data(index)
         except Exception as error:  # depends on the transforms
-            report.note(
-                'image that the pipeline fails on',
-                f'{osp.basename(info["img_path"])}: {type(error).__name__} {error}',
-                error=True,
-            )
+            name = osp.basename(dataset.get_data_info(index)['img_path'])
+            where = f'{name}: {type(error).__name__} {error}'
+            report.note('image that the pipeline fails on', where, error=True)

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from .. import __version__
 from ..datasets import LVISV1Dataset
+from ..device import uses_tf32
 from ..ledger import Ledger, Row
 from ..ledger.hashing import sha256_of_test
 from ..ledger.row import FORMULA, METRICS
@@ -220,7 +221,9 @@ class LedgerHook(Hook):
             out_dir=_plain_path(_from_here(runner.log_dir)),
         )
         self._model_cfg = runner.cfg.to_dict()
-        self._images_per_pass = images_per_pass(runner, runner.test_dataloader)
+        number = images_per_pass(runner, runner.test_dataloader)
+        if number > 1:  # as if the config said so: it rounds differently
+            self._model_cfg['model']['test_cfg']['images_per_pass'] = number
 
     def _row(
         self, case: TestCase, percent: Dict[str, Optional[float]], seconds: Optional[float]
@@ -235,7 +238,7 @@ class LedgerHook(Hook):
                 ),
                 eval_seed=case.eval_seed,
                 **case.protocol,
-                precision=self._precision(),
+                precision=_precision(self._model_cfg),
                 **{name: percent.get(name) for name in METRICS},
                 seconds_per_image=seconds,
                 images_per_second=seconds and get_world_size() / seconds,
@@ -263,3 +266,8 @@ def _plain_path(path: str) -> str:
 
 def _percent(value: float) -> Optional[float]:
     return None if value < 0 else 100 * value
+
+
+def _precision(cfg: dict) -> str:
+    precision = cfg['test_cfg'].get('precision', 'fp32')
+    return 'tf32' if precision == 'fp32' and uses_tf32() else precision

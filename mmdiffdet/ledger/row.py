@@ -62,7 +62,8 @@ class Row:
         sample_step (int): The number of sampling steps.
         scheduler (str): The class name of the sampler's scheduler.
         eta (float, optional): The scheduler's stochasticity, if it has one.
-        precision (str): ``fp32``, ``bf16`` or ``fp16``.
+        precision (str): ``fp32``, ``bf16``, ``fp16``, or ``tf32``: float32 whose
+            products a GPU computes in TF32.
         AP (float): The average precision in percent, as the other five metrics.
         AP50, AP75 (float, optional): AP at an IoU of 0.5 and 0.75.
         APs, APm, APl (float, optional): AP of small, medium and large objects. It is
