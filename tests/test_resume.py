@@ -81,7 +81,7 @@ def test_weights_alone_are_no_training(tmp_path, trained):
 def test_another_learning_rate_is_not_silently_the_old_one(tmp_path, trained):
     cfg = runner_config(trained[0], tmp_path)
     use_resume(cfg, str(trained[1]))
-    with pytest.raises(ValueError, match='optimizer.lr makes 0.1 .*was trained with 0.00025'):
+    with pytest.raises(ValueError, match='optimizer.lr makes 0.1 .*was trained with 0.0005'):
         train(copy.deepcopy(cfg), 3, **{'optim_wrapper.optimizer.lr': 0.1})
     train(cfg, 3)  # more iterations are what resuming is for
     assert (tmp_path / 'iter_3.pth').exists() or (tmp_path / 'last_checkpoint').exists()

@@ -170,4 +170,6 @@ def build_trainer(cfg: Config) -> Union[Runner, FlexibleRunner]:
                 f'{", ".join(refused)} of custom_hooks cannot be '
                 f'combined with strategy {strategy.type}'
             )
+    # use_device_options has set it; strategies refuse what they do not know
+    (cfg.get('env_cfg') or {}).pop('float32_matmul_precision', None)
     return RUNNERS.build(cfg)
