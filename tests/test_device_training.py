@@ -285,15 +285,14 @@ def test_weights_lie_as_their_inputs(gpu):
 def test_images_per_pass_are_chosen_by_the_device(monkeypatch):
     loader = SimpleNamespace(batch_size=8)
     model = build(tiny_config())
-    runner = Mock(deterministic=False, model=model)
-    runner.cfg.model = dict(test_cfg={})
+    runner = Mock(model=model, cfg=ConfigDict(model=dict(test_cfg={})))
     assert images_per_pass(runner, loader) == 1
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     assert images_per_pass(runner, loader) == 8
     with in_passes(runner, loader) as number:
         assert model.test_cfg['images_per_pass'] == number == 8
     assert model.test_cfg['images_per_pass'] == 1
-    runner.deterministic = True
+    runner.cfg.randomness = dict(deterministic=True)
     assert images_per_pass(runner, loader) == 1
     runner.cfg.model = dict(test_cfg=dict(images_per_pass=4))
     assert images_per_pass(runner, loader) == 4

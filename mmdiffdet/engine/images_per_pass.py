@@ -23,7 +23,8 @@ def images_per_pass(runner: Runner, dataloader: Any) -> int:
     said = (runner.cfg.model.get('test_cfg') or {}).get('images_per_pass')
     if said is not None:
         return said
-    if runner.deterministic or not torch.cuda.is_available():
+    deterministic = (runner.cfg.get('randomness') or {}).get('deterministic', False)
+    if deterministic or not torch.cuda.is_available():
         return 1
     return dataloader.batch_size or 1
 
