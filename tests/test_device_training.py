@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor as MMDetDataPreprocessor
+from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import init_default_scope
