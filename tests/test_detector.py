@@ -354,22 +354,6 @@ def test_mmdetection_extractor_is_selectable():
         assert torch.allclose(a.scores, b.scores, atol=1e-3)
 
 
-def test_stages_can_share_features_between_rows():
-    """Rows of several seeds on one image: what image_index is for."""
-    model = restless()
-    feats = model.extract_feat(torch.randn(2, 3, 64, 96))
-    table = model.bbox_head.tabulate(feats)
-    low = torch.rand(4, 12, 2) * 40
-    boxes = torch.cat([low, low + 20], -1)
-    t = torch.full((4,), 500)
-    index = torch.tensor([1, 0, 1, 0])
-    together = model.bbox_head(table, boxes, t, image_index=index)
-    single = model.bbox_head.tabulate([f[1:] for f in feats])
-    alone = model.bbox_head(single, boxes[2:3], t[:1])
-    assert torch.allclose(together.boxes[:, 2:3], alone.boxes, atol=1e-3)
-    assert torch.allclose(together.logits[:, 2:3], alone.logits, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     'change, message',
     [

@@ -223,7 +223,7 @@ class LedgerHook(Hook):
         self._model_cfg = runner.cfg.to_dict()
         number = images_per_pass(runner, runner.test_dataloader)
         if number > 1:  # as if the config said so: it rounds differently
-            self._model_cfg['model']['test_cfg']['images_per_pass'] = number
+            self._model_cfg['model'].setdefault('test_cfg', {})['images_per_pass'] = number
 
     def _row(
         self, case: TestCase, percent: Dict[str, Optional[float]], seconds: Optional[float]

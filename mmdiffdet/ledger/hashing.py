@@ -102,6 +102,9 @@ def sha256_of_test(
 def sha256s_of_tests(text: str) -> List[str]:
     """Return the ``config_sha256`` of each variant that a dumped config tests.
 
+    A GPU takes a batch of images at once unless the config says how many, which the
+    hash of its rows knows (:func:`~mmdiffdet.engine.images_per_pass.images_per_pass`).
+
     Args:
         text (str): The dumped config. It is parsed and not executed.
 
@@ -116,7 +119,12 @@ def sha256s_of_tests(text: str) -> List[str]:
             num_proposals = change.pop('num_proposals', None)
             if sampler:
                 merge(sampler, change)
-            hashes.append(sha256_of_test(cfg, sampler, num_proposals if sampler else None))
+            together = copy.deepcopy(cfg)
+            together['model'].setdefault('test_cfg', {}).setdefault(
+                'images_per_pass', cfg['test_dataloader'].get('batch_size')
+            )
+            for tested in (cfg, together):  # on a CPU; on a GPU
+                hashes.append(sha256_of_test(tested, sampler, num_proposals if sampler else None))
         return hashes
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f'is no dumped config of a test: {type(error).__name__} {error}') from None

@@ -118,7 +118,6 @@ class DiffusionDetHead(BaseModule):
         boxes: Tensor,
         t: Tensor,
         label_state: Optional[Tensor] = None,
-        image_index: Optional[Tensor] = None,
         all_stages: bool = True,
         need_attention: bool = False,
         num_stages: Optional[int] = None,
@@ -131,8 +130,6 @@ class DiffusionDetHead(BaseModule):
             boxes (Tensor): (B, N, 4), xyxy in pixels.
             t (Tensor): (B,) long timesteps.
             label_state (Tensor, optional): (B, N) ids or (B, N, K + 1).
-            image_index (Tensor, optional): (B,), which image each row of
-                ``boxes`` belongs to; by default row i to image i.
             all_stages (bool): Whether every stage's outputs are computed or
                 the last one's only.
             need_attention (bool): Whether the last stage's attention weights
@@ -158,7 +155,8 @@ class DiffusionDetHead(BaseModule):
                 f'{len(stages)} stages; choose from 0 to that'
             )
         stages = [*stages, *stages[len(stages) - repeated_stages :]]
-        if image_index is None and not isinstance(table, FeatureTable):
+        image_index = None
+        if not isinstance(table, FeatureTable):  # an extractor of MMDetection
             image_index = torch.arange(len(boxes), device=boxes.device)
         time_embedding = self.time_mlp(t)
         features = None
