@@ -295,7 +295,7 @@ def test_the_average_is_of_the_student_alone(data, tmp_path):
     torch.save(lively(1).state_dict(), tmp_path / 'teacher.pth')
     cfg = runner_config(data, tmp_path)
     cfg.custom_hooks += [
-        dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001),
+        dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.001, gamma=2000),
         dict(type='ConsistencyDistillHook', teacher=dict(checkpoint=str(tmp_path / 'teacher.pth'))),
     ]
     cfg.experiment_name = 'ema'

@@ -125,7 +125,7 @@ def test_compiled_code_computes_the_same(data, tmp_path):
     for name in ('plain', 'compiled'):
         cfg = runner_config(data, tmp_path / name)
         cfg.custom_hooks = [
-            dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001),
+            dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.001, gamma=2000),
             dict(
                 type='ConsistencyDistillHook',
                 teacher=dict(checkpoint=str(tmp_path / 'teacher.pth')),

@@ -177,7 +177,7 @@ def _schedule(s: Dict[str, Any], result: ConvertedConfig) -> Dict[str, Any]:
     hooks = []
     if t['MODEL_EMA.ENABLED']:
         momentum = 1 - t['MODEL_EMA.DECAY']
-        hooks.append(dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=momentum))
+        hooks.append(dict(type='EMAHook', ema_type='ForeachEMA', momentum=momentum, gamma=2000))
     if any(s['geometry_warmup'].values()) and s['switch']['GEO_FEAT']:
         hooks.append(dict(type='GeometryWarmupHook', **s['geometry_warmup']))
     if s['switch']['USE_FED_LOSS']:

@@ -5,11 +5,11 @@ from typing import Any, Dict, Optional
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ..diffusion.prediction import Prediction
+from ..engine.averaged_model import ForeachEMA
 from ..engine.precision import autocast_precision
 from ..engine.unwrap import unwrap
 from ..models.detector import DiffusionDet
@@ -155,7 +155,7 @@ class ConsistencyModelHook(Hook):
         self.first, self.last = first_intervals, last_intervals
         self.momentum = momentum
         self.options = kwargs
-        self.average: Optional[ExponentialMovingAverage] = None
+        self.average: Optional[ForeachEMA] = None
         self.taught_by: Optional[Dict[str, Any]] = None
         self._loaded: Optional[Dict[str, Tensor]] = None
 
@@ -182,7 +182,7 @@ class ConsistencyModelHook(Hook):
         if self.teacher_cfg:
             teacher = load_teacher(self.teacher_cfg, student, runner.cfg.model)
             self.taught_by = record_teacher(self.teacher_cfg)
-        self.average = ExponentialMovingAverage(student, momentum=0.5, update_buffers=True)
+        self.average = ForeachEMA(student, momentum=0.5, update_buffers=True)
         if self._loaded is not None:
             self.average.load_state_dict(self._loaded)
             self._loaded = None

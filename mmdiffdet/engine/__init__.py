@@ -7,6 +7,7 @@ with quiet_import():  # before anything else imports them
     import mmdet.evaluation  # noqa: F401
 
 from . import local_backend  # noqa: F401 registers itself
+from .averaged_model import ForeachEMA
 from .checkpoint import load_checkpoint_file
 from .checkpoint_guard_hook import CheckpointGuardHook
 from .compile_hook import CompileHook
@@ -30,6 +31,7 @@ __all__ = [
     'CheckpointGuardHook',
     'CompileHook',
     'FederatedFrequencyHook',
+    'ForeachEMA',
     'GeometryWarmupHook',
     'IterationSeedHook',
     'LedgerHook',

@@ -2,5 +2,5 @@
 # is what is tested and saved as state_dict
 part = dict(
     optim_wrapper=dict(type='PartAmpOptimWrapper', loss_scale='dynamic'),
-    custom_hooks=[dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001)],
+    custom_hooks=[dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.001, gamma=2000)],
 )
