@@ -338,3 +338,11 @@ def test_tools(frozen: Path) -> None:
     assert 'nothing was rerun' in bad.stderr
     none = run('verify', root)
     assert none.returncode == 1 and 'is no deliverable' in none.stderr
+
+
+def test_another_sampler_is_another_test():
+    """A class of a user's own with the options of ours has rows of its own."""
+    other = CONFIG.replace('DiffusionSampler', 'MySampler')
+    assert not set(sha256s_of_tests(CONFIG)) & set(sha256s_of_tests(other))
+    scoped = CONFIG.replace('DiffusionSampler', 'mmdiffdet.DiffusionSampler')
+    assert sha256s_of_tests(CONFIG) == sha256s_of_tests(scoped)

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 
+from ..config.file import read_config
 from ..diffusion.box_codec import sizes_of
 from ..diffusion.noise import PerImageNoise
 from ..diffusion.sampling import SamplingVariant
@@ -203,7 +204,7 @@ def training_way(
         options = {k: v for k, v in hook.items() if k not in ('type', 'teacher')}
         taught_by = copy.deepcopy(model)
         if hook.teacher.get('config'):
-            other = Config.fromfile(hook.teacher.config).model
+            other = read_config(hook.teacher.config).model
             other.backbone.init_cfg = None
             taught_by = MODELS.build(other).to(next(model.parameters()).device)
         teacher = Teacher(taught_by, precision)

@@ -31,7 +31,7 @@ class BoxCodec:
     ``noise_sigma``, so that every draw everywhere stays standard normal and
     no scheduler has to know. So is noise around other boxes than those in the
     middle of the image: ``noise_mean`` is subtracted first. Clamping is to
-    [-scale, scale] in the units before both.
+    [-scale, scale] in units of x, before mean and sigma are applied.
 
     Args:
         scale (float): Signal scale, the square root of the signal-to-noise
@@ -111,7 +111,7 @@ class BoxCodec:
         return bbox_cxcywh_to_xyxy(normalized) * image_scale(image_sizes)
 
     def clamp(self, signal: Tensor) -> Tensor:
-        """Limit (..., 4) signal to [-scale, scale] in the units before both."""
+        """Limit (..., 4) signal to [-scale, scale] in units of x, see above."""
         if any(self.noise_mean):
             mean, sigma = self._mean(signal), self._sigma(signal)
             low, high = (-self.scale - mean) / sigma, (self.scale - mean) / sigma

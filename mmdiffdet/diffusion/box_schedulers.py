@@ -42,7 +42,7 @@ _DEFAULTS = dict(
 
 @BOX_SCHEDULERS.register_module()
 class DDIMScheduler(diffusers.DDIMScheduler):
-    """Diffusers' DDIM with the previous timestep read from the list.
+    """Diffusers' DDIM with the next timestep (Diffusers' "previous") read from the list.
 
     The parent derives it from ``T // n``, which drifts, and misses the data
     at the end, where n does not divide T. Only ``prediction_type='sample'``
@@ -172,9 +172,9 @@ def scheduler_step(
     draws = scheduler.config.get('stochastic_sampling', False)
     if 'eta' in accepted:
         kwargs['eta'], draws = eta, eta > 0
-    if 'variance_noise' in accepted:
-        if draws:  # here, as Diffusers waits for the copy to the device
-            kwargs['variance_noise'] = noise(*x.shape[1:])
+    if draws and 'variance_noise' in accepted:
+        # drawn here, as Diffusers waits for the copy to the device
+        kwargs['variance_noise'] = noise(*x.shape[1:])
     elif 'generator' in accepted:
         kwargs['generator'] = noise.generators
     return scheduler.step(x0, t, x, return_dict=False, **kwargs)[0].to(x.dtype)

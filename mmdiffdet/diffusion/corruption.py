@@ -48,8 +48,9 @@ def corrupt(
 ) -> NoisyProposals:
     """Pad the objects of each image to N proposals and add noise.
 
-    Places that objects leave are filled with boxes drawn from N(0.5, 1/6) in
-    normalised cxcywh; a random N of more objects are used; an image without
+    Places that objects leave are filled with boxes whose normalised cxcywh are
+    normal with mean 0.5 and deviation 1/6; of more than N objects a random N are
+    used; an image without
     objects gets one box of its own size (DiffusionDet, arXiv 2211.09788,
     sec. 3.3 and alg. 1).
 

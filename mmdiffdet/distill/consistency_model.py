@@ -21,7 +21,7 @@ from .teacher import Teacher
 
 
 def discretisation(progress: float, first: int, last: int) -> int:
-    """N(k), the number of points into which the path of noise is divided.
+    """N(k), the number of intervals into which the path of noise is divided.
 
     Grows from ``first`` to ``last`` + 1, so that neighbours come nearer
     (Song et al., Consistency Models, arXiv 2303.01469, appendix C, with
@@ -44,7 +44,8 @@ class ConsistencyModelDistiller(Distiller):
     (arXiv 2303.01469, eq. 10, consistency training), or what a teacher's
     deterministic step from the student's noisy boxes leads to (eq. 7,
     consistency distillation). Images whose t lies in the first interval, where
-    the neighbour would be the objects themselves, have no such loss.
+    the neighbour would be the objects themselves, have no such loss. The label
+    state is that of t for both.
 
     The average computes in the precision of the student.
 
@@ -60,7 +61,7 @@ class ConsistencyModelDistiller(Distiller):
         self, average: Teacher, teacher: Optional[Teacher] = None, **kwargs: float
     ) -> None:
         super().__init__(average, **kwargs)
-        self.step_of = teacher
+        self.path_teacher = teacher  # self.teacher is the average
         self.intervals = 2  # of the path of noise; the hook's
 
     def __call__(self, student: DiffusionDet, step: TrainingStep) -> Dict[str, Tensor]:
@@ -69,7 +70,7 @@ class ConsistencyModelDistiller(Distiller):
         gap = student.sampler.scheduler.config.num_train_timesteps // self.intervals
         earlier = (noisy.t - gap).clamp(min=0)
         self.teacher.precision = autocast_precision(sizes.device.type)
-        if self.step_of is None:
+        if self.path_teacher is None:
             signal = student.forward_process.add_noise(noisy.signal, noisy.noise, earlier)
         else:
             signal = self._teachers_step(student, step, earlier)
@@ -85,10 +86,10 @@ class ConsistencyModelDistiller(Distiller):
 
     def _teachers_step(self, student: DiffusionDet, step: TrainingStep, earlier: Tensor) -> Tensor:
         """(B, N, 4) signal at ``earlier`` on the teacher's path (DDIM, eta 0)."""
-        check_process(student, self.step_of)
+        check_process(student, self.path_teacher)
         noisy, forward = step.noisy, student.forward_process
         at_t = forward.add_noise(noisy.signal, noisy.noise, noisy.t)
-        found = self._ask(self.step_of, step, noisy.boxes, noisy.t).boxes.clone().float()
+        found = self._ask(self.path_teacher, step, noisy.boxes, noisy.t).boxes.clone().float()
         data = student.box_codec.encode(found, step.image_sizes)
         # x_t = a x_0 + b e, whatever the process calls a and b
         one, zero = torch.ones_like(at_t), torch.zeros_like(at_t)

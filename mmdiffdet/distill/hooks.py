@@ -1,6 +1,5 @@
 """Attach a teacher to a training."""
 
-from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 from mmengine.config import ConfigDict
@@ -8,6 +7,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ..config.file import find_config
 from ..engine.checkpoint import sha256_of_checkpoint
 from ..engine.require_checkpoint import require_checkpoint
 from ..engine.unwrap import unwrap
@@ -28,7 +28,7 @@ def check_teacher(teacher: Dict[str, Any], who: str) -> None:
 
     Raises:
         FileNotFoundError: If there is no checkpoint; names the command that
-            makes it.
+            makes it. If there is no such config.
         ValueError: If there is an unknown key, or none ``checkpoint``.
     """
     unknown = sorted(set(teacher) - {'checkpoint', 'config', 'precision'})
@@ -39,8 +39,11 @@ def check_teacher(teacher: Dict[str, Any], who: str) -> None:
     if 'checkpoint' not in teacher:
         raise ValueError(f'{who}: teacher needs a checkpoint')
     require_checkpoint(teacher['checkpoint'], 'teacher')
-    if teacher.get('config') and not Path(teacher['config']).is_file():
-        raise FileNotFoundError(f'{who}: teacher.config {teacher["config"]} does not exist')
+    if teacher.get('config'):
+        try:
+            find_config(teacher['config'])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{who}: teacher.{error}') from None
 
 
 def load_teacher(

@@ -4,9 +4,10 @@ import copy
 from typing import Any, Callable, Optional, Sequence, TypeVar
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from ..config.file import read_config
 from ..device import channels_last_on_gpu
 from ..engine.checkpoint import load_weights
 from ..engine.precision import PRECISIONS, check_precision, in_precision
@@ -57,7 +58,7 @@ class Teacher:
             ValueError: If the weights are not those of the model, or it sees
                 images prepared in another way than the student.
         """
-        cfg = Config.fromfile(config).model if config else student_cfg
+        cfg = read_config(config).model if config else student_cfg
         cfg = copy.deepcopy(cfg)
         cfg.backbone.init_cfg = None
         for key, value in (student_cfg.get('data_preprocessor') or {}).items():

@@ -54,7 +54,7 @@ class LedgerHook(Hook):
             default that of the copy beside the log.
         exp_name (str, optional): The same for all train seeds of an
             experiment; by default the name of the checkpoint's folder less
-            ``_seed<n>``, and its iteration if it is not the folder's last.
+            ``_seed<n>``, ``@`` and the stem of its file, ``bccd_20to1@iter_200``.
             With test-time augmentation, ``+tta`` is added to either.
         changes (Sequence[str]): What sets this test apart from that of the
             plain config, e.g. ``num_proposals=50``; part of the name that is

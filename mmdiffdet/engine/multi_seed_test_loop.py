@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import time
 from functools import cached_property
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -57,7 +56,8 @@ class MultiSeedTestLoop(TestLoop):
             replaces that of ``model.test_cfg``. Defaults to one without
             changes.
         precision (str): ``fp32``, ``bf16`` or ``fp16`` (autocast).
-        warmup (int): Batches whose times are not counted. Defaults to 1.
+        warmup (int): Passes of the network (of one image on CPUs) whose times are
+            not counted. Defaults to 1.
         out (str, optional): Pickle file for the detections; with several
             cases their names are put before its ending.
         tta (dict, optional): Merges views of an image, e.g.
@@ -181,13 +181,8 @@ class MultiSeedTestLoop(TestLoop):
             self.watch(),
             in_passes(self.runner, self.dataloader),
         ):
-            ready = time.perf_counter()
             for idx, data_batch in enumerate(batches):
-                self.stopwatch.add(
-                    'data', time.perf_counter() - ready, self._num_images(data_batch)
-                )
                 self.run_iter(idx, data_batch, evaluators)
-                ready = time.perf_counter()
         size = len(self.dataloader.dataset)
         found = {case.name: e.evaluate(size) for case, e in zip(self.tested, evaluators)}
         self.metrics = {case.name: {**known, **found}[case.name] for case in self.cases}

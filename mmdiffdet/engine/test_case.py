@@ -6,8 +6,9 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from mmengine.config import ConfigDict
 
+from ..diffusion.box_schedulers import has_eta
 from ..diffusion.sampling import SamplingVariant
-from ..ledger.protocol import NO_SAMPLER, WITHOUT_ETA
+from ..ledger.protocol import NO_SAMPLER
 
 
 class TestCase(NamedTuple):
@@ -37,11 +38,10 @@ class TestCase(NamedTuple):
         if self.variant is None:
             return dict(sample_step=1, scheduler=NO_SAMPLER, eta=None)
         sampler = self.variant.sampler
-        name = type(sampler.scheduler).__name__
         return dict(
             sample_step=sampler.sampling_timesteps,
-            scheduler=name,
-            eta=None if name in WITHOUT_ETA else float(sampler.eta),
+            scheduler=type(sampler.scheduler).__name__,
+            eta=float(sampler.eta) if has_eta(sampler.scheduler) else None,
         )
 
 

@@ -159,7 +159,7 @@ class Comparison:
                     else 'so nothing is decided'
                 )
             )
-        if self.verdict != self.alone.verdict:
+        if self.decisive and self.verdict != self.alone.verdict:
             notes.append(
                 f'alone it would be {self.alone.verdict}; among {self.together} comparisons a p '
                 f'of {self.decisive.p:.4f} is no rare chance'

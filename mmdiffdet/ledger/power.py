@@ -92,7 +92,12 @@ def more_runs(unit: str, sides: Sequence[Groups], difference: float) -> str:
 
     From the two variance components, more train seeds and more eval seeds are set
     against each other, for 80 % power if the true difference is the one that was
-    found. The arguments are those of :class:`~mmdiffdet.ledger.pairing.Sides`.
+    found.
+
+    Args:
+        unit (str): ``Sides.unit`` of the comparison.
+        sides (Sequence[Groups]): ``Sides.groups``.
+        difference (float): Mean of B less that of A.
     """
     if unit == 'none':
         return (

@@ -8,6 +8,7 @@ from mmdet.models.task_modules import AssignResult, BaseAssigner, HungarianAssig
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..diffusion.box_codec import image_scale
 from ..registry import TASK_UTILS
 from .boxes import box_overlaps
 from .objects import PaddedObjects
@@ -97,12 +98,12 @@ class DynamicKAssigner(BaseAssigner):
     object's class, the L1 distance of the normalised boxes and the negative
     GIoU, weighted. k is the whole part of the sum of the object's
     ``candidate_topk`` best IoUs, at least 1. A proposal that several objects
-    claim keeps the object for which it is cheapest. Each object that is left
+    claim goes to the object, claimant or not, for which it is cheapest. Each object that is left
     without a proposal then names the cheapest one that is free, all at once;
     of several that name the same proposal the one that is listed first gets
-    it, and the others stay without. Where none is free, the objects left
-    name the cheapest of all and the same rule holds, its present object
-    being one of those that name it.
+    it, and the others stay without. Where none is free, each
+    object that is left names the cheapest of all, which goes to the first
+    listed of its present object and those that name it.
 
     All images and stages are assigned by a fixed number of tensor operations
     without a value that the host would have to wait for.
@@ -110,7 +111,8 @@ class DynamicKAssigner(BaseAssigner):
     Args:
         cls_weight, bbox_weight, giou_weight (float): Weights of the focal loss, the
             L1 distance and the GIoU in the cost.
-        alpha, gamma (float): Parameters of the focal loss.
+        alpha, gamma (float): Parameters of the focal loss in the cost, whatever
+            those of ``loss_cls`` are.
         candidate_topk (int): Number of IoUs that are summed for k.
         center_radius (float): The centre region reaches that many widths and
             heights of the object to each side of its centre.
@@ -232,7 +234,7 @@ class DynamicKAssigner(BaseAssigner):
         ).sigmoid()
         positive = -(score + 1e-8).log() * self.alpha * (1 - score).pow(self.gamma)
         negative = -(1 - score + 1e-8).log() * (1 - self.alpha) * score.pow(self.gamma)
-        scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
+        scale = image_scale(image_sizes)
         distance = torch.cdist(objects.boxes / scale, boxes / scale, p=1)
         iou, giou = box_overlaps(objects.boxes[:, :, None], boxes[..., None, :, :])
         cost = self.cls_weight * (positive - negative)

@@ -8,6 +8,7 @@ from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..diffusion.box_codec import image_scale
 from ..models.structures import HeadOutput
 from ..registry import MODELS, TASK_UTILS
 from .assigner import IGNORED, Assignment, assign, check_assigner
@@ -21,7 +22,8 @@ class DiffusionDetCriterion(nn.Module):
 
     A loss is a sum over the batch divided by the number of the stage's
     matched proposals, averaged over processes (DiffusionDet, arXiv
-    2211.09788, sec. 3.3). All stages and images are computed at once, over
+    2211.09788, sec. 3.3); ``loss_topology`` is of the last stage alone and a mean
+    over pairs of objects. All stages and images are computed at once, over
     all proposals and with zeros for those without an object, so that no size
     depends on values that a GPU holds. Memory grows with the largest number
     of objects of an image of the batch.
@@ -34,7 +36,7 @@ class DiffusionDetCriterion(nn.Module):
             shape of the logits: ``FocalLoss``, or ``QualityFocalLoss`` whose
             target is the IoU of prediction and object.
         loss_bbox (dict): The loss of boxes xyxy normalised by the image's size.
-        loss_iou (dict): The loss of boxes xyxy in pixels.
+        loss_iou (dict): The loss of boxes xyxy in pixels, logged as ``loss_giou``.
         loss_quality (dict, optional): ``QualityLoss``, for ``QualityHead``.
         loss_topology (dict, optional): ``TopologyLoss``.
         federated (dict, optional): ``FederatedClasses``.
@@ -134,7 +136,7 @@ class DiffusionDetCriterion(nn.Module):
             weight = weight * score
         if self.iou_weight_power > 0:
             weight = weight * (iou + 1e-3) ** self.iou_weight_power
-        scale = image_sizes.flip(-1).repeat(1, 2)[:, None]
+        scale = image_scale(image_sizes)
         losses['loss_bbox'] = weight[..., None] * self._each(
             self.loss_bbox, found / scale, target / scale
         )

@@ -15,7 +15,12 @@ LOSS_TYPES = ('bce', 'l1', 'mse')
 class QualityLoss(nn.Module):
     """Compare the predicted with the true IoU of matched proposals.
 
-    ``loss_type`` is ``bce`` of logits, or ``l1`` or ``mse`` of the sigmoid.
+    Args:
+        loss_type (str): ``bce`` of logits, or ``l1`` or ``mse`` of the sigmoid.
+        loss_weight (float): Factor. Defaults to 1.
+
+    Raises:
+        ValueError: If ``loss_type`` is unknown or ``loss_weight`` negative.
     """
 
     def __init__(self, loss_type: str = 'bce', loss_weight: float = 1.0) -> None:

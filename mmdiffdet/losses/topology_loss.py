@@ -19,8 +19,15 @@ class TopologyLoss(nn.Module):
 
     An object is represented by its cheapest matched proposal; the target is 1
     for two objects with IoU above ``iou_thr``; diagonals are zero. The sum
-    over all ordered pairs of all images is divided by their number. ``norm`` is
-    ``row``, which normalises the rows of both matrices, or ``none``.
+    over all ordered pairs of all images is divided by their number.
+
+    Args:
+        iou_thr (float): IoU from which two objects are neighbours. Defaults to 0.1.
+        norm (str): ``row`` normalises the rows of both matrices, ``none`` leaves them.
+        loss_weight (float): Factor. Defaults to 1.
+
+    Raises:
+        ValueError: If ``norm`` is unknown or ``loss_weight`` negative.
     """
 
     def __init__(self, iou_thr: float = 0.1, norm: str = 'row', loss_weight: float = 1.0) -> None:

@@ -44,9 +44,10 @@ class DiffusionDet(BaseDetector):
             ``shifted``, see :func:`~mmdiffdet.diffusion.timesteps.draw_timesteps`;
             ``noise_pairing``, ``random`` or ``optimal_transport``.
         test_cfg (dict, optional): ``num_proposals`` (500), ``eval_seed`` (0),
-            ``images_per_pass`` (1, but in tests on GPUs the batch; more than 1
-            round differently), ``quality_power`` (0), ``nms`` (IoU 0.5 within a
-            class), ``score_thr`` (0) and ``max_per_img`` (-1, all).
+            ``images_per_pass`` (images in one pass of ``test_step``: 1, but in
+            tests on GPUs the loader's batch size; more differ by rounding),
+            ``quality_power`` (0), ``nms`` (IoU 0.5 within a class), ``score_thr``
+            (0) and ``max_per_img`` (-1, all).
         data_preprocessor (dict, optional): Normalisation and padding.
         init_cfg (dict, optional): Initialisation of mmengine.
 
@@ -119,7 +120,7 @@ class DiffusionDet(BaseDetector):
             batch_data_samples (list[DetDataSample]): With ``gt_instances``.
         """
         metas = [s.metainfo for s in batch_data_samples]
-        objects, known = known_objects(batch_data_samples, batch_inputs.device)
+        objects, criterion_kwargs = known_objects(batch_data_samples, batch_inputs.device)
         maps = self.backbone_maps(batch_inputs)
         table = self.bbox_head.tabulate(self.neck(maps))
         image_sizes = sizes_of(metas, batch_inputs.device)
@@ -142,7 +143,7 @@ class DiffusionDet(BaseDetector):
             noisy.label_state,
             need_attention=self.criterion.needs_attention,
         )
-        losses = self.criterion(output, objects, image_sizes, **known)
+        losses = self.criterion(output, objects, image_sizes, **criterion_kwargs)
         if noisy.label_state is not None:
             losses.update(label_statistics(noisy, self.label_scheduler))
         if self.distiller is not None:
@@ -212,7 +213,7 @@ class DiffusionDet(BaseDetector):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Fill in ``pred_instances`` of each sample.
+        """Fill in ``pred_instances`` of each sample, all images in one pass.
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), normalised and padded.

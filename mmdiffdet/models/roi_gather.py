@@ -20,13 +20,14 @@ class TapGrid(NamedTuple):
     place on either axis.
 
     Args:
-        fraction (Tensor): (2, bins * T), of the side where the sample lies, by
-            x and by y.
+        fraction (Tensor): (2, bins * T), position of the sample within the RoI as
+            a share of its side, by x and by y.
         offset (Tensor): (2, bins * T) int32, 0 for the pixel before the sample,
             1 for the one after it.
         base (Tensor): (2, bins * T), weight of a sample that lies on the pixel
             before it.
-        slope (Tensor): (2, bins * T), of the weight, a pixel.
+        slope (Tensor): (2, bins * T), change of that weight for each pixel that
+            the sample lies further.
         areas (Tensor): (L - 1,), square pixels from which on a RoI belongs to
             the second and later levels.
     """
@@ -124,8 +125,8 @@ class GatherRoIExtractor(BaseModule):
         featmap_strides (Sequence[int]): Stride of each level, in pixels.
         output_size (int): Bins along a side. Defaults to 7.
         sampling_ratio (int): Samples along a bin's side. Defaults to 2.
-        finest_scale (int): Side in pixels of a RoI at the border of the
-            first two levels. Defaults to 56.
+        finest_scale (int): Half the side, in pixels, from which a square RoI
+            belongs to the second level. Defaults to 56, a border at 112.
     """
 
     def __init__(

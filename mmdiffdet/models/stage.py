@@ -44,8 +44,9 @@ class DiffusionDetStage(BaseModule):
     """RoI -> features -> interaction -> dynamic convolution -> outputs.
 
     (DiffusionDet, arXiv 2211.09788, sec. 3.2; after Sparse R-CNN.) The lists
-    of parts are registered modules that are called with a
-    :class:`StageContext`; a part that is not in the config does not exist.
+    of parts hold registered modules. Those of the first four are called with a
+    :class:`StageContext`, output parts with what is said below. A part that is not
+    in the config does not exist.
 
     Args:
         num_classes (int): K.

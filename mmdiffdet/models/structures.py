@@ -107,8 +107,9 @@ def known_objects(
         device (torch.device): Where a mask is put.
 
     Returns:
-        tuple: Of each image, and ``labelled`` (B,) bool for the criterion, if it is
-        False for any of them.
+        tuple: The objects of each image, none where it is unlabelled, and keyword
+        arguments of the criterion: ``labelled``, (B,) bool, if an image is unlabelled,
+        else nothing.
     """
     labelled = [s.metainfo.get('labelled', True) for s in samples]
     objects = [s.gt_instances if k else s.gt_instances[:0] for s, k in zip(samples, labelled)]

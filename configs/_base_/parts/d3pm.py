@@ -1,5 +1,6 @@
-# D3PM of labels: the head sees the distribution, samples of it in training; ids
-# alone with --cfg-options model.label_scheduler.use_distribution=False
+# D3PM of labels: in testing the head sees the distribution of a label, in training ids
+# drawn from it; ids in both with
+# --cfg-options model.label_scheduler.use_distribution=False
 part = dict(
     model=dict(
         label_scheduler=dict(type='D3PMScheduler', kernel='mask'),
