@@ -26,7 +26,8 @@ def use_device_options(cfg: Config) -> None:
     Data loaders get ``pin_memory``, so that copies of images do not wait, unless
     they say otherwise. ``env_cfg.float32_matmul_precision`` becomes PyTorch's
     (``torch.set_float32_matmul_precision``): ``high`` multiplies matrices of
-    float32 in TF32. On CPUs it would change results, so it has no effect there.
+    float32 in TF32. So do cuDNN's convolutions, of which PyTorch asks TF32 by
+    itself, unless it is ``highest``. On CPUs it would change results, so it has no effect there.
 
     Args:
         cfg (Config): Changed in place.
@@ -43,14 +44,16 @@ def use_device_options(cfg: Config) -> None:
     if not torch.cuda.is_available():
         return
     torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != 'highest'
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name):
             cfg[name].setdefault('pin_memory', True)
 
 
 def uses_tf32() -> bool:
-    """Whether products of float32 matrices are less precise than float32."""
-    return torch.cuda.is_available() and torch.get_float32_matmul_precision() != 'highest'
+    """Whether products or convolutions of float32 are less precise than float32."""
+    exact = torch.get_float32_matmul_precision() == 'highest'
+    return torch.cuda.is_available() and not (exact and not torch.backends.cudnn.allow_tf32)
 
 
 def channels_last_on_gpu(model: nn.Module) -> nn.Module:

@@ -73,7 +73,8 @@ def _at_once(sides: Tensor, groups: Tensor, iou_threshold: float, offset: int) -
     """As :func:`_by_blocks`, with sizes that do not depend on the boxes."""
     pairs = overlaps(sides, sides, offset) > iou_threshold
     pairs = (pairs & (groups[:, None] == groups)).triu_(1)
-    return _settle(torch.ones_like(groups, dtype=torch.bool), pairs.bfloat16(), _ROUNDS)
+    with torch.autocast(sides.device.type, enabled=False):  # it would cast in each round
+        return _settle(torch.ones_like(groups, dtype=torch.bool), pairs.bfloat16(), _ROUNDS)
 
 
 def _settle(alive: Tensor, suppresses: Tensor, rounds: int) -> Tensor:

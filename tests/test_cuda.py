@@ -23,6 +23,8 @@ from mmdiffdet import benchmark as bench
 from mmdiffdet.engine.part_optim import PartOptimWrapper
 from mmdiffdet.engine.precision import in_precision
 from mmdiffdet.engine.trainer import Trainer
+from mmdiffdet.fast import accelerated
+from mmdiffdet.fast.roi_extractor import FastRoIExtractor
 from mmdiffdet.models import detector
 from mmdiffdet.registry import TASK_UTILS
 
@@ -98,7 +100,8 @@ def same_noise(monkeypatch):
 def test_losses_and_gradients(name, device, same_noise):
     found = []
     for model in pair(device, tiny_config(**OPTIONS[name])):
-        losses = losses_of(model.train(), batch(objects=(3, 0)))
+        with accelerated(model):  # as in training
+            losses = losses_of(model.train(), batch(objects=(3, 0)))
         total, log = model.parse_losses(losses)
         total.backward()
         parameters = [(n, p) for n, p in model.named_parameters() if p.grad is not None]
@@ -130,6 +133,7 @@ def test_detections_of_parts(name, device):
         detections(model, batch(), 'fp32') for model in models
     )
     assert len(scores) > 2
+    assert not FastRoIExtractor.failed  # which would go unnoticed
     torch.testing.assert_close(scores_there, scores, rtol=0, atol=1e-3)
     torch.testing.assert_close(boxes_there, boxes, rtol=0, atol=0.05)
 

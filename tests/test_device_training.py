@@ -39,8 +39,10 @@ def gpu(monkeypatch):
     """A machine that says it has one."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     before = torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
     yield
     torch.set_float32_matmul_precision(before)
+    torch.backends.cudnn.allow_tf32 = convolutions
 
 
 # ---- the data preprocessor ----------------------------------------------------
@@ -246,7 +248,9 @@ def test_options_of_gpus(gpu):
     assert torch.get_float32_matmul_precision() == 'high' and device.uses_tf32()
     del cfg.env_cfg.float32_matmul_precision
     use_device_options(cfg)
-    assert not device.uses_tf32()
+    assert not device.uses_tf32() and not torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True  # as PyTorch has it: convolutions alone
+    assert device.uses_tf32()
 
 
 def test_an_unknown_matmul_precision():

@@ -1,5 +1,7 @@
 """Teachers, distillers and their hooks."""
 
+import copy
+
 import pytest
 import torch
 from mmengine.runner import Runner
@@ -19,7 +21,10 @@ from mmdiffdet.distill import (
     SamplerDistillHook,
     Teacher,
 )
+from mmdiffdet.distill.teacher import cast_matrices
 from mmdiffdet.engine import load_checkpoint_file
+from mmdiffdet.engine.precision import in_precision
+from mmdiffdet.fast import disabled
 from mmdiffdet.ledger import sha256_of_file
 
 D3PM = dict(parts=['d3pm'])
@@ -220,6 +225,22 @@ def test_bfloat16_teacher(pair):
         found.append(losses_of(student, batch())['loss_sampler_distill_box'])
     assert found[0] != found[1]
     assert found[1].item() == pytest.approx(found[0].item(), rel=0.1)
+
+
+@pytest.mark.parametrize('parts', [[], ['geo_bias_knn', 'geo_feat', 'd3pm_quality']])
+def test_matrices_in_reduced_precision_change_nothing(parts):
+    """Autocast would cast them to the same at each call."""
+    model = build(tiny_config(parts)).eval()
+    held = copy.deepcopy(model)
+    cast_matrices(held.bbox_head, torch.bfloat16)
+    assert held.bbox_head.head_series[0].inst_interact.dynamic_layer.weight.element_size() == 2
+    found = []
+    for one in (model, held):
+        with torch.no_grad(), disabled(), in_precision(one, 'bf16'):
+            found.append([s.pred_instances for s in one.test_step(batch())])
+    for plain, cast in zip(*found):
+        assert len(plain) and torch.equal(plain.bboxes, cast.bboxes)
+        assert torch.equal(plain.scores, cast.scores)
 
 
 @pytest.mark.parametrize(

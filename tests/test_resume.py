@@ -16,7 +16,7 @@ from torch import nn
 from mmdiffdet.engine import load_checkpoint_file
 from mmdiffdet.engine.checkpoint import check_finite, load_weights, sha256_of_checkpoint
 from mmdiffdet.engine.download import check_is_file, download
-from mmdiffdet.engine.resume import latest_checkpoint, use_resume
+from mmdiffdet.engine.resume import latest_checkpoint, lay_out_states, use_resume
 from mmdiffdet.ledger import Ledger, sha256_of_file
 
 
@@ -218,3 +218,21 @@ def test_a_checkpoint_by_address_is_tested_and_noted(web, tmp_path, trained):
     train(cfg)
     origin = load_checkpoint_file(tmp_path / 'more/iter_2.pth')['meta']['origin']
     assert origin == dict(path=cfg.load_from, sha256=sha256_of_file(folder / 'iter_2.pth'))
+
+
+def test_states_lie_as_their_weights():
+    """A checkpoint of a CPU has them contiguous, a GPU wants them channels last."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 4, 3)
+    before = torch.optim.AdamW(conv.parameters())
+    conv(torch.randn(1, 3, 5, 5)).sum().backward()
+    before.step()
+    conv.to(memory_format=torch.channels_last)
+    after = torch.optim.AdamW(conv.parameters())
+    after.load_state_dict(before.state_dict())
+    moment = after.state[conv.weight]['exp_avg']
+    assert moment.stride() != conv.weight.stride()
+    lay_out_states(after)
+    found = after.state[conv.weight]
+    assert found['exp_avg'].stride() == found['exp_avg_sq'].stride() == conv.weight.stride()
+    assert torch.equal(found['exp_avg'], moment) and found['step'] == 1

@@ -65,6 +65,7 @@ def test_the_kernel_pools_as_the_plain_gather():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
 def test_the_kernel_on_a_gpu():
     pytest.importorskip('triton')

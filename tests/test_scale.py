@@ -1,19 +1,23 @@
 """More machines, compiled code, other strategies."""
 
 import copy
+import dataclasses
 import os
 import runpy
 import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmengine._strategy import FSDPStrategy
 from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 from tiny import ROOT, batch, build, runner_config, tiny_config, write_coco
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmdiffdet.engine import WholeFSDPStrategy
 from mmdiffdet.engine.compile_hook import CompileHook, use_compile
@@ -151,6 +155,59 @@ def test_compiled_code_computes_the_same(data, tmp_path):
     assert not torch._dynamo.utils.counters['graph_break'], dict(
         torch._dynamo.utils.counters['graph_break']
     )
+
+
+@pytest.mark.parametrize('mode', ['reduce-overhead', 'max-autotune'])
+def test_results_of_graphs_outlive_the_next_graph(mode, monkeypatch):
+    """As with CUDA graphs, each call here spoils what earlier ones returned."""
+    model = build(tiny_config()).eval()
+    expected = detect(SimpleNamespace(model=model))
+    handed_out = []
+
+    def tensors(value):
+        if torch.is_tensor(value):
+            yield value
+        elif dataclasses.is_dataclass(value):
+            yield from tensors([getattr(value, f.name) for f in dataclasses.fields(value)])
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                yield from tensors(item)
+
+    def compile_(function, **options):
+        def call(*args, **kwargs):
+            for tensor in handed_out:
+                tensor.fill_(-1)
+            result = function(*args, **kwargs)
+            handed_out.extend(t for t in tensors(result) if t.is_floating_point())
+            return result
+
+        return call
+
+    monkeypatch.setattr(torch, 'compile', compile_)
+    CompileHook(mode=mode).before_run(SimpleNamespace(model=model))
+    for found, wanted in zip(detect(SimpleNamespace(model=model)), expected):
+        assert torch.equal(found.bboxes, wanted.bboxes) and len(handed_out) > 5
+        assert torch.equal(found.scores, wanted.scores)
+
+
+def test_fsdp_keeps_the_scale_of_float16(monkeypatch):
+    """Torch's own state of a divided optimiser has nothing but states and groups."""
+    strategy = WholeFSDPStrategy.__new__(WholeFSDPStrategy)
+    strategy.model, loaded = None, []
+    scaler = SimpleNamespace(state_dict=lambda: dict(scale=8.0))
+    strategy.optim_wrapper = SimpleNamespace(
+        optimizer=None, loss_scaler=scaler, load_state_dict=loaded.append
+    )
+    whole = dict(state={}, param_groups=[])
+    monkeypatch.setattr(FSDPStrategy, 'optim_state_dict', lambda self: dict(whole))
+    monkeypatch.setattr(
+        FullyShardedDataParallel,
+        'optim_state_dict_to_load',
+        lambda model, optimizer, state: {k: state[k] for k in state if k in whole},
+    )
+    saved = strategy.optim_state_dict()
+    strategy.load_optim_state_dict(saved)
+    assert loaded == [saved] == [dict(whole, loss_scaler=dict(scale=8.0))]
 
 
 def test_compilation_that_fails_is_told(data, tmp_path, caplog):

@@ -71,6 +71,8 @@ def demo_batch(size: Sequence[int], batch_size: int, num_classes: int) -> Dict[s
     )
     for sample in data['data_samples']:
         sample.gt_instances.labels -= 1  # they are drawn from 1 on
+    if torch.cuda.is_available():  # as a data loader's are
+        data['inputs'] = [image.pin_memory() for image in data['inputs']]
     return data
 
 
@@ -215,6 +217,7 @@ def training_way(
     def iteration() -> Dict[str, Any]:
         torch.manual_seed(0)
         with disabled() if baseline else nullcontext():
-            return model.train_step(copy.deepcopy(data), optim_wrapper)
+            samples = copy.deepcopy(data['data_samples'])
+            return model.train_step(dict(data, data_samples=samples), optim_wrapper)
 
     return iteration

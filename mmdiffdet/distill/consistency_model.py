@@ -86,7 +86,9 @@ class ConsistencyModelDistiller(Distiller):
 
     def _teachers_step(self, student: DiffusionDet, step: TrainingStep, earlier: Tensor) -> Tensor:
         """(B, N, 4) signal at ``earlier`` on the teacher's path (DDIM, eta 0)."""
-        check_process(student, self.path_teacher)
+        if not self.checked:
+            check_process(student, self.path_teacher)
+            self.checked = True
         noisy, forward = step.noisy, student.forward_process
         at_t = forward.add_noise(noisy.signal, noisy.noise, noisy.t)
         found = self._ask(self.path_teacher, step, noisy.boxes, noisy.t).boxes.clone().float()

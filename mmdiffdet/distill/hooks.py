@@ -66,6 +66,7 @@ def load_teacher(
     teacher = Teacher.load(student_cfg=student_cfg, **teacher_cfg)
     teacher.model.to(next(student.parameters()).device)
     teacher.compare(student, same_signal)
+    teacher.hold_weights()
     return teacher
 
 

@@ -108,6 +108,17 @@ class Teacher:
         )
         self.shares_backbone = frozen and _equal(student.backbone, self.model.backbone)
 
+    def hold_weights(self) -> None:
+        """Keep the head's matrices in the teacher's precision, where it is on a GPU.
+
+        Autocast would cast weights that need no gradient at every call. Modules that
+        compute in float32 by themselves (a stage's parts) stay as they are. On CPUs
+        ``mmdiffdet.fast`` holds weights.
+        """
+        dtype = PRECISIONS[self.precision]
+        if dtype is not None and next(self.model.parameters()).is_cuda:
+            cast_matrices(self.model.bbox_head, dtype)
+
     def __call__(
         self,
         batch_inputs: Tensor,
@@ -128,6 +139,18 @@ class Teacher:
             share = self.shares_backbone and student_maps[0].dtype == wanted
             maps = student_maps if share else model.backbone_maps(batch_inputs)
             return use(model, model.bbox_head.tabulate(model.neck(maps)))
+
+
+def cast_matrices(head: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the linear layers of a head, but for those of parts, in place."""
+    for name, module in head.named_modules():
+        if '_parts.' in name:
+            continue
+        if isinstance(module, nn.Linear):
+            module.to(dtype)
+        elif isinstance(module, nn.MultiheadAttention):
+            for own in (module.in_proj_weight, module.in_proj_bias):
+                own.data = own.data.to(dtype)
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

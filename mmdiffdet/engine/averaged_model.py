@@ -15,9 +15,8 @@ class ForeachEMA(ExponentialMovingAverage):
     """MMEngine's moving average with all weights updated at once.
 
     The average of iteration k becomes (1 - m_k) average + m_k weights. MMEngine's
-    classes launch a kernel for each weight and read the number of updates back
-    from the device; here PyTorch's ``foreach`` operators take all weights together
-    and nothing waits for a GPU. For ``EMAHook(ema_type='ForeachEMA')``; names in
+    classes launch a kernel for each weight on a GPU; here PyTorch's ``foreach``
+    operators take all weights together. For ``EMAHook(ema_type='ForeachEMA')``; names in
     checkpoints are those of MMEngine's averages, which can be resumed.
 
     Args:
@@ -53,7 +52,7 @@ class ForeachEMA(ExponentialMovingAverage):
             )
         super().__init__(model, momentum, interval, device, update_buffers)
         self.gamma = gamma
-        self._updates: Optional[int] = None  # as ``steps``, which is on the device
+        self._updates: Optional[int] = None  # as ``steps``
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
@@ -80,8 +79,10 @@ class ForeachEMA(ExponentialMovingAverage):
 
     @staticmethod
     def _copy(to: List[Tensor], source: List[Tensor]) -> None:
-        if to:
-            torch._foreach_copy_([p.data for p in to], [p.data for p in source])
+        # lists of one type each: others would be copied one by one
+        for dtype in {p.dtype for p in to}:
+            pairs = [(p.data, q.data) for p, q in zip(to, source) if p.dtype == dtype]
+            torch._foreach_copy_(*map(list, zip(*pairs)))
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)

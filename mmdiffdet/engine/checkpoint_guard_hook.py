@@ -16,7 +16,7 @@ from torch.distributed.fsdp import (
 
 from ..registry import HOOKS, MODELS
 from .checkpoint import check_finite
-from .resume import check_resume, latest_checkpoint
+from .resume import check_resume, latest_checkpoint, lay_out_states
 from .trained_process import check_trained_process
 from .unwrap import unwrap
 
@@ -130,6 +130,12 @@ class CheckpointGuardHook(Hook):
             check_trained_process(unwrap(runner.model), meta, source)
         if isinstance(runner._train_loop, BaseLoop) and runner._resume:
             check_resume(runner, checkpoint, source)
+
+    def before_train(self, runner: Runner) -> None:
+        """Lay out what a resumed optimiser has of its weights, see :func:`lay_out_states`."""
+        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        if runner._resume and isinstance(optimizer, torch.optim.Optimizer):
+            lay_out_states(optimizer)
 
     @staticmethod
     def _numbers_of_classes(runner: Runner, checkpoint: Dict[str, Any]) -> str:

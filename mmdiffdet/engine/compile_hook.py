@@ -1,6 +1,7 @@
 """torch.compile for the parts of a detector that pay."""
 
 import fnmatch
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Dict, List, Sequence
 
 import torch
@@ -17,6 +18,8 @@ from .unwrap import unwrap
 # each stage has a form for its place in the cascade, for training and testing,
 # and for fixed and changing image sizes
 _RECOMPILE_LIMIT = 64
+# in these a compiled module is a CUDA graph
+_GRAPH_MODES = ('reduce-overhead', 'max-autotune')
 
 
 @HOOKS.register_module()
@@ -31,6 +34,10 @@ class CompileHook(Hook):
 
     If compilation fails (no C++ compiler, an operator that is not supported),
     a warning says why and all modules run as they would without this hook.
+
+    With ``mode='reduce-overhead'`` or ``'max-autotune'`` a module is a CUDA graph,
+    whose results lie where the next graph may write. They are copied unless a
+    gradient needs them, as the next stage and the sampler still read them.
 
     Args:
         modules (Sequence[str]): Names in the detector, ``*`` for any. Defaults
@@ -70,10 +77,12 @@ class CompileHook(Hook):
     def _compile(self, name: str, module: nn.Module) -> None:
         # as Module.compile, which keeps names and leaves copies plain
         compiled = torch.compile(module._call_impl, **self.options)
+        graphs = self.options.get('mode') in _GRAPH_MODES
 
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                return compiled(*args, **kwargs)
+                result = compiled(*args, **kwargs)
+                return _copied(result) if graphs else result
             except TorchDynamoException as error:
                 self._fall_back(name, error)
                 return module(*args, **kwargs)
@@ -89,6 +98,20 @@ class CompileHook(Hook):
             f'torch.compile failed for {name}, the model runs without it: '
             f'{type(error).__name__} {reason}'
         )
+
+
+def _copied(result: Any) -> Any:
+    """The same with copies of the tensors that no gradient goes through."""
+    if isinstance(result, torch.Tensor):
+        return result if result.requires_grad else result.clone()
+    if isinstance(result, (list, tuple)):
+        return type(result)(_copied(value) for value in result)
+    if isinstance(result, dict):
+        return {name: _copied(value) for name, value in result.items()}
+    if is_dataclass(result):
+        values = {f.name: _copied(getattr(result, f.name)) for f in fields(result)}
+        return replace(result, **values)
+    return result
 
 
 def use_compile(cfg: Config) -> None:

@@ -13,6 +13,8 @@ from torch.distributed.fsdp import (
 
 from ..registry import STRATEGIES
 
+_SCALE = 'loss_scaler'  # MMEngine's name
+
 
 @STRATEGIES.register_module()
 class WholeFSDPStrategy(FSDPStrategy):
@@ -51,9 +53,17 @@ class WholeFSDPStrategy(FSDPStrategy):
             )
         return model
 
+    def optim_state_dict(self) -> dict:
+        """The optimiser's state with the loss scale of float16, which torch leaves out."""
+        state = super().optim_state_dict()
+        scaler = getattr(self.optim_wrapper, 'loss_scaler', None)
+        return state if scaler is None else {**state, _SCALE: scaler.state_dict()}
+
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load the optimiser's state, of a whole checkpoint."""
         optimizer = self.optim_wrapper.optimizer
-        self.optim_wrapper.load_state_dict(
-            FullyShardedDataParallel.optim_state_dict_to_load(self.model, optimizer, state_dict)
-        )
+        state = {k: v for k, v in state_dict.items() if k != _SCALE}
+        state = FullyShardedDataParallel.optim_state_dict_to_load(self.model, optimizer, state)
+        if _SCALE in state_dict:
+            state[_SCALE] = state_dict[_SCALE]
+        self.optim_wrapper.load_state_dict(state)

@@ -215,6 +215,8 @@ class MultiSeedTestLoop(TestLoop):
                 data_batch, [case.variant for case in self.tested], self.stopwatch
             )
         self.watch.check(outputs[0])
+        # once for the check and the metrics
+        outputs = [[sample.cpu() for sample in samples] for samples in outputs]
         for case, evaluator, samples in zip(self.tested, evaluators, outputs):
             check_detections(samples, case.name)
             evaluator.process(data_samples=samples, data_batch=data_batch)

@@ -147,6 +147,22 @@ def check_resume(runner: Runner, checkpoint: Mapping[str, Any], source: object) 
         )
 
 
+def lay_out_states(optimizer: torch.optim.Optimizer) -> None:
+    """Lay out the states of weights in memory as the weights are.
+
+    A checkpoint of a CPU has them contiguous, where a GPU has weights of convolutions
+    channels last: PyTorch's fused optimisers refuse that, others become slow.
+
+    Args:
+        optimizer (Optimizer): Changed in place.
+    """
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == weight.shape:
+                if value.stride() != weight.stride():
+                    state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 _WAY = 'to start from its weights, give it as load_from and leave out --resume'
 
 
