@@ -169,7 +169,7 @@ def test_a_part_of_two_kinds_is_told():
     ],
 )
 def test_seeds_differ_in_seed_and_start(config, start):
-    """And geometry's learning rate, which the record gives for each."""
+    """And geometry's learning rate, which the reference's notes give for each."""
     texts = set()
     for seed in range(5):
         own = f'_seed{seed}' if config == 'distill/20to1' else ''

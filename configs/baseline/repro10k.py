@@ -1,4 +1,4 @@
-# The record's baseline
+# The baseline of the reference's notes
 _base_ = [
     '../_base_/models/diffusiondet_r50_fpn.py',
     '../_base_/datasets/repro10k.py',

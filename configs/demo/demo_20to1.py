@@ -8,5 +8,5 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 custom_hooks = [
     dict(
         type='SamplerDistillHook', teacher=dict(checkpoint=load_from), topk=20
-    )  # of 100 proposals: the share of the record's 100 of 500
+    )  # of 100 proposals: the share of the reference's 100 of 500
 ]

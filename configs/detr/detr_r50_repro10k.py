@@ -1,4 +1,4 @@
-# MMDetection's DETR on the data and protocol of the record's baseline
+# MMDetection's DETR on the data and protocol of the baseline in the reference's notes
 _base_ = [
     '../_base_/models/detr_r50.py',
     '../_base_/datasets/repro10k.py',

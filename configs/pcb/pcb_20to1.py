@@ -14,5 +14,5 @@ default_hooks = dict(checkpoint=dict(interval=50))
 custom_hooks = [
     dict(
         type='SamplerDistillHook', teacher=dict(checkpoint=load_from), topk=20
-    )  # of 100 proposals: the share of the record's 100 of 500
+    )  # of 100 proposals: the share of the reference's 100 of 500
 ]

@@ -1,4 +1,4 @@
-# 10k iterations of 4 images, the record's schedule on Repro-10k
+# 10k iterations of 4 images, the schedule of the reference's notes on Repro-10k
 _base_ = './schedule_450k.py'
 train_cfg = dict(max_iters=10000, val_interval=10000)
 param_scheduler = [
