@@ -26,7 +26,7 @@ def test_train_seed_is_the_unit(tmp_path: Path) -> None:
     b = a + rng.normal(1.0, 0.4, (5, 1)) + rng.normal(0, 0.3, (5, 4))
     c = compare(*two(tmp_path, a, b))
     assert c.pairing == '20 pairs by (train seed, eval seed)'
-    assert (c.unit, c.units) == ('train seed', (5, 5))
+    assert (c.unit, c.replicates) == ('train seed', (5, 5))
     assert c.difference == pytest.approx((b - a).mean())
     means = (b - a).mean(1)
     sign_flip, t_test = c.tests
@@ -52,7 +52,7 @@ def test_eval_seeds_do_not_replace_train_seeds(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(40, 0.1, (2, 20))
     c = compare(*two(tmp_path, a, a + 2 + rng.normal(0, 0.1, (2, 20))))
-    assert c.units == (2, 2) and c.verdict == 'not distinguishable'
+    assert c.replicates == (2, 2) and c.verdict == 'not distinguishable'
     assert c.decisive is None and c.tests[0].p == 0.5
     assert c.more.startswith('about 1 more train seed (x 20 eval seeds)')
 
@@ -75,7 +75,7 @@ def test_one_run_each_is_not_tested(tmp_path: Path) -> None:
 
 def test_two_eval_seeds_show_a_spread_and_decide_nothing(tmp_path: Path) -> None:
     c = compare(*two(tmp_path, [[40, 41]], [[45, 46.5]]))
-    assert (c.verdict, c.unit, c.units) == ('not distinguishable', 'eval seed', (2, 2))
+    assert (c.verdict, c.unit, c.replicates) == ('not distinguishable', 'eval seed', (2, 2))
     assert c.decisive is None and c.low == 5 and c.high == 5.5
 
 
@@ -99,7 +99,7 @@ def test_unpaired_train_seeds(tmp_path: Path) -> None:
     other.append(moved)
     c = compare(*experiments_of(ledger, other.path))
     assert c.pairing == 'unpaired: no (train seed, eval seed) in common'
-    assert c.units == (4, 5) and c.verdict == 'better'
+    assert c.replicates == (4, 5) and c.verdict == 'better'
     expected = stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False).pvalue
     assert c.tests[1].p == pytest.approx(expected)
     assert c.decisive.name == "permutation of Welch's t"
@@ -235,7 +235,7 @@ def test_chosen_mixture_is_warned_of(tmp_path: Path) -> None:
     experiments = experiments_of(ledger)
     mix = pool(experiments, 'mix', ['lr*'])
     notes = compare(experiments[0], mix).notes
-    assert any(n.startswith('B mixes 2 recipes') for n in notes)
+    assert any(n.startswith('B pools 2 experiments') for n in notes)
 
 
 def test_several_comparisons_are_corrected(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from mmdiffdet.diffusion import (
 )
 from mmdiffdet.diffusion.box_schedulers import has_eta
 from mmdiffdet.diffusion.noise import hashed_uniform
-from mmdiffdet.ledger.protocol import WITH_ETA
 from mmdiffdet.registry import BOX_SCHEDULERS
 
 SIZES = torch.tensor([[96.0, 128.0], [60.0, 80.0]])
@@ -37,10 +36,10 @@ SOLVERS = (
 def test_of_all_schedulers_ddim_has_eta():
     assert set(SOLVERS) == set(BOX_SCHEDULERS.module_dict)
     takes = {name for name in SOLVERS if has_eta(build_box_scheduler(dict(type=name)))}
-    assert takes == set(WITH_ETA)
+    assert takes == {'DDIMScheduler'}
 
 
-@pytest.mark.parametrize('name', sorted(set(SOLVERS) - set(WITH_ETA)))
+@pytest.mark.parametrize('name', sorted(set(SOLVERS) - {'DDIMScheduler'}))
 def test_an_eta_that_does_nothing_is_told(name):
     with pytest.warns(UserWarning, match=f'eta=0.5 changes nothing: {name}'):
         sampler(name, eta=0.5)

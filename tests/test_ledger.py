@@ -283,7 +283,7 @@ def test_hashes(tmp_path: Path) -> None:
 def test_no_torch_is_needed() -> None:
     code = (
         'import sys, mmdiffdet.ledger.verify, mmdiffdet.reports.page\n'
-        'import mmdiffdet.ledger.study, mmdiffdet.convert.detectron2_tables\n'
+        'import mmdiffdet.ledger.plan, mmdiffdet.convert.detectron2_tables\n'
         'assert not {"torch", "mmengine", "mmdet"} & set(sys.modules)'
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

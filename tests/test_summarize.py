@@ -57,7 +57,7 @@ def test_merged_table_is_one_experiment(tmp_path: Path) -> None:
     header = 'train_seed\texp_name\teval_seed\tAP\n'
     table_of(path, header + '0\ta_seed0_lr1\t0\t40\n1\ta_seed1_lr2\t0\t42')
     (mix,) = experiments_of(path)
-    assert summarise(mix.runs).mean == 41 and len(mix.recipes) == 2
+    assert summarise(mix.runs).mean == 41 and len(mix.names) == 2
     table_of(path, header + '0\ta_seed0_lr1\t0\t40\n0\ta_seed0_lr2\t0\t42')
     assert [e.label for e in experiments_of(path)] == [
         'mix_step1@exp_name=a_seed0_lr1',

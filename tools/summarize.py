@@ -31,13 +31,13 @@ from mmdiffdet.ledger.comparison import compare, correct
 from mmdiffdet.ledger.experiments import Experiment, group, pool, select
 from mmdiffdet.ledger.ledger import read_lines
 from mmdiffdet.ledger.pareto import pareto_fronts
+from mmdiffdet.ledger.plan import plan_study
 from mmdiffdet.ledger.problems import find_problems, mixed_configs
 from mmdiffdet.ledger.reader import MANIFEST_MARK, read_results
 from mmdiffdet.ledger.row import METRICS
-from mmdiffdet.ledger.study import plan_study
 from mmdiffdet.reports.summary import render_manifest, render_summary, summary_records
 from mmdiffdet.reports.text import FORMATS, one_line
-from mmdiffdet.reports.verdicts import render_comparisons, render_pareto, render_study
+from mmdiffdet.reports.verdicts import render_comparisons, render_pareto, render_plan
 from mmdiffdet.utils import atomic_path
 
 
@@ -134,8 +134,8 @@ def main() -> None:
         return
     if args.plan:
         chosen = [select(experiments, name) for name in args.plan]
-        study = plan_study(*chosen, metric=args.metric, across=args.across)
-        print(render_study(study, args.format))
+        plan = plan_study(*chosen, metric=args.metric, across=args.across)
+        print(render_plan(plan, args.format))
         tell(problems, *chosen)
         return
     records = summary_records(experiments, results.stated, args.metric)

@@ -77,7 +77,7 @@ class Comparison:
         return self.sides.unit
 
     @property
-    def units(self) -> Tuple[int, int]:
+    def replicates(self) -> Tuple[int, int]:
         """The numbers of replicates of A and of B."""
         return len(self.sides.units[0]), len(self.sides.units[-1])
 
@@ -86,7 +86,7 @@ class Comparison:
         """The test that decides. It is the permutation test where that can reach the
         p that is needed, 0.05 over the number of comparisons made together, and
         else the t-test. With two replicates there is none."""
-        if min(self.units) < MIN_UNITS:
+        if min(self.replicates) < MIN_UNITS:
             return None
         needed = ALPHA / self.together
         return next((test for test in self.tests if test.smallest <= needed), None)
@@ -112,7 +112,7 @@ class Comparison:
     def scope(self) -> str:
         """What the verdict speaks of, as the rest of a sentence."""
         if self.unit == 'train seed':
-            counts = ' and '.join(map(str, dict.fromkeys(self.units)))
+            counts = ' and '.join(map(str, dict.fromkeys(self.replicates)))
             return f'training with any seed, judged by {counts} train seeds of each'
         if self.unit == 'eval seed':
             return (
@@ -139,7 +139,7 @@ class Comparison:
     @property
     def notes(self) -> List[str]:
         """Sentences on what limits the answer."""
-        notes, count = [*self.doubts, *self.sides.notes], min(self.units)
+        notes, count = [*self.doubts, *self.sides.notes], min(self.replicates)
         if self.unit == 'none':
             return notes
         if count < FEW:
@@ -282,10 +282,10 @@ def check_protocols(a: Experiment, b: Experiment, across: Optional[str]) -> List
             f'not recorded on either side: {", ".join(unknown)}; that they are equal is not checked'
         )
     notes += mixed_configs(a) + mixed_configs(b)
-    for side, recipes in (('A', a.recipes), ('B', b.recipes)):
-        if len(recipes) > 1:
+    for side, names in (('A', a.names), ('B', b.names)):
+        if len(names) > 1:
             notes.append(
-                f'{side} mixes {len(recipes)} recipes: if they were chosen by these same results, '
+                f'{side} pools {len(names)} experiments: if these same results chose them, '
                 'it looks better than it is'
             )
     return notes

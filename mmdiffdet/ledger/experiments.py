@@ -37,7 +37,7 @@ class Experiment:
         return list(map(plain, self.runs.checkpoint_sha256.unique()))
 
     @property
-    def recipes(self) -> List[str]:
+    def names(self) -> List[str]:
         """The different names of its runs, without seeds and steps."""
         names = self.runs.exp_name.fillna(self.runs.experiment)
         return list(names.str.replace(r'(?<=seed)\d+|_step\d+(?=_|$)', '', regex=True).unique())

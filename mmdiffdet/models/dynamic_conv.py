@@ -6,7 +6,8 @@ from torch import Tensor, nn
 class DynamicConv(nn.Module):
     """Filter each proposal's RoI with two matrices made from its features.
 
-    (Sparse R-CNN, arXiv 2011.12450, sec. 3.2)
+    (Sparse R-CNN, arXiv 2011.12450, sec. 3.2) ``mmdiffdet.fast`` puts a faster class in
+    its place in tests and trainings.
 
     Args:
         feat_channels (int): d.

@@ -16,7 +16,7 @@ class SelfAttention(nn.MultiheadAttention):
 
     (arXiv 1706.03762, sec. 3.2) PyTorch's own module has no term for queries
     and keys alone, and takes another way to the result with a bias than
-    without one.
+    without one. ``mmdiffdet.fast`` replaces ``attend`` in tests and trainings.
 
     Args:
         feat_channels (int): d.

@@ -118,7 +118,8 @@ class GatherRoIExtractor(BaseModule):
     ``RoIAlign(aligned=True)``: a RoI is pooled from level
     floor(log2(sqrt(area) / finest_scale)), each bin is the mean of
     sampling_ratio^2 bilinear samples. All taps of all bins are one
-    ``embedding_bag`` over the channels-last maps, on any device.
+    ``embedding_bag`` over the channels-last maps, on any device;
+    ``mmdiffdet.fast`` has one kernel for tests on GPUs.
 
     Args:
         out_channels (int): C of the maps.

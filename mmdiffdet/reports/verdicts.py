@@ -6,9 +6,9 @@ from typing import Any, Sequence
 
 from ..ledger.comparison import UNDECIDED, Comparison
 from ..ledger.pareto import ParetoFront
+from ..ledger.plan import Plan
 from ..ledger.protocol import NOT_AVAILABLE
 from ..ledger.reader import listed, plain
-from ..ledger.study import Study
 from .summary import Record, number
 from .text import one_line, render_table
 
@@ -89,14 +89,14 @@ def _runs(c: Comparison) -> str:
     return f'{text} (eval seeds {seeds[0]} of A and {seeds[1]} of B{paired})'
 
 
-def render_study(study: Study, style: str) -> str:
+def render_plan(plan: Plan, style: str) -> str:
     """Write what a study could show as text.
 
     Args:
-        study (Study): The study.
+        plan (Plan): The plan.
         style (str): One of :data:`~mmdiffdet.reports.text.FORMATS`.
     """
-    s = study
+    s = plan
     if style == 'json':
         return json.dumps(asdict(s), indent=2)
     rows = [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ledger_rows import ROW, experiments_of, grouped, ledger_of, summarize, two
 
+from mmdiffdet.ledger.plan import plan_study
 from mmdiffdet.ledger.power import needed_noncentrality, variance_of_difference
 from mmdiffdet.ledger.resampling import paired_tests, unpaired_tests
-from mmdiffdet.ledger.study import plan_study
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from .problems import contradicts_itself
 
 
 @dataclass(frozen=True)
-class Study:
+class Plan:
     """The smallest differences that a comparison could show.
 
     Args:
@@ -44,7 +44,7 @@ class Study:
 
 def plan_study(
     a: Experiment, b: Optional[Experiment] = None, metric: str = 'AP', across: Optional[str] = None
-) -> Study:
+) -> Plan:
     """Find the smallest difference that numbers of train seeds could show.
 
     The test that decides in :func:`~mmdiffdet.ledger.comparison.compare` finds it
@@ -88,7 +88,7 @@ def plan_study(
     if b is not None and len(sides) == 2 and all(parts):
         freedom = sum(parts) ** 2 / sum(v**2 / (n - 1) for v, n in zip(parts, trains))
     low, high = (math.sqrt(freedom / q) for q in stats.chi2.ppf([0.975, 0.025], freedom))
-    return Study(
+    return Plan(
         label=label,
         metric=metric,
         paired=len(sides) == 1,
