@@ -28,7 +28,7 @@ def render_comparisons(comparisons: Sequence[Comparison], style: str) -> str:
 
 def _comparison_record(c: Comparison) -> Record:
     summaries = dict(zip(('summary_a', 'summary_b'), map(asdict, c.summaries)))
-    shared = {k: getattr(c, k) for k in ('pairing', 'used', 'unit', 'units', 'difference')}
+    shared = {k: getattr(c, k) for k in ('pairing', 'used', 'unit', 'replicates', 'difference')}
     return dict(
         **dict(a=c.a.label, b=c.b.label, metric=c.metric, **summaries, **shared),
         interval=[c.low, c.high],
