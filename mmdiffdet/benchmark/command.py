@@ -79,6 +79,7 @@ class Inference:
     def run_batch(self, images: int) -> None:
         """Measure a number of images at once."""
         data = bench.demo_batch(self.args.size, images, self.ours.bbox_head.num_classes)
+        data = bench.pinned(data)
         parts = {}
         for name, model, _ in self.ways:
             with self.states[name]():
@@ -159,6 +160,7 @@ def training(cfg: Config, args: argparse.Namespace) -> List[bench.Measurement]:
         for p in args.precisions:
             model = bench.build_pair(cfg, args.checkpoint, False)['ours']
             data = bench.demo_batch(args.size, batch_size, model.bbox_head.num_classes)
+            data = bench.pinned(data)
             ways[p] = bench.training_way(cfg, model, data, p)
         if args.baseline:
             model = bench.build_pair(cfg, args.checkpoint)['baseline']

@@ -71,9 +71,14 @@ def demo_batch(size: Sequence[int], batch_size: int, num_classes: int) -> Dict[s
     )
     for sample in data['data_samples']:
         sample.gt_instances.labels -= 1  # they are drawn from 1 on
-    if torch.cuda.is_available():  # as a data loader's are
-        data['inputs'] = [image.pin_memory() for image in data['inputs']]
     return data
+
+
+def pinned(data: dict) -> dict:
+    """The batch as data loaders give it where there is a GPU, see ``use_device_options``."""
+    if not torch.cuda.is_available():
+        return data
+    return dict(data, inputs=[image.pin_memory() for image in data['inputs']])
 
 
 def sampling_variants(
