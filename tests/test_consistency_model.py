@@ -118,7 +118,7 @@ def test_the_average_computes_as_the_student_does():
     distiller = ConsistencyModelDistiller(Teacher(average), Teacher(lively(1)))
     student.distiller = distiller
     seen = []
-    for who, model in (('average', average), ('teacher', distiller.step_of.model)):
+    for who, model in (('average', average), ('teacher', distiller.path_teacher.model)):
         model.bbox_head.head_series[0].register_forward_pre_hook(
             lambda *_, w=who: seen.append(
                 (w, torch.is_autocast_enabled('cpu'), torch.get_autocast_dtype('cpu'))
