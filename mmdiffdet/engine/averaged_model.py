@@ -52,24 +52,21 @@ class ForeachEMA(ExponentialMovingAverage):
             )
         super().__init__(model, momentum, interval, device, update_buffers)
         self.gamma = gamma
-        self._updates: Optional[int] = None  # as ``steps``
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Let the average follow the weights of ``model``."""
-        if self._updates is None:
-            self._updates = int(self.steps)  # of a checkpoint
+        updates = int(self.steps)
         theirs = model.state_dict() if self.update_buffers else dict(model.named_parameters())
-        if self._updates == 0:
+        if updates == 0:
             self._copy(list(self.avg_parameters.values()), [theirs[k] for k in self.avg_parameters])
-        elif self._updates % self.interval == 0:
+        elif updates % self.interval == 0:
             names = [k for k, p in self.avg_parameters.items() if p.is_floating_point()]
             average = [self.avg_parameters[k].data for k in names]
             new = [theirs[k].data.to(p.device, p.dtype) for k, p in zip(names, average)]
-            torch._foreach_lerp_(average, new, self._momentum(self._updates))
+            torch._foreach_lerp_(average, new, self._momentum(updates))
         if not self.update_buffers:
             self._copy(list(self.module.buffers()), list(model.buffers()))
-        self._updates += 1
         self.steps += 1
 
     def _momentum(self, updates: int) -> float:
@@ -83,7 +80,3 @@ class ForeachEMA(ExponentialMovingAverage):
         for dtype in {p.dtype for p in to}:
             pairs = [(p.data, q.data) for p, q in zip(to, source) if p.dtype == dtype]
             torch._foreach_copy_(*map(list, zip(*pairs)))
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._updates = None

@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
+from torch.utils._pytree import tree_map_only
 
 from ..registry import HOOKS
 from .unwrap import unwrap
@@ -102,16 +103,10 @@ class CompileHook(Hook):
 
 def _copied(result: Any) -> Any:
     """The same with copies of the tensors that no gradient goes through."""
-    if isinstance(result, torch.Tensor):
-        return result if result.requires_grad else result.clone()
-    if isinstance(result, (list, tuple)):
-        return type(result)(_copied(value) for value in result)
-    if isinstance(result, dict):
-        return {name: _copied(value) for name, value in result.items()}
     if is_dataclass(result):
         values = {f.name: _copied(getattr(result, f.name)) for f in fields(result)}
         return replace(result, **values)
-    return result
+    return tree_map_only(Tensor, lambda t: t if t.requires_grad else t.clone(), result)
 
 
 def use_compile(cfg: Config) -> None:
