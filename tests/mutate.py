@@ -4,12 +4,12 @@
     python tests/mutate.py run --count 50 [--seed 0] [--processes 2] [FILE ...]
 
 ``map`` runs the suite under coverage.py and remembers, for each line of the
-package, the test files that run it (`.coverage.mutate`). ``run`` draws lines and
-changes one thing in each: a comparison, an operator, a number, a condition, a
-truth value. Every change goes into a copy of the repository, where the test files
-that run the line are run until one fails. It prints a row for each change and the
-share that was noticed. Not part of every run: a change takes seconds to minutes.
-Needs ``pip install coverage``.
+package, the tests that run it (`.coverage.mutate`). ``run`` draws lines and changes
+one thing in each: a comparison, an operator, a number, a condition, a truth value.
+Every change goes into a copy of the repository, where the tests that run the line
+are run until one fails; a line that none runs counts as not noticed. It prints a row
+for each change and the share that was noticed. Not part of every run: a change takes
+seconds to minutes. Needs ``pip install pytest-cov``.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import tokenize
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Set
@@ -102,39 +103,46 @@ def changes(file: Path, lines: Set[int]) -> Iterator[Change]:
 
 
 def map_lines() -> None:
-    """Run the suite and remember which test file runs which line."""
-    environment = dict(os.environ, COVERAGE_FILE=str(DATA))
+    """Run the suite and remember which test runs which line."""
     DATA.unlink(missing_ok=True)
-    for test in sorted((ROOT / 'tests').glob('test_*.py')):
-        subprocess.run(
-            [sys.executable, '-m', 'coverage', 'run', '--append', '--source=mmdiffdet']
-            + [f'--context={test.name}', '-m', 'pytest', '-q', str(test)],
-            cwd=ROOT,
-            env=environment,
-        )
+    subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '--cov=mmdiffdet', '--cov-context=test']
+        + ['--cov-report=', 'tests'],
+        cwd=ROOT,
+        env=dict(os.environ, COVERAGE_FILE=str(DATA)),
+    )
 
 
 def tests_of_lines(file: Path) -> Dict[int, List[str]]:
-    """Test files by line, of lines inside functions that some test runs."""
+    """Tests by line: those that run it, none where only the import does.
+
+    Lines that are run by the import alone (signatures, class bodies) are left out:
+    most of what they hold is names.
+    """
     from coverage import CoverageData
+    from coverage.python import PythonParser
 
     data = CoverageData(str(DATA))
     data.read()
-    # lines that every test file runs are those of the import
+    contexts = data.contexts_by_lineno(str(file))
+    parser = PythonParser(text=file.read_text())
+    parser.parse_source()
+    imported = {line for line, found in contexts.items() if set(found) == {''}}
     return {
-        line: sorted(c for c in contexts if c)
-        for line, contexts in data.contexts_by_lineno(str(file)).items()
+        line: sorted({c.rpartition('|')[0] for c in contexts.get(line, ()) if c})
+        for line in (parser.statements | set(contexts)) - imported
     }
 
 
 def noticed(change: Change, tests: List[str], copy: Path) -> bool:
     """Whether one of the tests fails with the change."""
+    if not tests:
+        return False
     target = copy / change.file.relative_to(ROOT)
     target.write_text(change.source)
     try:
         run = subprocess.run(
-            [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider']
-            + [f'tests/{name}' for name in tests],
+            [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', *tests],
             cwd=copy,
             env=dict(os.environ, PYTHONPATH=str(copy)),
             capture_output=True,
@@ -154,6 +162,7 @@ def run(count: int, seed: int, processes: int, files: List[Path]) -> None:
     tests = {file: tests_of_lines(file) for file in files}
     possible = [c for file in files for c in changes(file, set(tests[file]))]
     drawn = random.Random(seed).sample(possible, min(count, len(possible)))
+    width = Counter(n for lines in tests.values() for names in lines.values() for n in names)
     seen = 0
     with tempfile.TemporaryDirectory() as folder:
         copies = []
@@ -168,11 +177,8 @@ def run(count: int, seed: int, processes: int, files: List[Path]) -> None:
 
         def one(change: Change) -> bool:
             copy = copies.pop()
-            # the smallest test files first: most changes are noticed there
-            names = sorted(
-                tests[change.file][change.line],
-                key=lambda name: (ROOT / 'tests' / name).stat().st_size,
-            )
+            # tests of what few tests run are closest to the line
+            names = sorted(tests[change.file][change.line], key=lambda name: width[name])
             try:
                 return noticed(change, names, copy)
             finally:
@@ -182,8 +188,9 @@ def run(count: int, seed: int, processes: int, files: List[Path]) -> None:
             for change, found in zip(drawn, pool.map(one, drawn)):
                 seen += found
                 row = change.file.read_text().splitlines()[change.line - 1].strip()
+                count = len(tests[change.file][change.line])
                 print(
-                    'noticed' if found else 'SURVIVED',
+                    'noticed' if found else f'SURVIVED {count} tests',
                     f'{change.file.relative_to(ROOT)}:{change.line}',
                     f'{change.before} -> {change.after}',
                     re.sub(r'\s+', ' ', row),
