@@ -93,11 +93,13 @@ def test_a_tiny_study_ends_with_a_page(tmp_path, monkeypatch, capfd):
     )
     monkeypatch.setitem(recipe.STUDIES, 'tiny_study', study)
     tool = str(ROOT / 'tools/run_recipe.py')
-    monkeypatch.setattr(sys, 'argv', [tool, 'tiny_study', '--eval-seeds', '0', '1'])
+    options = ['--test-cfg-options', 'test_cfg.precision=bf16']
+    monkeypatch.setattr(sys, 'argv', [tool, 'tiny_study', '--eval-seeds', '0', '1', *options])
     runpy.run_path(tool, run_name='__main__')
     ledger = tmp_path / 'work_dirs/ledger/tiny_study.tsv'
     rows = ledger.read_text().splitlines()
     assert len(rows) == 1 + 2 * 2 * 2
+    assert all('\tbf16\t' in row for row in rows[1:])
     page = (tmp_path / 'work_dirs/ledger/tiny_study.html').read_text()
     assert 'that no other beats' in page and page.count('<svg') == 1
     assert f'{pair[1]} against {pair[0]}' in page
@@ -106,3 +108,18 @@ def test_a_tiny_study_ends_with_a_page(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, 'argv', [tool, 'tiny_study', '--trainings', 'mini'])
     runpy.run_path(tool, run_name='__main__')
     assert 'is there' in capfd.readouterr().out and os.stat(ledger).st_mtime == before
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--test-cfg-options', 'test_cfg.precision=bf16'], 'needs --eval-seeds'),
+        (['--eval-seeds', '0', '--test-cfg-options', 'bf16'], 'bf16: must be KEY=VALUE'),
+    ],
+)
+def test_options_of_tests_are_checked_before_a_training(monkeypatch, capsys, options, message):
+    tool = str(ROOT / 'tools/run_recipe.py')
+    monkeypatch.setattr(sys, 'argv', [tool, 'demo', *options])
+    with pytest.raises(SystemExit):
+        runpy.run_path(tool, run_name='__main__')
+    assert message in capsys.readouterr().err

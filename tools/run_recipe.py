@@ -2,7 +2,8 @@
 
     python tools/run_recipe.py RECIPE [--train-seeds 0 1 2]
         [--trainings baseline warmstart no_teacher 20to1 geo_feat]
-        [--eval-seeds 0 1 2 --steps 1 4 20 [--ledger FILE.tsv]]
+        [--eval-seeds 0 1 2 --steps 1 4 20 [--ledger FILE.tsv]
+            [--test-cfg-options test_cfg.precision=bf16]]
         [--processes N] [--executor local|slurm [--submitit KEY=VALUE ...]]
         [--train-args ...]
 
@@ -40,6 +41,12 @@ def parse_args() -> argparse.Namespace:
         help='where the tests append their rows; by default work_dirs/ledger/results.tsv, of a '
         'study work_dirs/ledger/RECIPE.tsv',
     )
+    parser.add_argument(
+        '--test-cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='changes of the config in all tests, as --cfg-options of tools/test.py',
+    )
     parser.add_argument('--processes', type=int, default=1, help='GPUs of a training')
     parser.add_argument(
         '--executor',
@@ -57,8 +64,12 @@ def parse_args() -> argparse.Namespace:
         '--train-args', nargs=argparse.REMAINDER, default=[], help='the rest goes to tools/train.py'
     )
     args = parser.parse_args()
-    if not args.eval_seeds and args.steps:
-        parser.error('--steps needs --eval-seeds')
+    for option in ('steps', 'test_cfg_options'):
+        if getattr(args, option) and not args.eval_seeds:
+            parser.error(f'--{option.replace("_", "-")} needs --eval-seeds')
+    for pair in args.test_cfg_options or ():
+        if not pair.partition('=')[1]:
+            parser.error(f'--test-cfg-options {pair}: must be KEY=VALUE')
     return args
 
 
@@ -66,7 +77,8 @@ def test_arguments(args: argparse.Namespace) -> Optional[List[str]]:
     if not args.eval_seeds:
         return None
     steps = ['--steps', *args.steps] if args.steps else []
-    return ['--eval-seeds', *args.eval_seeds, *steps, '--ledger', args.ledger]
+    options = ['--cfg-options', *args.test_cfg_options] if args.test_cfg_options else []
+    return ['--eval-seeds', *args.eval_seeds, *steps, *options, '--ledger', args.ledger]
 
 
 class Job:
