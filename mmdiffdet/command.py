@@ -25,7 +25,7 @@ class OptionsAction(argparse.Action):
         options: Dict[str, Any] = dict(getattr(namespace, self.dest, None) or {})
         for pair in values:
             key, equals, value = pair.partition('=')
-            if not equals or not key or '' in key.split('.'):
+            if not equals or '' in key.split('.'):
                 parser.error(f'{option} {pair}: must be KEY=VALUE, e.g. model.sampler.eta=0')
             if key in options:
                 parser.error(f'{option}: {key} is given twice')
@@ -150,7 +150,7 @@ def _nobody_reads(stream: Any) -> bool:
     if not hasattr(select, 'poll'):  # Windows does not tell
         return True
     poll = select.poll()
-    poll.register(number, 0)
+    poll.register(number)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 

@@ -74,7 +74,10 @@ def test_few_kernels_are_launched():
     assert count.launches > 100
 
 
-@pytest.mark.parametrize('bad', [dict(momentum=1.0), dict(gamma=0), dict(interval=0)])
+@pytest.mark.parametrize(
+    'bad', [dict(momentum=1.0), dict(momentum=0.0), dict(gamma=0), dict(interval=0)]
+)
 def test_bad_numbers_are_refused(bad):
+    ForeachEMA(network(), momentum=0.9, gamma=0.5, interval=1)
     with pytest.raises(ValueError, match='ForeachEMA: '):
         ForeachEMA(network(), **bad)

@@ -175,6 +175,10 @@ def test_options_act_as_in_mmdetection(tmp_path):
         (dict(proposal_nums=(1, 10)), 'proposal_nums must be three'),
         (dict(proposal_nums=(1, 10, 300)), '100 .of which mAP is. among them'),
         (dict(proposal_nums=100), 'proposal_nums must be three'),
+        (dict(proposal_nums=(0, 10, 100)), 'proposal_nums must be three'),
+        (dict(proposal_nums=(1, 10.0, 100)), 'proposal_nums must be three'),
+        (dict(iou_thrs=0), r'iou_thrs must be in \(0, 1\]'),
+        (dict(iou_thrs=[]), r'iou_thrs must be in \(0, 1\]'),
         (dict(iou_thrs=[0.5, 1.5]), r'iou_thrs must be in \(0, 1\]'),
         (dict(iou_thrs='0.5'), r'iou_thrs must be in \(0, 1\]'),
         (dict(iou_thrs=float('nan')), r'iou_thrs must be in \(0, 1\]'),
@@ -222,8 +226,9 @@ def test_other_kinds_of_metrics(metric):
     'change', [lambda c: c.pop('annotations'), lambda c: c.update(annotations=[])]
 )
 def test_without_annotations_it_still_predicts(change, tmp_path):
-    values = evaluate(tmp_path, change, outfile_prefix=str(tmp_path / 'found'))
+    values = evaluate(tmp_path, change, classwise=True, outfile_prefix=str(tmp_path / 'found'))
     assert values['coco/bbox_mAP'] == -1
+    assert [values[f'coco/{name}_precision'] for name in CLASSES] == [-1, -1, -1]
     found = json.loads((tmp_path / 'found.bbox.json').read_text())
     assert {f['image_id'] for f in found} == {0, 1, 2}
     assert {f['category_id'] for f in found} == {1, 2, 3}

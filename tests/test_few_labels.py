@@ -156,18 +156,31 @@ def test_the_data_set_forgets_labels(tmp_path):
     ('options', 'match'),
     [
         (dict(labelled=0), 'labelled must be'),
+        (dict(labelled=-1), 'labelled must be'),
+        (dict(labelled=float('nan')), 'labelled must be'),
         (dict(labelled=True), 'labelled must be'),
         (dict(labelled=7), 'there are 6 images'),
         (dict(labelled=1.5), 'whole number'),
         (dict(labelled=2, unlabelled='hide'), "'keep' or 'drop'"),
         (dict(labelled=2, labelled_repeats=0), 'at least 1'),
+        (dict(labelled=2, labelled_repeats=True), 'labelled_repeats must be'),
         (dict(unlabelled='drop'), 'do nothing without labelled'),
+        (dict(labelled_seed=1), 'do nothing without labelled'),
+        (dict(labelled_repeats=2), 'do nothing without labelled'),
         (dict(labelled=2, test_mode=True), 'is for training'),
     ],
 )
 def test_options_that_make_no_sense(options, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         dataset(write_coco(tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ('labelled', 'count'), [(6, 6), (1, 1), (0.01, 1), (0.25, 2), (0.4, 2), (0.6, 4), (0.99, 6)]
+)
+def test_numbers_and_shares_of_six_images(labelled, count, tmp_path):
+    """A share is rounded, to one image at least; 1 is a number."""
+    assert sum(objects_per_image(dataset(write_coco(tmp_path), labelled=labelled))) == count
 
 
 def test_images_cannot_be_mixed(tmp_path):

@@ -177,7 +177,11 @@ def _drop_model(folder: Path) -> None:
         ),
         (
             lambda f: (_edit(f / 'manifest.tsv', '41.100000', '41.900000'), _sum_again(f)),
-            'AP_mean is 41.900000',
+            'manifest.tsv:3: AP_mean is 41.900000, the runs in runs.tsv give 41.100000',
+        ),
+        (
+            lambda f: ([_drop_row(f) for _ in range(3)], _sum_again(f)),
+            'manifest.tsv:3: runs.tsv holds no run of this model',
         ),
         (
             lambda f: (_edit(f / 'configs/001.py', 'depth=50', 'depth=18'), _sum_again(f)),
@@ -233,6 +237,15 @@ def test_rerun(
     # one of each model, not two of the first
     assert len(result.problems) == (2 if found else 0)
     assert all(found in problem for problem in result.problems)
+    assert not found or all(f'train seed {i},' in p for i, p in enumerate(result.problems))
+
+
+@pytest.mark.parametrize('change, problems', [(0.09, 0), (0.11, 1)])
+def test_elsewhere_a_tenth_of_a_point_is_allowed(
+    frozen: Path, monkeypatch: pytest.MonkeyPatch, change: float, problems: int
+) -> None:
+    monkeypatch.setenv('CHANGE', f'{{"AP": {change}, "device": "GPU"}}')
+    assert len(verify(frozen, 1, _command(frozen)).problems) == problems
 
 
 def test_checkpoints_may_have_moved(frozen: Path, tmp_path: Path) -> None:
@@ -269,6 +282,13 @@ def test_freeze_refuses(frozen: Path, break_it: Callable, error: type, message: 
     with pytest.raises(error, match=message):
         freeze(experiments_of(root / 'ledger.tsv'), root / 'again')
     assert sorted(root.iterdir()) == before
+
+
+def test_folders_above_a_deliverable_are_made(frozen: Path) -> None:
+    folder = frozen.parents[1] / 'far/away/name'
+    digest = freeze(experiments_of(frozen.parents[1] / 'ledger.tsv'), folder)
+    assert verify(folder, digest=digest).problems == []
+    assert {p.name for p in folder.iterdir()} == {p.name for p in frozen.iterdir()}
 
 
 def test_freeze_refuses_foreign_rows(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from tiny import runner_config, write_coco
 
-from mmdiffdet.datasets import LoadImageFromFile
+from mmdiffdet.datasets import LoadImageFromFile, image_file
 from mmdiffdet.datasets.image_file import (
     CUT,
     DEEP,
@@ -136,6 +136,102 @@ def test_exif(orientation, suffix, picture, tmp_path):
         assert (image == upright).all() and notes == ()
     with pytest.raises(WrongSize, match=r'its annotation says 65x48'):
         read_image(path, (48, 65))
+
+
+@pytest.mark.parametrize(
+    'orientation, turn',
+    [
+        (2, lambda p: p[:, ::-1]),
+        (4, lambda p: p[::-1]),
+        (5, lambda p: p.swapaxes(0, 1)),
+        (7, lambda p: p.swapaxes(0, 1)[::-1, ::-1]),
+    ],
+)
+def test_exif_of_mirrored_images(orientation, turn, picture, tmp_path):
+    path = str(tmp_path / 'a.png')
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture[..., ::-1]).save(path, exif=exif)
+    image, notes = read_image(path)
+    assert (image == turn(picture)).all() and notes == ()
+    assert header_size(path) == image.shape[1::-1]
+    image, notes = read_image(path, (48, 64))
+    stored = orientation in (5, 7)
+    assert (image == (picture if stored else turn(picture))).all()
+    assert notes == ((OF_HEADER,) if stored else ())
+
+
+@pytest.mark.parametrize('limit, ok', [(4 * 64 * 48 - 1, True), (4 * 64 * 48, False)])
+def test_a_giant_is_read_if_it_is_annotated_as_one(limit, ok, picture, tmp_path, monkeypatch):
+    """64x48 pixels stand for what Pillow takes for an attack; the annotation may be 4 times off."""
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, picture)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+    monkeypatch.setattr(image_file, '_GIANT', limit)
+    if ok:
+        assert (read_image(path, (48, 64))[0] == picture).all()
+    else:
+        with pytest.raises(BadImage, match='decompression bomb'):
+            read_image(path, (48, 64))
+    with pytest.raises(BadImage, match='decompression bomb'):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    'annotated, limit, decoded',
+    [
+        ((24, 32), 100, True),  # a quarter of its pixels
+        ((24, 31), 100, False),
+        ((1, 1), 64 * 48, True),
+        ((1, 1), 64 * 48 - 1, False),
+    ],
+)
+def test_much_larger_than_annotated_is_not_decoded(
+    annotated, limit, decoded, picture, tmp_path, monkeypatch
+):
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, picture)
+    monkeypatch.setattr(image_file, '_GIANT', limit)
+    with patch('cv2.imdecode', wraps=cv2.imdecode) as decode:
+        with pytest.raises(WrongSize, match='is 64x48, its annotation says'):
+            read_image(path, annotated)
+    assert decode.called == decoded
+
+
+def test_integers_of_more_than_8_bits_of_pillow(tmp_path):
+    """Which reads what OpenCV cannot; a float's range is not known."""
+    path = tmp_path / 'a.tif'
+    Image.fromarray(np.array([[0, 70000], [-5, 300]], np.int32)).save(path)
+    image, notes = image_file._with_pillow(path.read_bytes(), 'a.tif', False)
+    assert notes == () and image.dtype == np.uint16 and image.shape == (2, 2, 3)
+    assert image[..., 0].tolist() == [[0, 65535], [0, 300]] == image[..., 2].tolist()
+    floats = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    Image.fromarray(floats).save(path)
+    with pytest.raises(BadImage, match='pixels that are not integers'):
+        image_file._with_pillow(path.read_bytes(), 'a.tif', False)
+    cv2.imwrite(str(path), np.dstack([floats] * 3))
+    with pytest.raises(BadImage, match='a.tif has pixels of float32'):
+        read_image(str(path))
+
+
+def test_an_image_that_is_loaded(picture, tmp_path):
+    """As it is, in what comes after a bad image; as floats where a pipeline asks for them."""
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, picture)
+    found = LoadImageFromFile(to_float32=True)(dict(img_path=path, height=48, width=64))
+    assert found['img'].dtype == np.float32 and (found['img'] == picture).all()
+    assert found['img_shape'] == found['ori_shape'] == (48, 64)
+    assert LoadImageFromFile()(dict(img_path=path))['img'].dtype == np.uint8
+    # without both sides there is nothing to compare with
+    assert LoadImageFromFile()(dict(img_path=path, height=9))['img'].shape == (48, 64, 3)
+    with pytest.raises(WrongSize):
+        LoadImageFromFile()(dict(img_path=path, height=9, width=64))
+    other = np.zeros((2, 3, 3), np.uint8)
+    found = LoadImageFromFile()(dict(img_path='gone.png', img=other))
+    assert found['img'] is other and found['img_shape'] == (2, 3)
+    with pytest.raises(FileNotFoundError, match='gone.png'):
+        LoadImageFromFile()(dict(img_path='gone.png'))
+    assert LoadImageFromFile(ignore_empty=True)(dict(img_path='gone.png')) is None
 
 
 def test_images_are_counted():

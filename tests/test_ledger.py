@@ -195,9 +195,10 @@ def test_a_lock_that_is_not_free_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     thread.start()
     taken.wait()
     told = r'waiting for .*ledger.tsv.lock, which another process holds.*end that process'
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=told) as warned:
         ledger.append([ROW])
     thread.join()
+    assert warned[0].filename == __file__  # whoever appends
     assert ledger.read() == [ROW]
 
 

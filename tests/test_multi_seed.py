@@ -410,7 +410,9 @@ def test_a_detector_that_does_not_sample(tmp_path):
     cfg.test_cfg.update(eval_seeds=[0, 1, 2], variants=[dict(sampling_timesteps=s) for s in (1, 4)])
     cfg.custom_hooks = [dict(type='LedgerHook', path=str(tmp_path / 'rows.tsv'))]
     cfg.experiment_name = 'detr_test'
-    metrics = Runner.from_cfg(cfg).test()
+    run = Runner.from_cfg(cfg)
+    metrics = run.test()
+    assert run.test_loop.stopwatch.per_image(0) == 0  # all the time is that of the features
     (row,) = Ledger(tmp_path / 'rows.tsv').read()
     assert (row.model_family, row.scheduler, row.eta) == ('DETR', 'none', None)
     assert row.AP == pytest.approx(100 * metrics['coco/bbox_mAP'])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_device import candidates
+from tiny import Operators
 
 from mmdiffdet import nms, ops
 from mmdiffdet.models.postprocess import merge
@@ -48,6 +49,14 @@ def test_a_chain_longer_than_the_rounds(monkeypatch):
     boxes = left + torch.tensor([0.0, 0, 10, 10])
     stay = grouped_nms(boxes, -torch.arange(100.0), torch.zeros(100, dtype=torch.long), 0.4)
     assert stay.tolist() == [True, False] * 50
+
+
+def test_rounds_cast_nothing_more_under_autocast(monkeypatch):
+    """The pairs once and who stays in each round; autocast would cast both factors again."""
+    monkeypatch.setattr(nms, '_by_blocks', nms._at_once)
+    with Operators() as count, torch.autocast('cpu', torch.float16):
+        grouped_nms(*candidates(50, 2), 0.5)
+    assert count.calls['_to_copy'] == count.calls['mm'] + 1 > 1
 
 
 def test_no_boxes():

@@ -1,5 +1,6 @@
 """What stands in for MMCV's compiled operators."""
 
+import math
 import os
 import subprocess
 import sys
@@ -110,6 +111,24 @@ def test_soft_nms_by_hand():
     index = ops.softnms(found, torch.tensor([0.9, 0.8, 0.3]), dets, 0.3, 0.5, 0.1, method=0)
     assert index.tolist() == [0, 2]
     assert torch.equal(dets[:2, :4], found[[0, 2]])
+    index = ops.softnms(found, torch.tensor([0.9, 0.8, 0.3]), dets, 0.3, 0.5, 0.1, method=2)
+    assert index.tolist() == [0, 1, 2]
+    torch.testing.assert_close(dets[:, 4], torch.tensor([0.9, 0.8 * math.exp(-0.5), 0.3]))
+
+
+def test_soft_nms_at_its_limits():
+    """An IoU of the threshold costs nothing, a score of the least one stays."""
+    found = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])  # IoU 0.5
+    scores, dets = torch.tensor([0.75, 0.5]), torch.zeros(2, 5)
+    for threshold, least, wanted in (
+        (0.5, 0.1, [0.75, 0.5]),
+        (0.25, 0.25, [0.75, 0.25]),
+        (0.25, 0.26, [0.75]),
+    ):
+        index = ops.softnms(found, scores, dets, threshold, 0.5, least, method=1)
+        assert dets[: len(index), 4].tolist() == wanted
+    empty = torch.tensor([[3.0, 3, 3, 3]]).repeat(2, 1)  # overlap nothing, not even each other
+    assert ops.softnms(empty, scores, dets, 0.3, 0.5, 0.1, method=0).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +151,9 @@ def test_what_roi_align_does_not_do(change, message):
     )
     maps, rois = torch.zeros(1, 1, 8, 8), torch.zeros(1, 5)
     output = torch.zeros(1, 1, 7, 7)
-    ops.roi_align_forward(maps, rois, output, None, None, **options)
+    for ratio in (1, 2):
+        options['sampling_ratio'] = ratio
+        ops.roi_align_forward(maps, rois, output, None, None, **options)
     with pytest.raises(NotImplementedError, match=message):
         ops.roi_align_forward(maps, rois, output, None, None, **{**options, **change})
 
@@ -204,3 +225,10 @@ def test_mmdetection_imported_before_is_told(monkeypatch):
             ops_finder.find_operators()
         assert len(told) == (spec is None)
     assert 'import mmdiffdet first' in str(told[0].message)
+    # the place that is told is the import of mmdiffdet, whose __init__ has called it
+    monkeypatch.setattr(sys, 'meta_path', list(others))
+    package = dict(find_operators=ops_finder.find_operators)
+    exec(compile('def imported():\n    find_operators()', '__init__.py', 'exec'), package)
+    with pytest.warns(UserWarning) as told:
+        exec(compile('imported()', 'user.py', 'exec'), package)
+    assert told[0].filename == 'user.py'

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import safetensors.torch
-from safetensors import safe_open
+import torch
 from tiny import ROOT, SHARED
 
+from mmdiffdet.convert.golden import Golden
 from mmdiffdet.convert.parity import replay
 
 DATA = ROOT / 'tests/data'
@@ -47,25 +48,66 @@ def test_all_files_of_the_reference(path):
 @pytest.mark.parametrize(
     'name, key',
     [
+        ('head_parts', 'out.boxes'),
         ('head_parts', 'out.logits'),
+        ('head_parts', 'out.quality'),
         ('grad_parts', 'grad.feat0'),
+        ('grad_parts', 'grad.head.head_series.0.geo_feat_rel_mlp.2.weight'),
+        ('grad_parts', 'out.scalar'),
         ('sample_guided_2', 'out.boxes'),
+        ('sample_guided_2', 'out.logits'),
+        ('sample_guided_2', 'out.quality'),
+        ('loss_mixed', 'out.loss_ce'),
         ('loss_mixed', 'out.loss_giou_0'),
+        ('loss_mixed', 'out.loss_graph'),
         ('loss_mixed', 'out.assigned_gt1'),
+        ('schedules', 'alphas_cumprod'),
         ('schedules', 'timesteps.4'),
+        ('schedules', 'uniform.linear.t500'),
+        ('reference/schedules', 'betas'),
     ],
 )
 def test_a_changed_number_is_found(tmp_path, name, key):
-    with safe_open(DATA / f'{name}.safetensors', 'pt') as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}
-        metadata = file.metadata()
-    largest = tensors[key].abs().max()
-    flat = tensors[key].view(-1)
+    golden = Golden.load(DATA / f'{name}.safetensors')
+    largest = golden.tensors[key].abs().max()
+    flat = golden.tensors[key].view(-1)
     flat[-1] += largest * 0.01 if flat.is_floating_point() else 1
-    path = tmp_path / f'{name}.safetensors'
-    safetensors.torch.save_file(tensors, path, metadata)
-    report = replay(path)
+    report = replay_of(golden, tmp_path)
     assert not report.ok and 'MISMATCH' in str(report)
+
+
+def replay_of(golden, folder):
+    path = folder / f'{golden.name}.safetensors'
+    safetensors.torch.save_file(golden.tensors, path, golden.metadata)
+    return replay(path)
+
+
+@pytest.mark.parametrize('change, ok', [(0, True), (5e-5, True), (5e-4, False)])
+def test_attention_is_compared_where_it_is_recorded(change, ok, tmp_path):
+    golden = Golden.load(DATA / 'head_parts.safetensors')
+    model, tensors = golden.model(), golden.tensors
+    with torch.no_grad():
+        table = model.bbox_head.tabulate(golden.features())
+        inputs = (tensors[f'in.{k}'] for k in ('boxes', 't', 'label_state'))
+        output = model.bbox_head(table, *inputs, need_attention=True)
+    tensors['out.attn'] = output.attention + change
+    report = replay_of(golden, tmp_path)
+    assert report.ok == ok and 'attention' in report.errors
+
+
+@pytest.mark.parametrize('change, ok', [(0.1, True), (1.01, False)])
+def test_a_gradient_that_cancels_is_rounding_alone(change, ok, tmp_path):
+    """A shift of all logits of a softmax: 4e-8 of a sum, where others are up to 1000.
+
+    Whatever is below a ten-millionth of the largest, 1e-4, is not compared.
+    """
+    golden = Golden.load(DATA / 'grad_parts.safetensors')
+    recorded = {k: v for k, v in golden.tensors.items() if k.startswith('grad.')}
+    rounding = 1e-7 * max(v.abs().max() for v in recorded.values())
+    name = 'grad.head.head_series.0.geo_feat_rel_mlp.2.bias'
+    assert golden.tensors[name].abs().max() < rounding / 100
+    golden.tensors[name][:] = change * rounding
+    assert replay_of(golden, tmp_path).ok == ok
 
 
 def check_parity(monkeypatch, *args):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,11 @@ STRIDES = [4, 8, 16, 32]
 
 
 def table_and_boxes(extractor, channels, dtype=torch.float32):
-    """Boxes of two images, of all levels, outside, empty, inverted and NaN."""
+    """Boxes of two images, of all levels, outside, empty, inverted and NaN.
+
+    Also samples just a pixel outside of the finest map, of 40 x 48, which still
+    count, and a box whose area is the first one of the second level.
+    """
     generator = torch.Generator().manual_seed(0)
     feats = [
         torch.randn(2, channels, 160 // s, 192 // s, generator=generator).to(dtype) for s in STRIDES
@@ -32,6 +37,9 @@ def table_and_boxes(extractor, channels, dtype=torch.float32):
     boxes[0, 4] += 400
     boxes[0, 5] = torch.tensor([0.0, 0, 112, 112])
     boxes[0, 6] = torch.tensor([2.0, 2, 190, 158])
+    for place, corner in enumerate(([-2.0, 20], [194, 20], [20, -2], [20, 162])):
+        boxes[1, place] = torch.tensor(corner * 2)
+    boxes[1, 4] = torch.tensor([0.0, 0, 128, extractor._grid.areas[0] / 128])
     return extractor.tabulate(feats), boxes
 
 
@@ -110,3 +118,83 @@ def test_when_the_kernel_is_used_and_what_if_it_fails(monkeypatch, learns):
         assert torch.equal(extractor(table, boxes).nan_to_num(), expected.nan_to_num())
     assert len(calls) == len(warnings) == (not learns)
     assert learns or 'no C compiler' in warnings[0]
+
+
+class Pointer:
+    """A place in a tensor's memory, to which Triton adds numbers of elements."""
+
+    def __init__(self, tensor, place=None):
+        self.tensor = tensor
+        self.place = tensor.storage_offset() if place is None else place
+        self.dtype = SimpleNamespace(element_ty=tensor.dtype)
+
+    def __add__(self, number):
+        return Pointer(self.tensor, self.place + number)
+
+    def memory(self):
+        """All of it, as one row, whatever the tensor's strides."""
+        return self.tensor.new_empty(0).set_(self.tensor.untyped_storage())
+
+
+class Program:
+    """A function that runs once for each place of a grid, or is called by another."""
+
+    number = 0
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+    def __getitem__(self, grid):
+        def launch(*args, **constants):
+            args = [Pointer(x) if isinstance(x, torch.Tensor) else x for x in args]
+            for Program.number in range(grid[0]):
+                self.function(*args, **constants)
+
+        return launch
+
+
+def load(pointer, mask=None, other=None):
+    place = torch.as_tensor(pointer.place)
+    if mask is None:
+        return pointer.memory()[place]
+    return torch.where(mask, pointer.memory()[place * mask], other)
+
+
+def store(pointer, value, mask):
+    pointer.memory()[pointer.place[mask]] = value[mask]
+
+
+def test_the_kernel_by_what_triton_says_of_its_operators(monkeypatch):
+    """One bin after the other on the CPU, also where Triton is not installed."""
+    language = ModuleType('triton.language')
+    vars(language).update(
+        load=load,
+        store=store,
+        program_id=lambda axis: torch.tensor((Program.number,)[axis]),
+        arange=torch.arange,
+        zeros=torch.zeros,
+        floor=torch.floor,
+        where=torch.where,
+        minimum=lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b)),
+        maximum=lambda a, b: torch.maximum(torch.as_tensor(a), torch.as_tensor(b)),
+        constexpr=int,
+        int32=torch.int32,
+        int64=torch.int64,
+        float32=torch.float32,
+    )
+    triton = ModuleType('triton')
+    triton.language, triton.jit = language, Program
+    triton.next_power_of_2 = lambda number: 2 ** (number - 1).bit_length()
+    for name, module in (('triton', triton), ('triton.language', language)):
+        monkeypatch.setitem(sys.modules, name, module)
+    kernel = 'mmdiffdet.fast.roi_kernel'
+    before = sys.modules.pop(kernel, None)
+    try:
+        compare()
+    finally:  # nobody else's kernel
+        sys.modules.pop(kernel)
+        if before is not None:
+            sys.modules[kernel] = before

@@ -440,7 +440,7 @@ def test_more_objects_than_proposals_are_told_once(tmp_path):
     root = write_coco(tmp_path / 'data')
     content = json.loads((root / 'train.json').read_text())
     first = content['annotations'][0]
-    for image, count in ((0, 4), (1, 2), (2, 1)):
+    for image, count in ((0, 4), (1, 2), (3, 1), (2, 1)):  # of image 3 as many as proposals
         content['annotations'] += [
             dict(first, id=100 * image + i + 10, image_id=image) for i in range(count)
         ]

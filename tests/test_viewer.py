@@ -68,6 +68,27 @@ def test_data_have_the_best_proposals_and_the_score_of_detections(tmp_path):
     assert best['boxes'][0] == [[20.0, 10.0, 70.0, 50.0]] and best['labels'] == [[0], [0]]
 
 
+@pytest.mark.parametrize('width, scaled', [(480, 480), (481, 480), (960, 480)])
+def test_data_of_large_images_and_many_proposals(width, scaled, tmp_path):
+    """60 proposals, 480 pixels, no quality; a detection at the viewer's lowest score is none."""
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((48, width, 3), np.uint8))
+    boxes = torch.tensor([0.0, 0, width, 48]).expand(1, 61, 4)
+    logits = torch.linspace(-2, 2, 61)[None, :, None]
+    step = SamplingStep(0, 999, boxes, Prediction(boxes, logits, None))
+    found = InstanceData(
+        bboxes=boxes[0, :2], scores=torch.tensor([0.051, 0.05]), labels=torch.tensor([0, 0])
+    )
+    data = trajectory_data([step], found, str(tmp_path / 'a.png'), (48, width))
+    assert (data['width'], data['height']) == (scaled, round(48 * scaled / width))
+    assert data['way']['proposals'] == 61
+    scores = (1 / (1 + np.exp(-np.linspace(2, -2, 61)))).tolist()
+    assert data['way']['scores'][0] == pytest.approx(scores[:60], abs=5.1e-4)
+    assert [d[4] for d in data['way']['detections']] == [0.051]
+    assert data['way']['detections'][0][:4] == pytest.approx(
+        [0, 0, 480, 48 * scaled / width], abs=0.051
+    )
+
+
 def test_page_holds_the_viewer_and_loads_nothing(paths):
     page = render_page('x', grouped([ROW]), trajectories=paths)
     data = re.search(r'id="trajectories">(.*?)</script>', page, re.S).group(1)

@@ -131,11 +131,9 @@ def _check_bases(file: str, above: Tuple[str, ...]) -> None:
     """Raise ValueError if a file is its own base, which MMEngine would follow for ever."""
     if file in above:
         raise ValueError(f'{file} is its own _base_')
-    if not file.endswith('.py') or not osp.isfile(file):
-        return
     try:
         bases = [Config._get_cfg_path(base, file)[0] for base in Config._get_base_files(file)]
-    except Exception:  # of names that are filled in only when it is read
+    except Exception:  # of no such file, or names that are filled in only when it is read
         return
     for base in bases:
         _check_bases(osp.abspath(base), (*above, file))

@@ -93,11 +93,10 @@ def check_top_level(cfg: Config, content: dict, options: dict) -> None:
                 f'{key} is a name of MMDetection 2 and would do nothing; it is {_OLD[key]} now'
             )
         if given and used:
-            same = [path for path, _, v in leaves(content, key, True) if v == content[key]]
             raise ValueError(
                 f'--cfg-options {key}: the config file has used this variable already, so that it '
                 'would change nothing; give the key where the value is needed, e.g. '
-                f'{[*same, "model.test_cfg.eval_seed=1"][0]}'
+                'model.test_cfg.eval_seed=1'
             )
         if given:
             raise ValueError(

@@ -55,7 +55,7 @@ def fits(value: Any, hint: Any, strict: bool = True) -> bool:
         return isinstance(value, collections.abc.Mapping)
     if base in (collections.abc.Callable, collections.abc.Iterator):
         return True
-    if issubclass(base, collections.abc.Collection) and base is not object:
+    if issubclass(base, collections.abc.Collection):
         if not isinstance(value, (list, tuple, set, range)):
             if not strict and isinstance(value, dict):
                 return True
@@ -64,7 +64,7 @@ def fits(value: Any, hint: Any, strict: bool = True) -> bool:
         if not strict:
             return True
         items = [h for h in inner if h is not Ellipsis]
-        if base is tuple and len(items) > 1 and Ellipsis not in inner:
+        if base is tuple and len(items) > 1:
             return len(value) == len(items) and all(map(fits, value, items))
         return all(fits(v, items[0]) for v in value) if len(items) == 1 else True
     # an object: given as it is, or by the dict that builds it

@@ -186,7 +186,9 @@ OPTIONS: Dict[str, Option] = {
     **_same('schedule', SEED=-1, OUTPUT_DIR='./output'),
     **_to('optimizer', 'SOLVER.', BASE_LR=('lr', 0.001), WEIGHT_DECAY=('weight_decay', 1e-4)),
     **_to('lr_mult', 'SOLVER.', BACKBONE_MULTIPLIER=('backbone', 1.0)),
-    'SOLVER.STEPS': Option((30000,), 'steps', 'milestones', list),
+    'SOLVER.STEPS': Option(
+        (30000,), 'steps', 'milestones', lambda s: [s] if isinstance(s, int) else list(s)
+    ),
     **_to('steps', 'SOLVER.', GAMMA=('gamma', 0.1)),
     **_to('warmup', 'SOLVER.WARMUP_', FACTOR=('start_factor', 0.001), ITERS=('end', 1000)),
     **_to('clip_grad', 'SOLVER.CLIP_GRADIENTS.', CLIP_VALUE=('max_norm', 1.0)),

@@ -45,7 +45,7 @@ def parts_of(model: nn.Module) -> Dict[str, str]:
 
 def frozen_parts(paramwise_cfg: Optional[dict]) -> List[str]:
     """Parts whose multiplier of the learning rate is 0."""
-    return [part for part in _PARTS if (paramwise_cfg or {}).get(f'{part}_lr_mult', 1.0) == 0]
+    return [part for part in _PARTS if (paramwise_cfg or {}).get(f'{part}_lr_mult') == 0]
 
 
 def freeze_parts(model: nn.Module, frozen: Sequence[str]) -> None:

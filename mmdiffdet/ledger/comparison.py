@@ -94,14 +94,14 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """The verdict on B: ``better``, ``worse`` or ``not distinguishable``."""
-        p = self.corrected
-        if p is None:
-            p = self.decisive.p if self.decisive else 1.0
-        if self.decisive is None or p > ALPHA:
+        if self.decisive is None:
             return UNDECIDED
-        if self.difference > 0 and self.low > 0:
+        p = self.decisive.p if self.corrected is None else self.corrected
+        if p > ALPHA:
+            return UNDECIDED
+        if self.low > 0:
             return 'better'
-        return 'worse' if self.difference < 0 and self.high < 0 else UNDECIDED
+        return 'worse' if self.high < 0 else UNDECIDED
 
     @cached_property
     def alone(self) -> 'Comparison':

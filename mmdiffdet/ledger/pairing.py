@@ -123,6 +123,7 @@ def _for_each_eval_seed(single: pd.DataFrame, other: pd.DataFrame) -> pd.DataFra
     """Repeat a training's only result for each eval seed of the other side."""
     seeds = other[SEEDS]
     if single.train_seed.nunique(dropna=False) == other.train_seed.nunique(dropna=False) == 1:
-        seeds = seeds.assign(train_seed=single.train_seed.iloc[0])
+        # of the same type, also if it was not recorded
+        seeds = seeds.assign(train_seed=single.train_seed.iloc[0]).astype(seeds.dtypes)
     repeated = single.merge(seeds, on='train_seed', how='left', suffixes=('_own', ''))
     return repeated.assign(eval_seed=repeated.eval_seed.fillna(repeated.pop('eval_seed_own')))

@@ -85,7 +85,7 @@ def plan_study(
     # of a sum of variances that are known from their own seeds (Satterthwaite,
     # 1946); of one experiment that stands for both there is one
     freedom = trains[0] - 1.0
-    if b is not None and len(sides) == 2 and all(parts):
+    if b is not None and len(sides) == 2 and any(parts):
         freedom = sum(parts) ** 2 / sum(v**2 / (n - 1) for v, n in zip(parts, trains))
     low, high = (math.sqrt(freedom / q) for q in stats.chi2.ppf([0.975, 0.025], freedom))
     return Plan(

@@ -60,7 +60,7 @@ def plot_trajectory(
     columns = min(panels, 4)
     rows = -(-panels // columns)
     size = (4 * columns, 4 * rows * height / width + 0.4 * rows + 0.3)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout='constrained')
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout='constrained')
     colours = plt.get_cmap('tab10')(np.arange(max(len(classes), 1)) % 10)
     for axis in axes.flat:
         axis.axis('off')
